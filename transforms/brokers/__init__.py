@@ -1,0 +1,225 @@
+"""Brokers, one module each, found by URL scheme; each reads and publishes.
+
+A broker's module offers
+
+``open_reader(url, config, *, shard=(0, 1), group, exclude=()) -> Reader``
+    ``url`` is the ``--source`` (secret references allowed, resolved here), ``config`` the
+    ``--source_config`` settings of its client (references allowed), ``shard`` (i, n) says which
+    partitions are this reader's, ``group`` names the durable progress kept at the broker,
+    ``exclude`` are glob patterns of topics never to read.
+``open_publisher(url, config, *, name) -> Publisher``
+    ``url`` is a destination with exactly one topic; ``name`` identifies this publisher's
+    lane (letters, digits, ``-``), the same again when it is restarted.
+
+and raises ``ConfigurationError`` with all problems for a URL or setting that cannot be right,
+a missing topic or refused credentials. Nothing is read or sent before the first call that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from transforms.model import Trait
+
+__all__ = ["Acknowledgement", "Destination", "Fetched", "Partition", "Publisher", "Reader", "Undelivered"]
+
+
+@dataclass(frozen=True, order=True)
+class Partition:
+    """One ordered sequence of messages at a broker.
+
+    Attributes:
+        topic: Kafka topic; NATS subject filter; Pub/Sub subscription.
+        number: the partition; 0 for NATS; None where messages have no positions (Pub/Sub).
+    """
+
+    topic: str
+    number: int | None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Messages of one partition as they came, in order.
+
+    Attributes:
+        messages: ``MESSAGE_SCHEMA``. ``id`` is null, or the broker's message id where ``offset`` is null.
+        position: where reading goes on; behind the last row even where offsets have holes.
+        receipts: one per row where the broker has no offsets: what acknowledges that row.
+    """
+
+    partition: Partition
+    messages: pa.Table
+    position: int
+    receipts: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """All messages of a partition below ``position``, or exactly ``receipts``, are durable.
+
+    ``note`` (ASCII, up to 100 characters) is kept with the position where the broker can.
+    """
+
+    partition: Partition
+    position: int
+    note: str = ""
+    receipts: Sequence[Any] = ()
+
+
+class Reader(Protocol):
+    """Reads this shard's partitions of a source. Used by one thread at a time.
+
+    Delivery: messages are given in partition order from the assigned position on, and are
+    removed from or committed at the broker only by :meth:`acknowledge`. Transient trouble is
+    waited out inside (``poll`` returns empty) or raised as ``TransientError``.
+    """
+
+    positions: bool
+    """True where messages have offsets; False where they are acknowledged one by one."""
+
+    def identity(self) -> str:
+        """What tells this broker from another one: Kafka cluster id, and so on."""
+
+    def discover(self) -> Mapping[Partition, str]:
+        """This shard's partitions as they are now, each with its topic's incarnation.
+
+        The incarnation (Kafka topic id, NATS stream creation time, "" where unknown) changes
+        when a topic is deleted and created again.
+
+        Raises:
+            ConfigurationError: a topic that is named (not matched by a pattern) does not exist.
+            TransientError: the broker is away.
+        """
+
+    def committed(self, partition: Partition) -> tuple[int, str] | None:
+        """Position and note of the group's last acknowledgement, None where there is none."""
+
+    def earliest(self, partition: Partition) -> int:
+        """The first position that the broker still has."""
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        """Read exactly these partitions, each from its position; others are dropped.
+
+        A partition that is assigned already and whose position is where it reads stays undisturbed.
+        """
+
+    def poll(self, seconds: float) -> list[Fetched]:
+        """What has arrived, waiting up to ``seconds`` for the first message.
+
+        Raises:
+            OffsetGapError: see :mod:`transforms.brokers`; the partition must be assigned anew.
+        """
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """Deliver nothing of exactly these partitions until called again without them."""
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Tell the broker what is durable. Raises ``TransientError`` where that failed: retry it."""
+
+    def release(self, receipts: Sequence[Any]) -> None:
+        """Give back deliveries that will not be acknowledged; nothing for brokers with offsets."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Messages between the reading position and the end, as far as known without waiting."""
+
+    def close(self) -> None:
+        """Leave without acknowledging; unacknowledged messages are delivered again."""
+
+
+class OffsetGapError(Exception):
+    """Positions asked for are gone from the broker: retention overtook the reader.
+
+    Attributes:
+        gaps: for each partition the first position that is still there.
+    """
+
+    def __init__(self, gaps: Mapping[Partition, int]) -> None:
+        self.gaps = dict(gaps)
+        super().__init__(f"retention removed messages before they were read: {self.gaps}")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """What a destination is like, for the preflight.
+
+    Attributes:
+        topic: its name at the broker.
+        carries: what of a message survives; see ``Trait``.
+        partitions: how many it has, None where it has none.
+        max_bytes: the largest message it takes, None if there is no known limit.
+        original_time: whether a message keeps the original publish time.
+        problems: what would go wrong whatever is sent (not reachable, not writable), in sentences.
+        warnings: what an operator should know, in sentences.
+        oldest_kept_us: publish times (µs since 1970) before this would be refused or deleted by
+            retention soon after; None if any time is kept.
+        deduplication: how repeats after a crash are prevented, one sentence for the report.
+    """
+
+    topic: str
+    carries: Trait
+    partitions: int | None = None
+    max_bytes: int | None = None
+    original_time: bool = False
+    problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    oldest_kept_us: int | None = None
+    deduplication: str = "none: after a crash messages may repeat"
+
+
+@dataclass(frozen=True)
+class Undelivered:
+    """A message that the destination did not take, and why (no payload in the reason)."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """How messages are sent.
+
+    Attributes:
+        original_time: send the record's publish time; else the broker's or the current time.
+        partitions: ``original`` keeps the partition number, ``key`` lets the key choose it.
+        extra_headers: appended to every message, as name and value.
+    """
+
+    original_time: bool = True
+    partitions: str = "original"
+    extra_headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
+
+
+class Publisher(Protocol):
+    """Publishes to one topic in the order given. Used by one thread at a time."""
+
+    def destination(self) -> Destination:
+        """Look the destination up. Raises ``TransientError`` where it does not answer."""
+
+    def begin(self) -> int | None:
+        """Take over this lane, shutting out an older publisher of the same name where the broker can.
+
+        Returns:
+            The number last given to :meth:`commit`, where the destination keeps it, else None.
+        """
+
+    def send(self, messages: pa.Table, options: PublishOptions) -> None:
+        """Send rows (``MESSAGE_SCHEMA``) in order; blocks while the client's queue is full."""
+
+    def commit(self, done: int) -> list[Undelivered]:
+        """Wait until the broker has confirmed all that was sent since the last commit.
+
+        Where the destination can, messages and ``done`` become visible together or not at all.
+
+        Returns:
+            The messages that were not delivered; all others are confirmed.
+
+        Raises:
+            TransientError: the outcome is not known or nothing was committed; begin again.
+        """
+
+    def close(self) -> None:
+        """Drop what is not committed and disconnect."""

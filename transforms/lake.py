@@ -1,0 +1,206 @@
+"""The lake: one object store location, written only by put-if-absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+import obstore
+import pyarrow as pa
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    NotImplementedError as UnsupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+    UnknownConfigurationKeyError,
+)
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
+from transforms.secrets import resolve, resolve_all
+
+__all__ = ["INTERNAL", "Lake", "LakeFile", "ObjectMissingError", "find_lake"]
+
+INTERNAL = "_persistor/"
+"""Prefix of everything in a lake that is not a file of messages."""
+
+_SCHEMES = ("file", "s3", "gs", "az")
+# Our own retry loop waits out an absent store; the client's would only hide it for minutes.
+_RETRY = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
+_TIMEOUTS = {"connect_timeout": "5s", "timeout": "120s"}
+_T = TypeVar("_T")
+
+
+class ObjectMissingError(PermanentError):
+    """No object lies at that path of the lake."""
+
+
+class Lake:
+    """An object store under one URL. Thread-safe; made anew on each worker from its URL.
+
+    Paths are relative to the URL. Locations are whole URLs, which the index keeps.
+    """
+
+    def __init__(self, url: str, config: Mapping[str, str] | None = None) -> None:
+        """Open ``file:///dir``, ``s3://bucket/prefix``, ``gs://…`` or ``az://container/prefix``.
+
+        Args:
+            config: settings of the store's client (obstore's names, such as ``endpoint``);
+                values may be secret references. What is not given comes from the
+                environment in the store's usual variables (``AWS_…``, ``GOOGLE_…``, ``AZURE_…``).
+
+        Raises:
+            ConfigurationError: unknown scheme or setting.
+        """
+        self.url = url.rstrip("/")
+        self._config = dict(config or {})
+        self._store = _open_store(self.url, self._config)
+
+    def __reduce__(self) -> tuple[type[Lake], tuple[str, dict[str, str]]]:
+        return type(self), (self.url, self._config)
+
+    def put_new(self, path: str, data: bytes | memoryview | pa.Buffer) -> bool:
+        """Write an object that is not there yet, all of it or nothing.
+
+        Returns:
+            False where an object of that path exists, which is left as it is.
+
+        Raises:
+            TransientError: the store is away; whether the object was written is not known,
+                and the same call again will tell.
+        """
+        try:
+            self._call(lambda: obstore.put(self._store, path, data, mode="create"))
+        except _ExistsError:
+            return False
+        return True
+
+    def get(self, path: str) -> memoryview:
+        """Read a whole object.
+
+        Raises:
+            ObjectMissingError: there is no such object.
+            TransientError: the store is away.
+        """
+        return memoryview(self._call(lambda: obstore.get(self._store, path).bytes()))
+
+    def open(self, path: str) -> LakeFile:
+        """Look up an object for ranged reads; raises as :meth:`get`."""
+        return LakeFile(self, path, self._call(lambda: obstore.head(self._store, path))["size"])
+
+    def list(self, prefix: str = "", after: str | None = None) -> Iterator[tuple[str, int]]:
+        """All objects below ``prefix`` as (path, size in bytes), in the store's own order.
+
+        Args:
+            prefix: whole path components, without a trailing slash.
+            after: only paths that sort behind this one.
+        """
+        pages = obstore.list(self._store, prefix or None, offset=after, chunk_size=1000)
+        while True:
+            page = self._call(lambda: next(pages, None))
+            if page is None:
+                return
+            yield from ((meta["path"], meta["size"]) for meta in page)
+
+    def delete(self, path: str) -> None:
+        """Delete an object of ``_persistor/`` that has served its time; one that is gone is no error."""
+        if not path.startswith(INTERNAL):
+            raise PermanentError(f"{path} is a file of messages; the lake does not delete those")
+        try:
+            self._call(lambda: obstore.delete(self._store, path))
+        except ObjectMissingError:
+            return
+
+    def location(self, path: str) -> str:
+        """The URL under which the index knows the object."""
+        return f"{self.url}/{path}"
+
+    def path(self, location: str) -> str | None:
+        """The path of a location in this lake, None where it lies outside of it."""
+        prefix = self.url + "/"
+        inside = location.startswith(prefix) and ".." not in location.split("/")
+        return location[len(prefix) :] if inside else None
+
+    def _call(self, call: Callable[[], _T]) -> _T:
+        try:
+            return call()
+        except AlreadyExistsError as error:
+            raise _ExistsError from error
+        except FileNotFoundError as error:
+            raise ObjectMissingError(_first_line(error)) from error
+        except (
+            PermissionDeniedError,
+            UnauthenticatedError,
+            PermissionError,
+        ) as error:
+            raise TransientError(f"{self.url} denies access: {_first_line(error)}") from error
+        except (InvalidPathError, UnsupportedError) as error:
+            raise PermanentError(_first_line(error)) from error
+        except (PreconditionError, BaseError, OSError) as error:
+            raise TransientError(_first_line(error)) from error
+
+    def get_ranges(self, path: str, starts: Sequence[int], ends: Sequence[int]) -> list[memoryview]:
+        """Read byte ranges ``[start, end)`` of one object; near ones share a request."""
+        buffers = self._call(
+            lambda: obstore.get_ranges(self._store, path, starts=starts, ends=ends)
+        )
+        return [memoryview(buffer) for buffer in buffers]
+
+
+class LakeFile:
+    """One object with its size, for formats that read only a part of it."""
+
+    def __init__(self, lake: Lake, path: str, size: int) -> None:
+        self.path = path
+        self.size = size
+        self._lake = lake
+
+    def read(self) -> memoryview:
+        """The whole object."""
+        return self._lake.get(self.path)
+
+    def ranges(self, ranges: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Byte ranges ``[start, end)``, coalesced into few requests."""
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+        return self._lake.get_ranges(self.path, starts, ends)
+
+
+def find_lake(lakes: Sequence[Lake], location: str) -> tuple[Lake, str]:
+    """The configured lake that holds a location, and the path in it.
+
+    Raises:
+        PermanentError: it lies in none of them; the index is not trusted with locations.
+    """
+    for lake in lakes:
+        path = lake.path(location)
+        if path is not None:
+            return lake, path
+    raise PermanentError(f"{location} lies outside the configured lakes")
+
+
+class _ExistsError(PersistorError):
+    pass
+
+
+def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
+    scheme = url.partition("://")[0]
+    if scheme not in _SCHEMES or "://" not in url:
+        raise ConfigurationError(
+            f"--lake {url!r}: write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX."
+        )
+    try:
+        if scheme == "file":
+            return LocalStore(resolve(url)[len("file://") :], mkdir=True)
+        return from_url(
+            resolve(url), config=resolve_all(config), retry_config=_RETRY, client_options=_TIMEOUTS
+        )
+    except (UnknownConfigurationKeyError, BaseError, OSError, ValueError) as error:
+        raise ConfigurationError(f"--lake {url}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]

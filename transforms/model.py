@@ -1,0 +1,141 @@
+"""The shape of the data: messages, index entries and what passes between the transforms."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+__all__ = [
+    "ENTRY_SCHEMA",
+    "FILE_SCHEMA",
+    "HEADERS",
+    "MESSAGE_SCHEMA",
+    "Batch",
+    "DeadLetter",
+    "Layout",
+    "Trait",
+    "WrittenFile",
+]
+
+UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+HEADERS = pa.list_(pa.struct([pa.field("name", pa.string(), nullable=False), ("value", pa.binary())]))
+
+MESSAGE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("topic", pa.string(), nullable=False),
+        pa.field("partition", pa.int32()),
+        pa.field("offset", pa.int64()),
+        pa.field("publish_time", UTC_MICROSECONDS),
+        pa.field("key", pa.binary()),
+        pa.field("data", pa.binary()),
+        pa.field("headers", HEADERS, nullable=False),
+    ]
+)
+"""One row per message, as the broker gave it: null is not empty, order and repeats of headers kept.
+
+``id`` is ``<source>_<partition>_<offset>`` (``<source>~<n>_…`` from the topic's second
+incarnation on), ``<source>_<broker's message id>`` where a broker has no offsets.
+"""
+
+FILE_SCHEMA = MESSAGE_SCHEMA.append(pa.field("checksum", pa.int64()))
+"""What a lake file holds. ``checksum`` is null only in files that Persistor did not write."""
+
+ENTRY_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("incarnation", pa.int32(), nullable=False),
+        pa.field("topic", pa.string(), nullable=False),
+        pa.field("partition", pa.int32()),
+        pa.field("offset", pa.int64()),
+        pa.field("publish_time", UTC_MICROSECONDS),
+        pa.field("ingestion_time", UTC_MICROSECONDS, nullable=False),
+        pa.field("key", pa.binary()),
+        pa.field("attributes", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("traits", pa.int32(), nullable=False),
+        pa.field("checksum", pa.int64()),
+        pa.field("location", pa.string(), nullable=False),
+        pa.field("position", pa.int64(), nullable=False),
+    ]
+)
+"""One row per indexed message.
+
+``attributes`` are the headers that are valid UTF-8, the last one of a name, for searching only.
+``size`` is bytes of key, data, header names and values. ``traits`` is a :class:`Trait` set.
+``location`` is the file's URL, ``position`` the row in it, from 0.
+"""
+
+
+class Trait(enum.IntFlag):
+    """What a message needs a destination to carry; a destination states what it ``carries``."""
+
+    NULL_DATA = 1
+    KEY = 2
+    HEADERS = 4
+    REPEATED_HEADERS = 8
+    BINARY_HEADERS = 16
+    NULL_HEADERS = 32
+    BINARY_KEY = 64
+    EMPTY_KEY = 128
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How files are laid out: the path template and the name of the format."""
+
+    path: str = "{topic}/date={date}/hour={hour}"
+    format: str = "parquet"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages of one topic-partition, claimed and not yet written.
+
+    Attributes:
+        source: the source's name, its topic behind the configured prefix.
+        incarnation: 1, and one more each time the topic was re-created.
+        partition: the partition's number, None where the broker has none.
+        messages: a ``FILE_SCHEMA`` table: ``id`` and ``checksum`` are filled.
+        name: stem of the file names, the same on every attempt at this range.
+        layout: the layout under which the range was claimed.
+        close_reason: ``count``, ``bytes``, ``age``, ``claim`` or ``drain``.
+    """
+
+    source: str
+    incarnation: int
+    partition: int | None
+    messages: pa.Table
+    name: str
+    layout: Layout
+    close_reason: str
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """One durable file with the entries of its rows (``ENTRY_SCHEMA``)."""
+
+    location: str
+    source: str
+    bytes: int
+    entries: pa.Table
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """Messages (``MESSAGE_SCHEMA`` columns) that cannot go on, and why.
+
+    Attributes:
+        stage: ``write`` or ``index``.
+        category: ``permanent`` or ``gave_up``.
+        reason: one sentence, without any payload.
+    """
+
+    source: str
+    stage: str
+    category: str
+    reason: str
+    messages: pa.Table = field(repr=False)
