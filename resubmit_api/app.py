@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from apiflask import APIFlask
@@ -13,7 +13,8 @@ __all__ = ["create_app"]
 def create_app(
     *,
     index: str,
-    lakes: Mapping[str, Mapping[str, str]],
+    lakes: Sequence[str],
+    lake_config: Mapping[str, str],
     destinations: Mapping[str, tuple[str, Mapping[str, str]]],
     inline_limit: int = 1000,
     jobs_directory: Path | None = None,
@@ -22,7 +23,8 @@ def create_app(
 
     Args:
         index: URL of the index store, such as ``sqlite:///path`` or ``mongodb://host/db``.
-        lakes: URL of each lake with the settings of its store's client.
+        lakes: URLs of the lakes that the index may point into.
+        lake_config: settings of their stores' client.
         destinations: what a request may send to: name -> (broker's URL without a topic,
             settings of its client), such as ``{"main": ("kafka://host:9092", {})}``.
             A request gives a name and a topic, never a URL or a setting.

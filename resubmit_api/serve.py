@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["serve"]
@@ -11,7 +11,8 @@ __all__ = ["serve"]
 def serve(
     *,
     index: str,
-    lakes: Mapping[str, Mapping[str, str]],
+    lakes: Sequence[str],
+    lake_config: Mapping[str, str],
     destinations: Mapping[str, tuple[str, Mapping[str, str]]],
     host: str = "127.0.0.1",
     port: int = 8080,
