@@ -88,6 +88,7 @@ def make_plan(
     index: Index,
     lakes: Sequence[Lake],
     selection: Selection,
+    *,
     url: str,
     destination: Destination,
     options: Options,
@@ -96,9 +97,12 @@ def make_plan(
     """Find out what a resubmission would do; nothing is stored and nothing sent.
 
     Args:
+        index: where the messages are found.
         lakes: every lake that the index may point into.
+        selection: which messages.
         url: the destination's URL, for the record.
         destination: what :meth:`Publisher.destination` said.
+        options: how they are to be sent.
         job: the job's id; a new one where it is None.
 
     Raises:
@@ -111,6 +115,7 @@ def freeze_plan(
     index: Index,
     lakes: Sequence[Lake],
     selection: Selection,
+    *,
     url: str,
     destination: Destination,
     options: Options,
@@ -131,12 +136,12 @@ def replay_inline(
     index: Index,
     lakes: Sequence[Lake],
     selection: Selection,
+    *,
     url: str,
     publisher: Publisher,
     destination: Destination,
     options: Options,
     job: str | None = None,
-    *,
     most: int = 1000,
     progress: Progress | None = None,
 ) -> tuple[Plan, Report]:
@@ -145,9 +150,16 @@ def replay_inline(
     After a crash the same request may publish again. The publisher stays open.
 
     Args:
+        index: where the messages are found.
+        lakes: every lake that the index may point into.
+        selection: which messages.
+        url: the destination's URL, for the record.
         publisher: used by this call alone while it lasts; ``begin`` was called when it was opened.
         destination: what ``publisher.destination()`` said, which may be kept for a while.
+        options: how they are to be sent.
+        job: the job's id; a new one where it is None.
         most: larger selections are refused, since a job is what they need.
+        progress: told what is done.
 
     Raises:
         ConfigurationError: the plan has problems, or more than ``most`` messages.
@@ -169,6 +181,9 @@ def replay_lane(
     Transient trouble of lake and broker is waited out. Delivery: as ``Destination.deduplication`` says.
 
     Args:
+        plan: the job's stored plan.
+        lane: one of ``plan.lanes``.
+        lakes: every lake that the plan may point into; the plan lies in the first.
         publisher: opened under the lane's own name, ``<job>-<lane>``; not yet begun.
         stopped: asked between commits; once true the lane ends early and may be resumed.
     """
