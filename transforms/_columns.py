@@ -1,0 +1,119 @@
+"""Message columns as plain arrays, whatever chunks and slices a table is made of."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["Headers", "Parts", "column", "headers", "is_utf8", "parts"]
+
+UInts = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A column of byte strings.
+
+    Attributes:
+        array: binary, one contiguous array, nulls kept.
+        lengths: bytes of each value, 0 where null.
+        valid: False where null.
+    """
+
+    array: pa.Array
+    lengths: UInts
+    valid: Bools
+
+    def crcs(self) -> UInts:
+        """CRC-32 of each value, that of the empty string where null."""
+        return np.fromiter(map(zlib.crc32, _filled(self.array).to_pylist()), np.uint64, len(self.array))
+
+    def repeated_crcs(self) -> UInts:
+        """As :meth:`crcs`, quicker where few distinct values are repeated."""
+        encoded = _filled(self.array).dictionary_encode()
+        crcs = np.fromiter(map(zlib.crc32, encoded.dictionary.to_pylist()), np.uint64)
+        return crcs[encoded.indices.to_numpy()]
+
+
+@dataclass(frozen=True)
+class Headers:
+    """The headers of all rows, one behind the other.
+
+    Attributes:
+        counts: headers of each row.
+        bounds: ``bounds[i]:bounds[i + 1]`` are row i's headers; one longer than the rows.
+        names: of all headers; as bytes, since not every broker's names are valid UTF-8.
+        values: of all headers.
+    """
+
+    counts: UInts
+    bounds: npt.NDArray[np.int64]
+    names: Parts
+    values: Parts
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The row of each header."""
+        return np.repeat(np.arange(len(self.counts)), self.counts.astype(np.int64))
+
+    def sums(self, per_header: UInts) -> UInts:
+        """Sum of a figure over each row's headers, modulo 2**64."""
+        totals = np.zeros(len(per_header) + 1, np.uint64)
+        np.cumsum(per_header, out=totals[1:])
+        return totals[self.bounds[1:]] - totals[self.bounds[:-1]]
+
+    def any(self, per_header: Bools) -> Bools:
+        """Whether any of a row's headers is marked."""
+        if not per_header.any():
+            return np.zeros(len(self.counts), np.bool_)
+        return self.sums(per_header.astype(np.uint64)) > 0
+
+
+def column(messages: pa.Table, name: str) -> pa.Array:
+    """A column as one contiguous array."""
+    chunked = messages.column(name)
+    return chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+
+
+def parts(array: pa.Array) -> Parts:
+    """A binary or string array as :class:`Parts`."""
+    binary = array.cast(pa.binary())
+    lengths = pc.fill_null(pc.binary_length(binary), 0).to_numpy().astype(np.uint64)
+    return Parts(binary, lengths, _mask(pc.is_valid(binary)))
+
+
+def headers(messages: pa.Table) -> Headers:
+    """The column ``headers``, flattened."""
+    lists = column(messages, "headers")
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.uint64)
+    bounds = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=bounds[1:])
+    names, values = lists.flatten().flatten()
+    return Headers(counts, bounds, parts(names), parts(values))
+
+
+def is_utf8(values: Parts) -> Bools:
+    """Which values are valid UTF-8; null is."""
+    try:
+        values.array.cast(pa.string())
+    except pa.ArrowInvalid:
+        return np.fromiter(map(_is_utf8, _filled(values.array).to_pylist()), np.bool_, len(values.array))
+    return np.ones(len(values.array), np.bool_)
+
+
+def _is_utf8(value: bytes) -> bool:
+    # Dropping what is invalid and comparing is twice as quick as catching an exception.
+    return value.isascii() or len(value.decode("utf-8", "ignore").encode()) == len(value)
+
+
+def _filled(array: pa.Array) -> pa.Array:
+    return pc.fill_null(array, b"") if array.null_count else array
+
+
+def _mask(array: pa.Array) -> Bools:
+    return array.to_numpy(zero_copy_only=False)

@@ -1,0 +1,287 @@
+"""What the index and the verification need to know of messages, by operations on whole columns."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms._columns import Headers, Parts, UInts, column, headers, is_utf8, parts
+from transforms.errors import PermanentError
+from transforms.model import ENTRY_SCHEMA, Trait
+
+__all__ = [
+    "Verification",
+    "attributes",
+    "checksums",
+    "entries",
+    "message_ids",
+    "sizes",
+    "traits",
+    "verify",
+]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+
+_PREFIX = r"^(?P<source>[^~]*?)(?:~(?P<incarnation>[0-9]+))?"
+_WITH_OFFSET = _PREFIX + r"_-?[0-9]+_-?[0-9]+$"
+_WITHOUT_OFFSET = _PREFIX + r"_[^_]*$"
+
+
+class Verification(NamedTuple):
+    """The outcome of :func:`verify`, one value per row.
+
+    Attributes:
+        ok: the row is the message that the index means.
+        by_checksum: it was compared by id and checksum; False where only by id, because the
+            file was not written by Persistor.
+    """
+
+    ok: npt.NDArray[np.bool_]
+    by_checksum: npt.NDArray[np.bool_]
+
+
+def checksums(messages: pa.Table) -> pa.Array:
+    """The checksum of each message: publish time, key, data and headers, as int64.
+
+    Where a message lay (id, topic, partition, offset) does not count. The definition is kept
+    in every file and index, so it never changes. All arithmetic is modulo 2**64::
+
+        mix(x):        x ^= x >> 30;  x *= 0xBF58476D1CE4E5B9
+                       x ^= x >> 27;  x *= 0x94D049BB133111EB
+                       x ^= x >> 31
+        absorb(s, w) = mix((s ^ w) + 0x9E3779B97F4A7C15)
+        word(v)      = 0 where v is null, else 1 + crc32(v) + len(v) * 2**32
+        header(j)    = absorb(absorb(j, word(name)), word(value)), j from 1 in the message's order
+        checksum     = 0, then absorbing in turn
+                       2 * number of headers + (1 where the publish time is not null)
+                       publish time in microseconds since 1970 (0 where null)
+                       word(key), word(data), the sum of header(j)
+
+    ``crc32`` is that of zlib; the result is read as a signed integer.
+
+    Args:
+        messages: any table with the columns of ``MESSAGE_SCHEMA``.
+    """
+    head = headers(messages)
+    times = column(messages, "publish_time")
+    state = np.zeros(len(messages), np.uint64)
+    for word in (
+        head.counts * np.uint64(2) + pc.is_valid(times).to_numpy(zero_copy_only=False),
+        pc.fill_null(times.cast(pa.int64()), 0).to_numpy().view(np.uint64),
+        _words(parts(column(messages, "key"))),
+        _words(parts(column(messages, "data"))),
+        head.sums(_header_words(head)),
+    ):
+        state = _absorb(state, word)
+    return pa.array(state.view(np.int64))
+
+
+def sizes(messages: pa.Table) -> pa.Array:
+    """Bytes of key, data, header names and header values of each message, as int64."""
+    head = headers(messages)
+    total = parts(column(messages, "key")).lengths + parts(column(messages, "data")).lengths
+    return pa.array((total + head.sums(head.names.lengths + head.values.lengths)).view(np.int64))
+
+
+def traits(messages: pa.Table) -> pa.Array:
+    """What each message needs a destination to carry: a set of ``Trait`` bits, as int32."""
+    head = headers(messages)
+    key = parts(column(messages, "key"))
+    text = is_utf8(head.values) & is_utf8(head.names)
+    result = np.zeros(len(messages), np.int32)
+    for trait, mask in (
+        (Trait.NULL_DATA, pc.is_null(column(messages, "data")).to_numpy(zero_copy_only=False)),
+        (Trait.KEY, key.valid),
+        (Trait.HEADERS, head.counts > 0),
+        (Trait.REPEATED_HEADERS, head.any(_overridden(head))),
+        (Trait.BINARY_HEADERS, head.any(~text)),
+        (Trait.NULL_HEADERS, head.any(~head.values.valid)),
+        (Trait.BINARY_KEY, ~is_utf8(key)),
+        (Trait.EMPTY_KEY, key.valid & (key.lengths == 0)),
+    ):
+        result[mask] |= int(trait)
+    return pa.array(result)
+
+
+def attributes(messages: pa.Table) -> pa.Array:
+    """The headers that can be searched, as map<string, string>.
+
+    Those are the ones whose name and value are valid UTF-8 and not null; the last one of a name.
+    """
+    head = headers(messages)
+    keep = is_utf8(head.names) & is_utf8(head.values) & head.values.valid
+    names, values, bounds = head.names.array, head.values.array, head.bounds
+    if not keep.all() or _overridden(head).any():
+        keep[keep] = ~_overridden(head, keep)
+        names, values = names.filter(pa.array(keep)), values.filter(pa.array(keep))
+        bounds = np.concatenate([[0], np.cumsum(head.sums(keep.astype(np.uint64)))])
+    offsets = pa.array(bounds, pa.int32())
+    return pa.MapArray.from_arrays(offsets, names.cast(pa.string()), values.cast(pa.string()))
+
+
+def entries(
+    messages: pa.Table,
+    location: str,
+    ingestion_time: datetime,
+    positions: npt.NDArray[np.int64] | None = None,
+) -> pa.Table:
+    """The index entries of messages in one file.
+
+    Args:
+        messages: ``FILE_SCHEMA``, its ids made by :func:`message_ids`.
+        location: the file's URL.
+        ingestion_time: with time zone.
+        positions: the row of each message in the file, from 0; None where these are all rows.
+
+    Returns:
+        ``ENTRY_SCHEMA``, in the order of the messages.
+
+    Raises:
+        PermanentError: an id names no source, as in files of other products.
+    """
+    source, incarnation = _sources(column(messages, "id"), column(messages, "offset"))
+    count = len(messages)
+    made = {
+        "source": source,
+        "incarnation": incarnation,
+        "ingestion_time": pa.repeat(pa.scalar(ingestion_time, pa.timestamp("us", tz="UTC")), count),
+        "attributes": attributes(messages),
+        "size": sizes(messages),
+        "traits": traits(messages),
+        "location": pa.repeat(pa.scalar(location), count),
+        "position": pa.array(np.arange(count) if positions is None else positions, pa.int64()),
+    }
+    columns = [made[name] if name in made else column(messages, name) for name in ENTRY_SCHEMA.names]
+    return pa.table(columns, schema=ENTRY_SCHEMA)
+
+
+def message_ids(source: str, incarnation: int, partition: int | None, messages: pa.Table) -> pa.Array:
+    """The ids of messages of one partition; see ``MESSAGE_SCHEMA``.
+
+    Args:
+        source: its name, which holds no ``~``.
+        incarnation: from 1.
+        partition: None only where no message has an offset.
+        messages: ``MESSAGE_SCHEMA``; where ``offset`` is null, ``id`` is the broker's message id.
+    """
+    prefix = source if incarnation == 1 else f"{source}~{incarnation}"
+    offset, given = column(messages, "offset"), column(messages, "id")
+    if offset.null_count == len(offset):
+        return pc.binary_join_element_wise(prefix, given, "_")
+    ids = pc.binary_join_element_wise(f"{prefix}_{partition}", offset.cast(pa.string()), "_")
+    if offset.null_count:
+        ids = pc.coalesce(ids, pc.binary_join_element_wise(prefix, given, "_"))
+    return ids
+
+
+def verify(messages: pa.Table, ids: pa.Array, expected: pa.Array) -> Verification:
+    """Compare rows of a lake file with what the index says of them.
+
+    A row with a checksum must have the id and the checksum of the index (where that has one),
+    and its content must have that checksum too. A row without one comes from a file that
+    Persistor did not write: the id of the index must be the row's, or end in ``_`` and the row's,
+    and the index must have no checksum either.
+
+    Args:
+        messages: ``FILE_SCHEMA``, as read from the lake.
+        ids: of the index, one per row.
+        expected: checksums of the index, one per row, int64.
+    """
+    stored, found = column(messages, "checksum"), column(messages, "id")
+    by_checksum = pc.is_valid(stored)
+    ok = pc.fill_null(pc.equal(found, ids), False)
+    if stored.null_count:
+        ok = pc.if_else(by_checksum, ok, _same_foreign_ids(found, ids))
+        ok = pc.and_(ok, pc.or_(by_checksum, pc.is_null(expected)))
+    if stored.null_count < len(stored):
+        actual = checksums(messages)
+        for other in (stored, expected):
+            ok = pc.and_(ok, pc.fill_null(pc.equal(actual, other), True))
+    return Verification(_numpy(ok), _numpy(by_checksum))
+
+
+def _words(values: Parts, *, repeated: bool = False) -> UInts:
+    crcs = values.repeated_crcs() if repeated else values.crcs()
+    words = (values.lengths << np.uint64(32)) + crcs + np.uint64(1)
+    return words if values.valid.all() else words * values.valid
+
+
+def _header_words(head: Headers) -> UInts:
+    first = np.repeat(head.bounds[:-1], head.counts.astype(np.int64))
+    number = (np.arange(1, len(first) + 1) - first).astype(np.uint64)
+    return _absorb(_absorb(number, _words(head.names, repeated=True)), _words(head.values))
+
+
+def _absorb(state: UInts, word: UInts) -> UInts:
+    x = (state ^ word) + _GOLDEN
+    for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
+        x ^= x >> shift
+        x *= multiplier
+    x ^= x >> _SHIFTS[-1]
+    return x
+
+
+def _overridden(head: Headers, keep: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
+    """Which headers (of those to keep) have a later one of the same name in the same row."""
+    names, rows = head.names.array, head.rows()
+    if keep is not None:
+        names, rows = names.filter(pa.array(keep)), rows[keep]
+    encoded = names.dictionary_encode()
+    pairs = rows * len(encoded.dictionary) + encoded.indices.to_numpy()
+    result = np.zeros(len(pairs), np.bool_)
+    ordered = np.sort(pairs)
+    if (ordered[1:] == ordered[:-1]).any():
+        order = np.argsort(pairs, kind="stable")
+        result[order[:-1]] = pairs[order[1:]] == pairs[order[:-1]]
+    return result
+
+
+def _sources(ids: pa.Array, offsets: pa.Array) -> tuple[pa.Array, pa.Array]:
+    if not len(ids):
+        return pa.array([], pa.string()), pa.array([], pa.int32())
+    match = re.match(
+        _WITH_OFFSET if offsets[0].is_valid else _WITHOUT_OFFSET, ids[0].as_py() or "", re.DOTALL
+    )
+    if match and _all_of_prefix(ids, offsets, ids[0].as_py()[: match.end(match.lastgroup or "source")]):
+        incarnation = pa.scalar(int(match["incarnation"] or 1), pa.int32())
+        return pa.repeat(pa.scalar(match["source"]), len(ids)), pa.repeat(incarnation, len(ids))
+    return _sources_by_row(ids, offsets)
+
+
+def _all_of_prefix(ids: pa.Array, offsets: pa.Array, prefix: str) -> bool:
+    # What follows a prefix holds no further "_", so counting them tells a_1 of a_1_5 from a of a_1_5.
+    separators = prefix.count("_") + 1 + _numpy(pc.is_valid(offsets))
+    same = pc.starts_with(ids, prefix + "_")
+    return bool(_numpy(pc.fill_null(same, False)).all()) and bool(
+        (pc.count_substring(ids, "_").to_numpy() == separators).all()
+    )
+
+
+def _sources_by_row(ids: pa.Array, offsets: pa.Array) -> tuple[pa.Array, pa.Array]:
+    with_offset, without = (pc.extract_regex(ids, "(?s)" + p) for p in (_WITH_OFFSET, _WITHOUT_OFFSET))
+    found = pc.if_else(pc.is_valid(offsets), with_offset, without)
+    if found.null_count:
+        raise PermanentError(
+            f"{found.null_count} of {len(ids)} ids name no source: the file was not written by Persistor"
+        )
+    source, incarnation = found.flatten()
+    return source, pc.if_else(pc.equal(incarnation, ""), "1", incarnation).cast(pa.int32())
+
+
+def _same_foreign_ids(found: pa.Array, ids: pa.Array) -> pa.Array:
+    pairs = zip(found.to_pylist(), ids.to_pylist(), strict=True)
+    return pa.array(
+        [bool(own and id and (id == own or id.endswith("_" + own))) for own, id in pairs], pa.bool_()
+    )
+
+
+def _numpy(mask: pa.Array) -> npt.NDArray[np.bool_]:
+    return mask.to_numpy(zero_copy_only=False)
