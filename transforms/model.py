@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 __all__ = [
+    "UTC_MICROSECONDS",
     "ENTRY_SCHEMA",
     "FILE_SCHEMA",
     "HEADERS",

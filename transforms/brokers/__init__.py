@@ -7,9 +7,9 @@ A broker's module offers
     ``--source_config`` settings of its client (references allowed), ``shard`` (i, n) says which
     partitions are this reader's, ``group`` names the durable progress kept at the broker,
     ``exclude`` are glob patterns of topics never to read.
-``open_publisher(url, config, *, name) -> Publisher``
-    ``url`` is a destination with exactly one topic; ``name`` identifies this publisher's
-    lane (letters, digits, ``-``), the same again when it is restarted.
+``open_publisher(url, config, *, name=None) -> Publisher``
+    ``url`` is a destination with exactly one topic; ``name`` identifies a lane of a job
+    (letters, digits, ``-``), the same again when it is restarted; None keeps no progress.
 
 and raises ``ConfigurationError`` with all problems for a URL or setting that cannot be right,
 a missing topic or refused credentials. Nothing is read or sent before the first call that says so.
@@ -25,7 +25,17 @@ import pyarrow as pa
 
 from transforms.model import Trait
 
-__all__ = ["Acknowledgement", "Destination", "Fetched", "Partition", "Publisher", "Reader", "Undelivered"]
+__all__ = [
+    "Acknowledgement",
+    "Destination",
+    "Fetched",
+    "OffsetGapError",
+    "Partition",
+    "PublishOptions",
+    "Publisher",
+    "Reader",
+    "Undelivered",
+]
 
 
 @dataclass(frozen=True, order=True)

@@ -1,0 +1,147 @@
+"""What reader and publisher share: URLs, librdkafka's configuration, and its errors as ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+from transforms.errors import ConfigurationError, PermanentError, TransientError
+from transforms.secrets import resolve_all
+
+__all__ = [
+    "TIMEOUT",
+    "Client",
+    "FencedError",
+    "GoneError",
+    "client_config",
+    "configured",
+    "only_for_clients",
+    "split_url",
+]
+
+TIMEOUT = 10.0
+"""Seconds that a question to the cluster may take."""
+
+_DEFAULTS = {"client.id": "persistor", "topic.metadata.refresh.interval.ms": 10_000}
+_CONSUMER_ONLY = ("group.", "enable.auto", "enable.partition", "auto.", "isolation.", "fetch.", "queued.")
+_PRODUCER_ONLY = (
+    "enable.idempotence",
+    "transactional.",
+    "partitioner",
+    "linger.",
+    "queue.buffering",
+    "delivery.",
+)
+_REFUSED = {
+    KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's name for a local error
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+_FENCED = {
+    KafkaError._FENCED,  # noqa: SLF001 - librdkafka's name for a local error
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+}
+_T = TypeVar("_T")
+# What librdkafka has to say about connections is said by our own retries, once.
+_log = logging.getLogger("transforms.brokers.kafka.librdkafka")
+_log.setLevel(logging.CRITICAL + 1)
+
+
+class GoneError(TransientError):
+    """The topic is not there (any more, or yet)."""
+
+
+class FencedError(PermanentError):
+    """A newer publisher of the same name has begun; this one must end quietly."""
+
+
+class Client:
+    """Asks librdkafka and turns its errors into :mod:`transforms.errors`."""
+
+    def __init__(self) -> None:
+        self._refusal: KafkaError | None = None
+
+    def note_error(self, error: KafkaError) -> None:
+        """Remember a refusal that librdkafka reports on the side (its ``error_cb``)."""
+        if error.code() in _REFUSED:
+            self._refusal = error
+
+    def ask(self, call: Callable[[], _T]) -> _T:
+        """Call.
+
+        Raises:
+            ConfigurationError: the broker refuses this user.
+            GoneError: a topic does not exist.
+            FencedError: a newer publisher of the same name has begun.
+            TransientError: anything else that librdkafka reports.
+        """
+        try:
+            return call()
+        except KafkaException as exception:
+            raise self._translated(exception.args[0]) from exception
+        finally:
+            self._raise_refusal()
+
+    def _translated(self, error: KafkaError) -> Exception:
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return GoneError(f"kafka: {error.str()}")
+        if error.code() in _FENCED:
+            return FencedError(f"kafka: {error.str()}")
+        self.note_error(error)
+        return TransientError(f"kafka: {error.str()}")
+
+    def _raise_refusal(self) -> None:
+        if self._refusal is not None:
+            refusal, self._refusal = self._refusal, None
+            raise ConfigurationError(f"kafka: the broker refuses access: {refusal.str()}.")
+
+
+def split_url(url: str) -> tuple[str, list[str]]:
+    """Bootstrap servers and topics of a ``kafka://`` URL whose references are resolved."""
+    servers, _, path = url.removeprefix("kafka://").partition("/")
+    topics = [topic for topic in path.split(",") if topic]
+    if not servers or not topics:
+        raise ConfigurationError(f"{url!r}: write kafka://HOST:PORT/TOPIC[,TOPIC…].")
+    return servers, topics
+
+
+def client_config(
+    servers: str, config: Mapping[str, str], defaults: Mapping[str, Any], ours: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Properties for librdkafka: the user's over the defaults, never over ``ours``."""
+    clashes = sorted(set(config) & set(ours))
+    if clashes:
+        raise ConfigurationError([f"kafka: {name} is set by Persistor; leave it out." for name in clashes])
+    return {
+        **_DEFAULTS,
+        "bootstrap.servers": servers,
+        **defaults,
+        **resolve_all(config),
+        **ours,
+        "logger": _log,
+    }
+
+
+def only_for_clients(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the properties that an admin client would warn about."""
+    return {name: v for name, v in config.items() if not name.startswith(_CONSUMER_ONLY + _PRODUCER_ONLY)}
+
+
+def configured(make: Callable[[], _T]) -> _T:
+    """Make a client.
+
+    Raises:
+        ConfigurationError: librdkafka knows no such property or value.
+    """
+    try:
+        return make()
+    except (KafkaException, ValueError, TypeError) as error:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else error
+        raise ConfigurationError(f"kafka: {reason}.") from error

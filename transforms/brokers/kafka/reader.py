@@ -1,0 +1,286 @@
+"""Reading Kafka partitions by position."""
+
+from __future__ import annotations
+
+import fnmatch
+import operator
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition
+from transforms.brokers.kafka.client import (
+    TIMEOUT,
+    Client,
+    GoneError,
+    client_config,
+    configured,
+    only_for_clients,
+    split_url,
+)
+from transforms.errors import ConfigurationError, TransientError
+from transforms.model import HEADERS, MESSAGE_SCHEMA, UTC_MICROSECONDS
+from transforms.secrets import resolve
+
+__all__ = ["KafkaReader", "open_reader"]
+
+_OURS = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,
+}
+_DEFAULTS = {
+    # A full queue makes librdkafka pause for this long; its default of 1000 ms costs two thirds of the rate.
+    "fetch.queue.backoff.ms": 20,
+    "queued.min.messages": 500_000,
+    # Bounds what is prefetched, for all partitions together.
+    "queued.max.messages.kbytes": 65_536,
+}
+_PATTERN_CHARACTERS = set("*?[")
+_ROWS_PER_POLL = 10_000
+
+
+def open_reader(
+    url: str,
+    config: Mapping[str, str],
+    *,
+    shard: tuple[int, int] = (0, 1),
+    group: str,
+    exclude: Sequence[str] = (),
+) -> KafkaReader:
+    """Open ``kafka://HOST:PORT[,HOST:PORT…]/TOPIC[,TOPIC…]``; a topic may be a glob pattern.
+
+    Raises:
+        ConfigurationError: a URL without hosts or topics, a property that librdkafka does not
+            know, or one that Persistor must set itself.
+    """
+    servers, topics = split_url(resolve(url))
+    return KafkaReader(client_config(servers, config, _DEFAULTS, _OURS), topics, shard, group, exclude)
+
+
+class KafkaReader(Client):
+    """Reads the partitions of one shard; see :class:`transforms.brokers.Reader`."""
+
+    positions = True
+
+    def __init__(
+        self,
+        config: dict[str, Any],
+        topics: Sequence[str],
+        shard: tuple[int, int],
+        group: str,
+        exclude: Sequence[str],
+    ) -> None:
+        """Connect; see :func:`open_reader`."""
+        super().__init__()
+        self._names = {topic for topic in topics if not _PATTERN_CHARACTERS & set(topic)}
+        self._patterns = [topic for topic in topics if topic not in self._names]
+        self._shard = shard
+        self._exclude = exclude
+        self._seen: set[str] = set()
+        self._positions: dict[Partition, int] = {}
+        self._ends: dict[Partition, int] = {}
+        self._paused: set[Partition] = set()
+        self._gaps: dict[Partition, int] = {}
+        settings = {"group.id": group, **config, "error_cb": self.note_error}
+        self._consumer = configured(lambda: Consumer(settings))
+        self._admin = configured(lambda: AdminClient(only_for_clients(settings)))
+
+    def identity(self) -> str:
+        """The cluster's id."""
+        return str(self.ask(lambda: self._admin.list_topics(timeout=TIMEOUT)).cluster_id)
+
+    def discover(self) -> Mapping[Partition, str]:
+        """This shard's partitions, each with its topic's id."""
+        topics = self.ask(lambda: self._admin.list_topics(timeout=TIMEOUT)).topics
+        there = {name for name, topic in topics.items() if topic.error is None}
+        missing = sorted(self._names - there - self._seen)
+        if missing:
+            raise ConfigurationError(
+                f"kafka: topic {name!r} does not exist at this cluster (or this user may not see it)."
+                for name in missing
+            )
+        matched = sorted(name for name in there if self._matches(name))
+        self._seen.update(matched)
+        ids = self._topic_ids(matched)
+        found = (Partition(name, number) for name in matched for number in topics[name].partitions)
+        return {p: ids[p.topic] for p in found if p.topic in ids and self._is_mine(p)}
+
+    def committed(self, partition: Partition) -> tuple[int, str] | None:
+        """The group's offset and its metadata."""
+        wanted = [TopicPartition(partition.topic, partition.number)]
+        [found] = self.ask(lambda: self._consumer.committed(wanted, timeout=TIMEOUT))
+        return None if found.offset < 0 else (found.offset, found.metadata or "")
+
+    def earliest(self, partition: Partition) -> int:
+        """The partition's low watermark, asked of the broker."""
+        return self._watermarks(partition)[0]
+
+    def latest(self, partition: Partition) -> int:
+        """The partition's read-committed end, asked of the broker."""
+        return self._watermarks(partition)[1]
+
+    def _watermarks(self, partition: Partition) -> tuple[int, int]:
+        wanted = TopicPartition(partition.topic, partition.number)
+        low, high = self.ask(
+            lambda: self._consumer.get_watermark_offsets(wanted, timeout=TIMEOUT, cached=False)
+        )
+        return low, high
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        """Read exactly these partitions, each from its position."""
+        changed = {p: at for p, at in positions.items() if self._positions.get(p) != at}
+        dropped = [p for p in self._positions if p not in positions or p in changed]
+        if dropped:
+            self.ask(lambda: self._consumer.incremental_unassign([_plain(p) for p in dropped]))
+        for partition in dropped:
+            self._paused.discard(partition)
+            self._ends.pop(partition, None)
+            self._gaps.pop(partition, None)
+            del self._positions[partition]
+        if changed:
+            starts = [TopicPartition(p.topic, p.number, at) for p, at in changed.items()]
+            self.ask(lambda: self._consumer.incremental_assign(starts))
+            self._positions.update(changed)
+
+    def poll(self, seconds: float) -> list[Fetched]:
+        """Up to 10,000 messages, grouped by partition; waits up to ``seconds``."""
+        if self._gaps:
+            gaps, self._gaps = self._gaps, {}
+            raise OffsetGapError({p: self.earliest(p) for p in gaps})
+        messages = self.ask(lambda: self._consumer.consume(_ROWS_PER_POLL, seconds))
+        good = messages if not any(map(Message.error, messages)) else self._without_errors(messages)
+        fetched = [_fetched(topic, number, group) for topic, number, group in _by_partition(good)]
+        self._positions.update({one.partition: one.position for one in fetched})
+        return fetched
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """Pause exactly these partitions; what librdkafka has prefetched of them is fetched again."""
+        wanted = {p for p in partitions if p in self._positions}
+        pause, resume = wanted - self._paused, self._paused - wanted
+        if pause:
+            self._consumer.pause([_plain(p) for p in pause])
+        if resume:
+            self._consumer.resume([_plain(p) for p in resume])
+        self._paused = wanted
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Commit the offsets for the group, waiting for the broker's answer."""
+        offsets = [
+            TopicPartition(a.partition.topic, a.partition.number, a.position, metadata=a.note)
+            for a in acknowledgements
+        ]
+        done = self.ask(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
+        failed = [tp.error for tp in done or () if tp.error is not None]
+        if failed:
+            raise TransientError(f"kafka: offset commit failed: {failed[0]}")
+
+    def release(self, receipts: Sequence[Any]) -> None:
+        """Nothing: what is not committed is read again."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Messages up to the end, 0 where the end was met even if markers lie behind the last message."""
+        return {p: self._partition_lag(p, at) for p, at in self._positions.items()}
+
+    def close(self) -> None:
+        """Leave the group's offsets as they are."""
+        self._consumer.close()
+
+    def _partition_lag(self, partition: Partition, position: int) -> int:
+        _, high = self._consumer.get_watermark_offsets(_plain(partition), cached=True) or (0, -1)
+        return max(0, high - max(position, self._ends.get(partition, 0)))
+
+    def _without_errors(self, messages: list[Message]) -> list[Message]:
+        for message in messages:
+            error = message.error()
+            if error is None:
+                continue
+            partition = Partition(message.topic(), message.partition())
+            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                self._ends[partition] = message.offset()
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+                self._gaps[partition] = message.offset()
+            else:
+                self.note_error(error)
+        return [message for message in messages if message.error() is None]
+
+    def _topic_ids(self, names: list[str]) -> dict[str, str]:
+        if not names:
+            return {}
+        futures = self._admin.describe_topics(TopicCollection(names), request_timeout=TIMEOUT)
+        found = {name: self._topic_id(future) for name, future in futures.items()}
+        return {name: id for name, id in found.items() if id}
+
+    def _topic_id(self, future: Future[Any]) -> str:
+        try:
+            return str(self.ask(future.result).topic_id)
+        except GoneError:
+            return ""
+
+    def _matches(self, name: str) -> bool:
+        if name in self._names:
+            return True
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns) and not any(
+            fnmatch.fnmatchcase(name, pattern) for pattern in ("__*", *self._exclude)
+        )
+
+    def _is_mine(self, partition: Partition) -> bool:
+        number, of = self._shard
+        return zlib.crc32(f"{partition.topic}/{partition.number}".encode()) % of == number
+
+
+def _plain(partition: Partition) -> TopicPartition:
+    return TopicPartition(partition.topic, partition.number)
+
+
+def _by_partition(messages: list[Message]) -> Iterator[tuple[str, int, list[Message]]]:
+    """Stable groups; librdkafka gives runs of one partition, so runs are sorted, not messages."""
+    if not messages:
+        return iter(())
+    numbers = np.fromiter(map(Message.partition, messages), np.int32, len(messages))
+    topics = list(map(Message.topic, messages))
+    starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()]
+    if len(set(topics)) > 1:
+        starts = [
+            i
+            for i in range(len(messages))
+            if i == 0 or (topics[i], numbers[i]) != (topics[i - 1], numbers[i - 1])
+        ]
+    runs: dict[tuple[str, int], list[Message]] = {}
+    for start, end in zip(starts, [*starts[1:], len(messages)], strict=True):
+        runs.setdefault((topics[start], int(numbers[start])), []).extend(messages[start:end])
+    return ((topic, number, group) for (topic, number), group in runs.items())
+
+
+def _fetched(topic: str, number: int, messages: list[Message]) -> Fetched:
+    rows = len(messages)
+    offsets = np.fromiter(map(Message.offset, messages), np.int64, rows)
+    table = pa.table(
+        [
+            pa.nulls(rows, pa.string()),
+            pa.repeat(pa.scalar(topic, pa.string()), rows),
+            pa.repeat(pa.scalar(number, pa.int32()), rows),
+            pa.array(offsets),
+            _times(messages),
+            pa.array(list(map(Message.key, messages)), pa.binary()),
+            pa.array(list(map(Message.value, messages)), pa.binary()),
+            pa.array([headers or () for headers in map(Message.headers, messages)], HEADERS),
+        ],
+        schema=MESSAGE_SCHEMA,
+    )
+    return Fetched(Partition(topic, number), table, int(offsets[-1]) + 1)
+
+
+def _times(messages: list[Message]) -> pa.Array:
+    """Milliseconds of the record; null where the topic's format has no time (-1)."""
+    stamps = map(operator.itemgetter(1), map(Message.timestamp, messages))
+    milliseconds = np.fromiter(stamps, np.int64, len(messages))
+    return pa.array(milliseconds * 1000, UTC_MICROSECONDS, mask=milliseconds < 0)
