@@ -62,15 +62,16 @@ class Index(Protocol):
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """Stream what matches, without ``limit`` and ``sample``, in bounded memory.
 
-        Ordered by source, incarnation, partition, offset and id, the replay order.
+        Ordered by source, incarnation, partition, offset and id, the replay order; null comes first.
         """
 
     def search(
-        self, selection: Selection, limit: int, after: tuple[int, str] | None = None
+        self, selection: Selection, limit: int, after: tuple[int | None, str] | None = None
     ) -> pa.Table:
         """One page of what matches, ordered by (publish time, id), behind ``after``.
 
-        ``after`` is (publish time in µs since 1970, id) of the last row of the page before.
+        ``after`` is (publish time in µs since 1970, id) of the last row of the page before; its time
+        is None where the row has none, and such rows come first.
         The order is unique and steady, so that paging meets each message once while others are added.
         """
 
