@@ -1,0 +1,343 @@
+"""One NATS connection: nats-py on an event loop of its own thread, raw messages for our own use.
+
+nats-py makes the connection (TLS, credentials, pings). Its parser and its message objects are the
+cost per message, so messages of our own subscriptions leave it early: ``_RawParser`` takes the place
+of ``Client._ps`` and appends plain tuples, header bytes untouched, to the list of the subscription;
+everything else goes on to nats-py's own parser. Commands are sent by ``Client._send_command``.
+
+A lost connection is not mended behind our back: whoever uses it finds it closed, opens it again and
+knows that deliveries and confirmations in flight are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from nats import errors
+from nats.aio.client import Client
+from nats.protocol import command
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+
+from transforms import secrets
+from transforms.errors import ConfigurationError, PersistorError, TransientError
+
+__all__ = ["SETTINGS", "ApiError", "Connection", "Raw", "parse_url"]
+
+Raw = tuple[bytes, bytes, bytes, bytes]
+"""Subject, reply subject, header block and payload, as they came."""
+
+SETTINGS = (
+    "user",
+    "password",
+    "token",
+    "credentials",
+    "nkey_seed",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+    "domain",
+)
+"""``credentials`` and ``nkey_seed`` are files; ``tls_*`` are PEM files; ``domain`` is JetStream's."""
+
+_SECONDS = 5.0
+_T = TypeVar("_T")
+
+
+class ApiError(PersistorError):
+    """JetStream refused a request.
+
+    Attributes:
+        code: as in HTTP.
+        number: JetStream's own number of the error.
+    """
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        self.code = int(error.get("code", 0))
+        self.number = int(error.get("err_code", 0))
+        super().__init__(str(error.get("description", "unknown error")))
+
+
+def parse_url(url: str) -> tuple[list[str], list[str]]:
+    """Servers and subjects of ``nats://[USER:PASSWORD@]HOST[:PORT][,…]/SUBJECT[,…]``."""
+    resolved = secrets.resolve(url)
+    hosts, _, path = resolved.partition("://")[2].partition("/")
+    login, at, hosts = hosts.rpartition("@")
+    servers = [f"nats://{login}{at}{host}" for host in hosts.split(",") if host]
+    subjects = [subject for subject in path.split(",") if subject]
+    problems = [
+        f"The server {_shown(server)!r} is not HOST:PORT." for server in servers if not _has_host(server)
+    ]
+    if not servers or not subjects:
+        problems.append("A NATS URL is nats://HOST:4222/SUBJECT; server or subject is missing.")
+    problems += [
+        f"{s!r} is not a NATS subject: it has a blank or an empty part." for s in subjects if not _fits(s)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return servers, subjects
+
+
+def _has_host(server: str) -> bool:
+    try:
+        return bool(urlsplit(server).hostname and (urlsplit(server).port or 4222))
+    except ValueError:
+        return False
+
+
+def _shown(server: str) -> str:
+    return server.rpartition("@")[2].removeprefix("nats://")
+
+
+def _fits(subject: str) -> bool:
+    parts = subject.split(".")
+    return all(parts) and not any(c.isspace() for c in subject) and ">" not in parts[:-1]
+
+
+class _Client(Client):
+    """nats-py's client with a list for each of our own subscriptions."""
+
+    def __init__(self, lists: Mapping[bytes, list[Raw]], arrived: threading.Event) -> None:
+        super().__init__()
+        self._lists = lists
+        self._arrived = arrived
+        self._ps = _RawParser(self, lists, arrived)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        # The usual parser meets messages of ours where they follow something of its own.
+        sink = self._lists.get(str(sid).encode())
+        if sink is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            sink.append((subject, reply, headers or b"", data))
+            self._arrived.set()
+
+
+class _RawParser(Parser):
+    """nats-py's parser, but messages of ``lists`` go there, by subscription id."""
+
+    def __init__(self, client: Client, lists: Mapping[bytes, list[Raw]], arrived: threading.Event) -> None:
+        super().__init__(client)
+        self._lists = lists
+        self._arrived = arrived
+        self._wanted = 0
+
+    def reset(self) -> None:
+        super().reset()
+        self._wanted = 0
+
+    async def parse(self, data: bytes = b"") -> None:
+        # Half a large message is not looked at again until the other half is there.
+        if self.state == AWAITING_CONTROL_LINE:
+            self.buf.extend(data)
+            if len(self.buf) < self._wanted:
+                return
+            del self.buf[: self._take(bytes(self.buf))]
+            data = b""
+            if not self.buf or self._wanted:
+                return
+        await super().parse(data)
+
+    def _take(self, data: bytes) -> int:
+        """Move whole messages of ours to their lists; returns how many bytes that used up."""
+        at, found, self._wanted = 0, False, 0
+        while data.startswith((b"HMSG ", b"MSG "), at):
+            line_end = data.find(b"\r\n", at)
+            words = data[at:line_end].split(b" ") if line_end > 0 else []
+            sink = self._lists.get(words[2]) if words else None
+            if sink is None:
+                break
+            start = line_end + 2
+            end = start + int(words[-1])
+            if len(data) < end + 2:
+                self._wanted = end + 2 - at
+                break
+            header = start + int(words[-2]) if words[0] == b"HMSG" else start
+            reply = words[3] if len(words) == (6 if words[0] == b"HMSG" else 5) else b""
+            sink.append((words[1], reply, data[start:header], data[header:end]))
+            at, found = end + 2, True
+        if found:
+            self._arrived.set()
+        return at
+
+
+class Connection:
+    """A connection that is opened on first use, and again after it was lost.
+
+    Attributes:
+        arrived: set whenever a message was put in a list of :meth:`listen`.
+        generation: counts how often it was opened; subscriptions belong to one generation.
+    """
+
+    def __init__(self, servers: Sequence[str], config: Mapping[str, str]) -> None:
+        unknown = sorted(set(config) - set(SETTINGS))
+        if unknown:
+            raise ConfigurationError(
+                f"NATS has no settings {', '.join(unknown)}; known are {', '.join(SETTINGS)}."
+            )
+        self._servers = list(servers)
+        self._config = dict(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Client | None = None
+        self._lists: dict[bytes, list[Raw]] = {}
+        self._refusal = ""
+        self.arrived = threading.Event()
+        self.generation = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether what was sent and subscribed in this generation still stands."""
+        return self._client is not None and self._client.is_connected
+
+    def open(self) -> Client:
+        """Connect unless connected. Raises ``ConfigurationError`` where credentials are refused."""
+        if self._client is None or not self._client.is_connected:
+            self._drop()
+            self._client = self._run(self._connect())
+            self.generation += 1
+        return self._client
+
+    def info(self) -> Mapping[str, Any]:
+        """What the server said of itself when it was connected."""
+        return dict(self.open()._server_info)  # noqa: SLF001 - no public name for it
+
+    def api(self, operation: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One request to JetStream's API, for example ``STREAM.INFO.ORDERS``.
+
+        Raises:
+            ApiError: JetStream refused it.
+            TransientError: no answer.
+            ConfigurationError: JetStream is off, or these credentials may not ask.
+        """
+        domain = self._config.get("domain")
+        prefix = f"$JS.{domain}.API" if domain else "$JS.API"
+        answer: dict[str, Any] = json.loads(
+            self.request(f"{prefix}.{operation}", json.dumps(body).encode() if body is not None else b"")
+        )
+        if "error" in answer:
+            raise ApiError(answer["error"])
+        return answer
+
+    def request(self, subject: str, data: bytes = b"") -> bytes:
+        """Send and wait for the one answer."""
+        client = self.open()
+        self._refusal = ""
+        try:
+            return self._run(client.request(subject, data, timeout=_SECONDS)).data
+        except errors.NoRespondersError as error:
+            if not client._server_info.get("jetstream", True):  # noqa: SLF001 - no public name for it
+                raise ConfigurationError(
+                    f"JetStream is off on the NATS server {_shown(self._servers[0])}; start it with -js."
+                ) from error
+            raise TransientError(f"nobody answers on {subject} at NATS") from error
+        except (errors.TimeoutError, TransientError) as error:
+            if self._refusal:
+                raise ConfigurationError(
+                    f"NATS refuses these credentials {subject}: {self._refusal}."
+                ) from error
+            raise TransientError(f"NATS did not answer on {subject} in time") from error
+
+    def listen(self, subject: str) -> tuple[list[Raw], bytes]:
+        """Subscribe. Messages are appended to the list by another thread; the id ends it."""
+        client, received = self.open(), list[Raw]()
+        client._sid += 1  # noqa: SLF001 - nats-py counts its own subscriptions with it
+        sid = str(client._sid).encode()  # noqa: SLF001
+        self._lists[sid] = received
+        self.send(command.sub_cmd(subject, "", sid.decode()))
+        return received, sid
+
+    def unlisten(self, sid: bytes) -> None:
+        """End a subscription; its list is dropped."""
+        if self._lists.pop(sid, None) is not None and self.alive:
+            self.send(command.unsub_cmd(sid.decode(), 0))
+
+    def send(self, commands: bytes) -> None:
+        """Write protocol commands and wait until they are handed to the system.
+
+        Raises:
+            TransientError: the connection is lost; what was sent before may be, too.
+        """
+        if not self.alive:
+            raise TransientError("the connection to NATS is lost")
+        self._run(self._send(commands))
+
+    def inbox(self) -> str:
+        """A subject that nobody else uses."""
+        return self.open().new_inbox()
+
+    def close(self) -> None:
+        """Disconnect and end the thread."""
+        self._drop()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = None
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        self._lists.clear()
+        if client is not None and not client.is_closed:
+            self._run(client.close())
+
+    async def _send(self, commands: bytes) -> None:
+        assert self._client is not None  # noqa: S101 - for mypy; send() has looked
+        await self._client._send_command(commands)  # noqa: SLF001
+        await self._client._flush_pending(force_flush=True)  # noqa: SLF001
+
+    async def _connect(self) -> Client:
+        client = _Client(self._lists, self.arrived)
+        try:
+            await client.connect(
+                self._servers,
+                name="persistor",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                error_cb=self._note,
+                skip_subject_validation=True,
+                **self._credentials(),
+            )
+        except (OSError, errors.Error, asyncio.TimeoutError) as error:
+            raise self._explained(error) from error
+        return client
+
+    async def _note(self, error: Exception) -> None:
+        if "permissions violation" in str(error):
+            self._refusal = str(error).removeprefix("nats: ")
+
+    def _explained(self, error: Exception) -> PersistorError:
+        where = ", ".join(map(_shown, self._servers))
+        if "authorization" in str(error).lower() or "authentication" in str(error).lower():
+            return ConfigurationError(
+                f"NATS at {where} refuses the credentials; check user, password or token."
+            )
+        return TransientError(f"NATS at {where} cannot be reached: {error or type(error).__name__}")
+
+    def _credentials(self) -> dict[str, Any]:
+        config = secrets.resolve_all(self._config)
+        names = {"user": "user", "password": "password", "token": "token"}
+        names |= {"credentials": "user_credentials", "nkey_seed": "nkeys_seed"}
+        options: dict[str, Any] = {ours: config[name] for name, ours in names.items() if name in config}
+        if any(name.startswith("tls_") for name in config):
+            options["tls"] = _tls(config)
+        return options
+
+    def _run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="nats", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _tls(config: Mapping[str, str]) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=config.get("tls_ca"))
+        if "tls_cert" in config:
+            context.load_cert_chain(config["tls_cert"], config.get("tls_key"))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"A tls_* file cannot be used: {error}.") from error
+    return context
