@@ -1,0 +1,1 @@
+"""The commands: settings, composition of the Beam pipelines, and what is shown."""

@@ -12,7 +12,7 @@ from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
     InvalidPathError,
-    NotImplementedError as UnsupportedError,
+    NotSupportedError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -23,12 +23,12 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.secrets import resolve, resolve_all
 
-__all__ = ["INTERNAL", "Lake", "LakeFile", "ObjectMissingError", "find_lake"]
+__all__ = ["INTERNAL", "SCHEMES", "Lake", "LakeFile", "ObjectMissingError", "find_lake"]
 
 INTERNAL = "_persistor/"
 """Prefix of everything in a lake that is not a file of messages."""
 
-_SCHEMES = ("file", "s3", "gs", "az")
+SCHEMES = ("file", "s3", "gs", "az")
 # Our own retry loop waits out an absent store; the client's would only hide it for minutes.
 _RETRY = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
 _TIMEOUTS = {"connect_timeout": "5s", "timeout": "120s"}
@@ -138,7 +138,7 @@ class Lake:
             PermissionError,
         ) as error:
             raise TransientError(f"{self.url} denies access: {_first_line(error)}") from error
-        except (InvalidPathError, UnsupportedError) as error:
+        except (InvalidPathError, NotSupportedError) as error:
             raise PermanentError(_first_line(error)) from error
         except (PreconditionError, BaseError, OSError) as error:
             raise TransientError(_first_line(error)) from error
@@ -188,7 +188,7 @@ class _ExistsError(PersistorError):
 
 def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
     scheme = url.partition("://")[0]
-    if scheme not in _SCHEMES or "://" not in url:
+    if scheme not in SCHEMES or "://" not in url:
         raise ConfigurationError(
             f"--lake {url!r}: write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX."
         )

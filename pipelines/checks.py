@@ -1,0 +1,153 @@
+"""What can be said about settings before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from transforms import registry
+from transforms.errors import ConfigurationError
+from transforms.lake import SCHEMES
+from transforms.layout import Template
+from transforms.selection import parse_selection
+
+__all__ = ["problems"]
+
+_Values = Mapping[str, Any]
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
+
+
+def problems(command: str, values: _Values, runner: str | None) -> list[str]:
+    """Every problem of a command's converted values, each saying what to do.
+
+    Args:
+        command: the command's name.
+        values: by the settings' names, None where not given.
+        runner: the Beam runner's name, None where none is named.
+    """
+    return [*_urls(values), *_scale(values, runner), *_CHECKS[command](values)]
+
+
+def _urls(values: _Values) -> Iterator[str]:
+    for name in ("source", "metadata", "dead_letter"):
+        yield from _backend(name, values.get(name), registry.broker)
+    destination = values.get("destination")
+    for url in [url for _, url in destination] if isinstance(destination, tuple) else [destination]:
+        yield from _backend("destination", url, registry.broker)
+    if values.get("index") != "none":
+        yield from _backend("index", values.get("index"), registry.index)
+    lakes = values.get("lake") or ()
+    for lake in (lakes,) if isinstance(lakes, str) else lakes:
+        if lake.partition("://")[0] not in SCHEMES or "://" not in lake:
+            yield f"--lake {lake!r}: write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX."
+
+
+def _backend(name: str, url: str | None, find: Callable[[str], object]) -> Iterator[str]:
+    if not url:
+        return
+    try:
+        find(url)
+    except ConfigurationError as error:
+        yield from (f"--{name}: {problem}" for problem in error.problems)
+
+
+def _scale(values: _Values, runner: str | None) -> Iterator[str]:
+    spread = runner in _SPREADING_RUNNERS
+    index = values.get("index") or ""
+    if spread and index.startswith("sqlite:"):
+        yield f"--index {index}: SQLite lives on one machine and {runner} on many; use mongodb://HOST/DATABASE."
+    if runner == "DataflowRunner" and str(values.get("lake", "")).startswith("file:"):
+        yield f"--lake {values['lake']}: workers of Dataflow share no disk; use gs://BUCKET/PREFIX."
+    if runner and "Direct" not in runner and runner != "FnApiRunner" and (values.get("processes") or 1) > 1:
+        yield f"--processes belongs to one machine; {runner} scales by --parallelism or --num_workers."
+
+
+def _check_persist(values: _Values) -> Iterator[str]:
+    if not values["index"] and not values["metadata"]:
+        yield "Give --metadata TOPIC, --index URL or both; or --index none to archive without an index."
+    if values["on_failure"] == "dead_letter" and not values["dead_letter"]:
+        yield "--on_failure dead_letter needs --dead_letter TOPIC."
+    if values["on_failure"] == "dead_letter" and not values["give_up_after"]:
+        yield "--on_failure dead_letter needs --give_up_after, such as 10m."
+    if values["on_failure"] == "retry" and values["give_up_after"]:
+        yield "--give_up_after goes with --on_failure dead_letter; retry never gives up."
+    yield from _template(values["path"])
+    yield from _loops(values)
+    yield from _orphans(values, "metadata", "dead_letter")
+
+
+def _template(path: str) -> Iterator[str]:
+    try:
+        Template.parse(path)
+    except ConfigurationError as error:
+        yield from error.problems
+
+
+def _loops(values: _Values) -> Iterator[str]:
+    source = urlsplit(values["source"] or "")
+    for name in ("metadata", "dead_letter"):
+        own = urlsplit(values[name] or "")
+        topic = own.path.strip("/")
+        if topic and own[:2] == source[:2] and topic in source.path.strip("/").split(","):
+            yield f"--{name} {topic} is one of the topics of --source: it would archive itself for ever."
+
+
+def _check_index(values: _Values) -> Iterator[str]:
+    yield from _orphans(values, "dead_letter")
+
+
+def _check_resubmit(values: _Values) -> Iterator[str]:
+    if values["resume"] and values["selection"]:
+        yield "--resume goes on with the job's own selection; leave out --selection."
+    if values["resume"] and values["plan_only"]:
+        yield "--plan_only and --resume exclude each other."
+    if not values["resume"] and not values["selection"]:
+        yield "--selection is missing: say what to send, or --resume JOB."
+    if not values["resume"] and not values["destination"]:
+        yield "--destination is missing: a broker and one topic, such as kafka://HOST:9092/orders-replay."
+    if values["selection"]:
+        yield from _selection(values["selection"])
+
+
+def _selection(text: str) -> Iterator[str]:
+    try:
+        parse_selection(text)
+    except ConfigurationError as error:
+        yield from (f"--selection: {problem}" for problem in error.problems)
+
+
+def _check_rebuild(values: _Values) -> Iterator[str]:
+    del values
+    yield from ()
+
+
+def _check_api(values: _Values) -> Iterator[str]:
+    names = [name for name, _ in values["destination"]]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"--destination {name} is given twice."
+    if values["host"] not in _LOOPBACK and not values["allow_remote"]:
+        yield (
+            f"--host {values['host']}: the API has no login, so whoever reaches it may read and send every "
+            "message; add --allow_remote if that is meant."
+        )
+    for key, _ in values["destination_config"]:
+        name, colon, _setting = key.partition(":")
+        if not colon or name not in names:
+            yield f"--destination_config {key!r}: write NAME:SETTING=VALUE with a NAME of --destination."
+
+
+def _orphans(values: _Values, *names: str) -> Iterator[str]:
+    for name in names:
+        if values[f"{name}_config"] and not values[name]:
+            yield f"--{name}_config is given without --{name}."
+
+
+_CHECKS: dict[str, Callable[[_Values], Iterator[str]]] = {
+    "persist": _check_persist,
+    "index": _check_index,
+    "resubmit": _check_resubmit,
+    "rebuild": _check_rebuild,
+    "api": _check_api,
+}

@@ -1,0 +1,216 @@
+"""Settings of the commands as typed values, from the command line and a YAML file.
+
+Everything that is wrong is told at once, in one ``ConfigurationError``. Secret references stay
+references: they are resolved on the worker that uses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+
+from pipelines import checks, leftover
+from pipelines.config import EPILOGS, FLAG, PAIRS, Setting, settings_of
+from pipelines.settings import (
+    ApiSettings,
+    Destination,
+    IndexSettings,
+    PersistSettings,
+    RebuildSettings,
+    ResubmitSettings,
+)
+from transforms.errors import ConfigurationError
+from transforms.model import Layout
+
+__all__ = [
+    "ApiSettings",
+    "Destination",
+    "IndexSettings",
+    "PersistSettings",
+    "RebuildSettings",
+    "ResubmitSettings",
+    "build_parser",
+    "parse",
+]
+
+
+_Settings = TypeVar(
+    "_Settings", PersistSettings, IndexSettings, ResubmitSettings, RebuildSettings, ApiSettings
+)
+_GROUPS = {
+    "broker": "broker",
+    "lake": "lake",
+    "index": "index",
+    "batches": "batches: closed by whichever is reached first",
+    "failures": "failures",
+    "running": "running",
+}
+
+
+def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[str]]:
+    """Read a command's settings.
+
+    Args:
+        kind: the settings wanted, which names the command.
+        argv: the arguments behind the command's name.
+
+    Returns:
+        The settings, and the arguments that are Beam's (none for commands that run no pipeline).
+
+    Raises:
+        ConfigurationError: with every problem that there is.
+        SystemExit: ``--help`` was asked for and printed.
+    """
+    namespace, rest = build_parser(kind.command).parse_known_args(argv)
+    typed = vars(namespace)
+    filed, filed_rest, problems = _read_file(typed.pop("config"), kind.command)
+    given = filed | {name: texts for name, texts in typed.items() if texts is not None}
+    words = [word for name, texts in filed_rest.items() if not _has(rest, name) for word in texts] + rest
+    values = _convert(kind.command, given, problems)
+    runner, beam_problems = leftover.check(kind.command, words)
+    problems += beam_problems + checks.problems(kind.command, values, runner)
+    if problems:
+        raise ConfigurationError(problems)
+    return kind(**_shape(kind.command, values)), words
+
+
+def build_parser(command: str) -> argparse.ArgumentParser:
+    """The parser of a command: grouped help, every value as the text that was typed."""
+    parser = _Parser(
+        prog=f"persistor {command}",
+        epilog=EPILOGS[command],
+        usage=f"persistor {command} [--config FILE] [--SETTING VALUE ...]",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of these settings; the command line wins")
+    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
+    for setting in settings_of(command):
+        _add(groups[setting.group], setting)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message[0].upper()}{message[1:]}.")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=6, width=100)
+
+
+def _add(group: argparse._ArgumentGroup, setting: Setting) -> None:
+    if setting.kind is FLAG:
+        group.add_argument(f"--{setting.name}", action="append_const", const="true", help=_help(setting))
+        return
+    metavar = "|".join(setting.choices) or setting.kind.metavar
+    group.add_argument(f"--{setting.name}", action="append", metavar=metavar, help=_help(setting))
+
+
+def _help(setting: Setting) -> str:
+    notes = [
+        "required" if setting.required else "",
+        "repeatable" if setting.repeatable else "",
+        f"default: {setting.default}" if setting.default else "",
+    ]
+    told = "; ".join(note for note in notes if note)
+    return (setting.help + (f" ({told})" if told else "")).replace("%", "%%")
+
+
+def _has(words: Iterable[str], name: str) -> bool:
+    return any(word.partition("=")[0] == f"--{name}" for word in words)
+
+
+def _read_file(
+    path: Sequence[str] | str | None, command: str
+) -> tuple[dict[str, list[str]], dict[str, list[str]], list[str]]:
+    """Settings of the file as typed texts, the words of what is not ours, and problems."""
+    if path is None:
+        return {}, {}, []
+    try:
+        content = yaml.safe_load(Path(str(path)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return {}, {}, [f"--config {path}: {error}"]
+    if not isinstance(content, dict):
+        return {}, {}, [f"--config {path}: write one 'name: value' a line."]
+    known = {setting.name: setting for setting in settings_of(command)}
+    ours = {name: _as_typed(value, known[name]) for name, value in content.items() if name in known}
+    others = {str(name): _as_words(str(name), value) for name, value in content.items() if name not in known}
+    return ours, others, []
+
+
+def _as_typed(value: Any, setting: Setting) -> list[str]:
+    if isinstance(value, Mapping):
+        return list(_as_pairs(value, "")) if setting.repeatable else [json.dumps(value)]
+    return [_text(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _as_pairs(values: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _as_pairs(value, f"{prefix}{name}:")
+        else:
+            yield f"{prefix}{name}={_text(value)}"
+
+
+def _as_words(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}"] if value else []
+    return [f"--{name}={_text(item)}" for item in (value if isinstance(value, list) else [value])]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _convert(command: str, given: Mapping[str, Sequence[str]], problems: list[str]) -> dict[str, Any]:
+    """Values of all settings by name; what cannot be converted is told and left at its default."""
+    values: dict[str, Any] = {}
+    for setting in settings_of(command):
+        texts = given.get(setting.name) or ([setting.default] if setting.default is not None else [])
+        values[setting.name] = _value(setting, texts, problems)
+    return values
+
+
+def _value(setting: Setting, texts: Sequence[str], problems: list[str]) -> Any:
+    converted = []
+    for text in texts:
+        try:
+            converted.append(setting.kind.convert(text))
+        except (ValueError, KeyError) as error:
+            problems.append(f"--{setting.name} {text!r}: {error}.")
+    if setting.choices and not set(texts) <= set(setting.choices):
+        problems.append(f"--{setting.name} {texts[-1]!r}: write one of {', '.join(setting.choices)}.")
+    if setting.required and not texts:
+        problems.append(f"--{setting.name} is missing: {setting.help}.")
+    if setting.repeatable:
+        return dict(converted) if setting.kind is PAIRS else tuple(converted)
+    if len(texts) > 1 and setting.kind is not FLAG:
+        problems.append(f"--{setting.name} is given {len(texts)} times; it takes one value.")
+    if setting.kind is FLAG:
+        return bool(converted and converted[-1])
+    return converted[-1] if converted else None
+
+
+def _shape(command: str, values: dict[str, Any]) -> dict[str, Any]:
+    """From the declared names to the fields of the command's settings."""
+    if command == "persist":
+        values["layout"] = Layout(path=values.pop("path"), format=values.pop("format"))
+        values["index"] = None if values["index"] == "none" else values["index"]
+    if command in {"resubmit", "api"}:
+        values["lakes"] = values.pop("lake")
+    if command == "api":
+        urls, configs = values.pop("destination"), values.pop("destination_config")
+        values["destinations"] = {name: Destination(url, _config_of(name, configs)) for name, url in urls}
+    return values
+
+
+def _config_of(name: str, configs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    split = [(*key.partition(":"), value) for key, value in configs]
+    return {setting: value for owner, _, setting, value in split if owner == name}

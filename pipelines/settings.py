@@ -1,0 +1,132 @@
+"""What each command is told to do: typed, validated, picklable. Secrets are unresolved references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transforms.model import Layout
+
+__all__ = [
+    "ApiSettings",
+    "Destination",
+    "IndexSettings",
+    "PersistSettings",
+    "RebuildSettings",
+    "ResubmitSettings",
+]
+
+
+@dataclass(frozen=True)
+class PersistSettings:
+    """What ``persistor persist`` does; sizes are bytes, times are seconds.
+
+    Attributes:
+        index: None where nothing is indexed directly.
+        give_up_after: None while ``on_failure`` is ``retry``.
+    """
+
+    command: ClassVar[str] = "persist"
+    source: str
+    source_config: Mapping[str, str]
+    source_prefix: str
+    exclude: tuple[str, ...]
+    lake: str
+    lake_config: Mapping[str, str]
+    layout: Layout
+    index: str | None
+    metadata: str | None
+    metadata_config: Mapping[str, str]
+    batch_messages: int
+    batch_bytes: int
+    batch_age: float
+    on_failure: str
+    give_up_after: float | None
+    dead_letter: str | None
+    dead_letter_config: Mapping[str, str]
+    processes: int
+    shards: int
+    metrics_host: str
+    metrics_port: int
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What ``persistor index`` does."""
+
+    command: ClassVar[str] = "index"
+    metadata: str
+    metadata_config: Mapping[str, str]
+    index: str
+    dead_letter: str | None
+    dead_letter_config: Mapping[str, str]
+    processes: int
+    shards: int
+    metrics_host: str
+    metrics_port: int
+
+
+@dataclass(frozen=True)
+class ResubmitSettings:
+    """What ``persistor resubmit`` does.
+
+    Attributes:
+        selection: the JSON of a ``transforms.selection.Selection``; None with ``resume``.
+        resume: id of the job to go on with.
+        timestamp: ``original`` or ``now``.
+        partitions: ``original``, ``key``, or None to decide by the topics.
+    """
+
+    command: ClassVar[str] = "resubmit"
+    destination: str | None
+    destination_config: Mapping[str, str]
+    lakes: tuple[str, ...]
+    lake_config: Mapping[str, str]
+    index: str
+    selection: str | None
+    plan_only: bool
+    resume: str | None
+    timestamp: str
+    partitions: str | None
+    lossy: bool
+    json: bool
+
+
+@dataclass(frozen=True)
+class RebuildSettings:
+    """What ``persistor rebuild`` does."""
+
+    command: ClassVar[str] = "rebuild"
+    lake: str
+    lake_config: Mapping[str, str]
+    index: str
+    json: bool
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A broker that API requests may send to: its URL without a topic, and its client's settings."""
+
+    url: str
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """What ``persistor api`` serves.
+
+    Attributes:
+        destinations: by the name that requests use.
+        inline_limit: messages up to which a selection is sent without a job.
+    """
+
+    command: ClassVar[str] = "api"
+    destinations: Mapping[str, Destination]
+    lakes: tuple[str, ...]
+    lake_config: Mapping[str, str]
+    index: str
+    host: str
+    allow_remote: bool
+    port: int
+    inline_limit: int

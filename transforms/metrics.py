@@ -1,0 +1,119 @@
+"""What a process tells Prometheus, and the Beam counters beside it. No thread, no port until it is asked for.
+
+Every metric of a source carries its name as label, up to ``MOST_SOURCES`` names per process;
+the sources behind that are counted together as ``(others)``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from transforms.errors import ConfigurationError
+
+__all__ = [
+    "ACK_SECONDS",
+    "BATCHES",
+    "BYTES",
+    "CONFLICTS",
+    "DEAD_LETTERS",
+    "FILES",
+    "GAPS",
+    "INDEXED",
+    "INDEX_SECONDS",
+    "LAG",
+    "MESSAGES",
+    "MOST_SOURCES",
+    "OLDEST",
+    "PUBLISHED",
+    "RETRIES",
+    "UNDELIVERED",
+    "WRITE_SECONDS",
+    "label",
+    "oldest",
+    "serve",
+    "timed",
+]
+
+MOST_SOURCES = 1000
+_LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+MESSAGES = Counter("persistor_messages", "Messages archived.", ["source"])
+BYTES = Counter("persistor_bytes", "Bytes of key, data and headers archived.", ["source"])
+BATCHES = Counter("persistor_batches", "Batches closed, by what closed them.", ["source", "reason"])
+FILES = Counter("persistor_files", "Files written to the lake.", ["source"])
+INDEXED = Counter("persistor_indexed", "Entries that were new to the index.", ["source"])
+WRITE_SECONDS = Histogram("persistor_write_seconds", "Encoding and writing one file.", buckets=_LATENCIES)
+INDEX_SECONDS = Histogram(
+    "persistor_index_seconds", "Inserting the entries of one batch.", buckets=_LATENCIES
+)
+ACK_SECONDS = Histogram("persistor_ack_seconds", "Acknowledging at the broker.", buckets=_LATENCIES)
+LAG = Gauge("persistor_lag_messages", "Messages at the broker that are not read yet.", ["source"])
+OLDEST = Gauge(
+    "persistor_oldest_unarchived_seconds",
+    "Age of the oldest message that was read and is not durable in lake and index yet.",
+    ["source"],
+)
+RETRIES = Counter("persistor_retries", "Calls repeated because something was away.", ["what"])
+DEAD_LETTERS = Counter(
+    "persistor_dead_letters", "Messages sent to the dead letters.", ["source", "stage", "category"]
+)
+GAPS = Counter("persistor_gap_messages", "Messages that retention removed before they were read.", ["source"])
+CONFLICTS = Counter("persistor_conflicts", "Ids indexed already for another message.", ["source"])
+PUBLISHED = Counter("persistor_published_messages", "Messages resubmitted and confirmed.", ["source"])
+UNDELIVERED = Counter("persistor_undelivered_messages", "Messages that could not be resubmitted.", ["source"])
+
+_lock = threading.Lock()
+_sources: set[str] = set()
+_served: dict[int, str] = {}
+
+
+def label(source: str) -> str:
+    """The label value for a source: its name, or ``(others)`` once there are ``MOST_SOURCES`` names."""
+    with _lock:
+        if source not in _sources and len(_sources) >= MOST_SOURCES:
+            return "(others)"
+        _sources.add(source)
+        return source
+
+
+def oldest(source: str, publish_time: float | None) -> None:
+    """Note the publish time (seconds since 1970) of a source's oldest open message, None if none is open.
+
+    The gauge is an age that grows between the calls, so that a stuck process is seen to be stuck.
+    """
+    gauge = OLDEST.labels(label(source))
+    gauge.set_function(lambda: max(0.0, time.time() - publish_time) if publish_time is not None else 0.0)
+
+
+@contextmanager
+def timed(histogram: Histogram) -> Iterator[None]:
+    """Observe the seconds that the block takes, failed or not."""
+    with histogram.time():
+        yield
+
+
+def serve(port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - Prometheus scrapes from another host
+    """Serve this process's metrics under ``/metrics``; again for the same port is no second server.
+
+    Args:
+        port: 0 serves nothing.
+        host: address to listen on.
+
+    Raises:
+        ConfigurationError: the port is taken, or the address is not of this machine.
+    """
+    with _lock:
+        if port == 0 or port in _served:
+            return
+        try:
+            start_http_server(port, host)
+        except OSError as error:
+            raise ConfigurationError(
+                f"--metrics_port {port} on {host}: {error.strerror}; choose another one, or 0 for none."
+            ) from error
+        _served[port] = host
