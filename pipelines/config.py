@@ -49,16 +49,7 @@ def settings_of(command: str) -> list[Setting]:
     return [setting for setting in SETTINGS if command in setting.commands]
 
 
-_SIZES = {
-    "": 1,
-    "B": 1,
-    "kB": 1000,
-    "MB": 1000**2,
-    "GB": 1000**3,
-    "KiB": 1024,
-    "MiB": 1024**2,
-    "GiB": 1024**3,
-}
+_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _AGES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -94,6 +85,12 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("write true or false")
+    return text == "true"
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
@@ -114,7 +111,7 @@ _URL, _TEXT = Kind("URL", str), Kind("TEXT", str)
 _COUNT, _WHOLE, _PORT = Kind("N", _count), Kind("N", _whole), Kind("PORT", _port)
 _SIZE, _AGE = Kind("SIZE", _size), Kind("TIME", _age)
 PAIRS = Kind("NAME=VALUE", _pair)
-FLAG = Kind("", lambda text: {"true": True, "false": False}[text.lower()])
+FLAG = Kind("", _flag)
 
 _PERSIST, _INDEX, _RESUBMIT = ("persist",), ("index",), ("resubmit",)
 _REBUILD, _API = ("rebuild",), ("api",)

@@ -183,7 +183,7 @@ def _value(setting: Setting, texts: Sequence[str], problems: list[str]) -> Any:
     for text in texts:
         try:
             converted.append(setting.kind.convert(text))
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             problems.append(f"--{setting.name} {text!r}: {error}.")
     if setting.choices and not set(texts) <= set(setting.choices):
         problems.append(f"--{setting.name} {texts[-1]!r}: write one of {', '.join(setting.choices)}.")
