@@ -23,11 +23,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from transforms.errors import PermanentError
 from transforms.model import Trait
 
 __all__ = [
     "Acknowledgement",
     "Destination",
+    "FencedError",
     "Fetched",
     "OffsetGapError",
     "Partition",
@@ -152,6 +154,10 @@ class OffsetGapError(Exception):
         super().__init__(f"retention removed messages before they were read: {self.gaps}")
 
 
+class FencedError(PermanentError):
+    """A newer publisher of the same name has begun; this one must end quietly."""
+
+
 @dataclass(frozen=True)
 class Destination:
     """What a destination is like, for the preflight.
@@ -167,6 +173,7 @@ class Destination:
         oldest_kept_us: publish times (µs since 1970) before this would be refused or deleted by
             retention soon after; None if any time is kept.
         deduplication: how repeats after a crash are prevented, one sentence for the report.
+        exactly_once: whether a named publisher's messages and progress are committed together.
     """
 
     topic: str
@@ -178,6 +185,7 @@ class Destination:
     warnings: Sequence[str] = ()
     oldest_kept_us: int | None = None
     deduplication: str = "none: after a crash messages may repeat"
+    exactly_once: bool = False
 
 
 @dataclass(frozen=True)

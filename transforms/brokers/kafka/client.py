@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from transforms.errors import ConfigurationError, PermanentError, TransientError
+from transforms.brokers import FencedError
+from transforms.errors import ConfigurationError, TransientError
 from transforms.secrets import resolve_all
 
 __all__ = [
     "TIMEOUT",
     "Client",
-    "FencedError",
     "GoneError",
     "client_config",
     "configured",
@@ -56,10 +56,6 @@ _log.setLevel(logging.CRITICAL + 1)
 
 class GoneError(TransientError):
     """The topic is not there (any more, or yet)."""
-
-
-class FencedError(PermanentError):
-    """A newer publisher of the same name has begun; this one must end quietly."""
 
 
 class Client:

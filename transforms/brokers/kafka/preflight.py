@@ -69,4 +69,5 @@ def _destination(topic: str, partitions: int, config: Mapping[str, str], warning
         warnings=warnings,
         oldest_kept_us=oldest_ms * 1000 if original and oldest_ms > 0 else None,
         deduplication="exactly once for jobs: messages and progress are committed in one transaction",
+        exactly_once=True,
     )
