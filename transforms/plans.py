@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
 
 from transforms.errors import ConfigurationError
+from transforms.lake import INTERNAL, Lake, ObjectMissingError
 
 __all__ = [
     "LANES",
     "WINDOW_SCHEMA",
     "Options",
     "Plan",
+    "PlanStore",
     "SourcePlan",
+    "folder",
     "iso_time",
+    "load_plan",
     "new_job_id",
+    "read_windows",
 ]
 
 LANES = 16
@@ -39,6 +44,9 @@ WINDOW_SCHEMA = pa.schema(
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VERSION = 1
+_INTERNAL = {"lanes", "carries", "attempt"}
+_OBJECT_BYTES = 1 << 20
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 def new_job_id() -> str:
@@ -115,6 +123,8 @@ class Plan:
         problems: why the job must not run, in sentences; empty where it may.
         warnings: what an operator should know.
         deduplication: how repeats after a crash are prevented, one sentence.
+        carries: the destination's ``Trait`` set.
+        exactly_once: whether the destination commits messages and progress together.
         attempt: the folder of the stored windows, "" where the plan is not stored.
     """
 
@@ -136,6 +146,8 @@ class Plan:
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     deduplication: str = ""
+    carries: int = 0
+    exactly_once: bool = False
     attempt: str = ""
 
     def report(self) -> dict[str, Any]:
@@ -144,14 +156,14 @@ class Plan:
         for times in (report, *report["sources"]):
             times["oldest"] = iso_time(times.pop("oldest_us"))
             times["newest"] = iso_time(times.pop("newest_us"))
-        return {name: value for name, value in report.items() if name not in {"lanes", "attempt"}}
+        return {name: value for name, value in report.items() if name not in _INTERNAL}
 
     def to_json(self) -> str:
         """The stored form."""
         return json.dumps({"version": _VERSION, **asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Plan:
+    def from_json(cls, text: str) -> Plan:
         """The inverse of :meth:`to_json`.
 
         Raises:
@@ -164,3 +176,102 @@ class Plan:
         stored["lanes"] = {int(lane): count for lane, count in stored["lanes"].items()}
         stored["sources"] = tuple(SourcePlan(**source) for source in stored["sources"])
         return cls(**stored | {name: tuple(stored[name]) for name in ("problems", "warnings")})
+
+
+def folder(job: str) -> str:
+    """Where a lake keeps what belongs to a job."""
+    return f"{INTERNAL}plans/{job}"
+
+
+def load_plan(lake: Lake, job: str) -> Plan:
+    """The stored plan of a job.
+
+    Raises:
+        ConfigurationError: the lake has no plan of that job.
+        TransientError: the lake is away.
+    """
+    try:
+        return Plan.from_json(str(lake.get(f"{folder(job)}/plan.json"), "utf-8"))
+    except ObjectMissingError as error:
+        raise ConfigurationError(
+            f"{lake.url} has no plan of job {job!r}: check the id and --lake."
+        ) from error
+
+
+def read_windows(lake: Lake, plan: Plan, lane: int, done: int = 0) -> Iterator[pa.RecordBatch]:
+    """The windows of a lane from row ``done`` on, in order (``WINDOW_SCHEMA``).
+
+    Raises:
+        TransientError: the lake is away.
+    """
+    paths = sorted(path for path, _ in lake.list(f"{folder(plan.job)}/{plan.attempt}/{lane:02d}"))
+    firsts = [_first_row(path) for path in paths]
+    for path, first, end in zip(paths, firsts, [*firsts[1:], plan.lanes[lane]], strict=True):
+        if end > done:
+            yield from _windows_behind(lake.get(path), done - first)
+
+
+class PlanStore:
+    """Writes a plan into a lake, window by window; the plan is there once :meth:`finish` returns.
+
+    Each attempt at planning writes into a folder of its own, and the first one that finishes
+    wins: two processes that plan the same job agree on one plan.
+    """
+
+    def __init__(self, lake: Lake, job: str) -> None:
+        """Write below ``folder(job)`` of the lake."""
+        self._lake, self._job = lake, job
+        self._attempt = new_job_id()
+        self._open: dict[int, _LaneObject] = {}
+        self._rows: dict[int, int] = {}
+        self._paths: list[str] = []
+
+    def add(self, lane: int, window: pa.RecordBatch) -> None:
+        """Append a window (``WINDOW_SCHEMA``) to a lane. Raises ``TransientError`` as the lake does."""
+        target = self._open.get(lane)
+        if target is None:
+            target = self._open[lane] = _LaneObject(self._rows.get(lane, 0))
+        target.writer.write_batch(window)
+        self._rows[lane] = self._rows.get(lane, 0) + len(window)
+        if target.sink.tell() >= _OBJECT_BYTES:
+            self._put(lane)
+
+    def finish(self, plan: Plan) -> Plan:
+        """Freeze the plan; returns the job's plan, which may be one that was frozen before."""
+        for lane in list(self._open):
+            self._put(lane)
+        plan = replace(plan, attempt=self._attempt)
+        if not self._lake.put_new(f"{folder(self._job)}/plan.json", plan.to_json().encode()):
+            self.abandon()
+            return load_plan(self._lake, self._job)
+        return plan
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        for path in self._paths:
+            self._lake.delete(path)
+
+    def _put(self, lane: int) -> None:
+        done = self._open.pop(lane)
+        path = f"{folder(self._job)}/{self._attempt}/{lane:02d}/{done.first:012d}.arrow"
+        done.writer.close()
+        self._paths.append(path)
+        self._lake.put_new(path, done.sink.getvalue())
+
+
+class _LaneObject:
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.sink = pa.BufferOutputStream()
+        self.writer = pa.ipc.new_stream(self.sink, WINDOW_SCHEMA, options=_COMPRESSED)
+
+
+def _first_row(path: str) -> int:
+    return int(path.rpartition("/")[2].removesuffix(".arrow"))
+
+
+def _windows_behind(data: memoryview, skip: int) -> Iterator[pa.RecordBatch]:
+    for window in pa.ipc.open_stream(pa.py_buffer(data)):
+        if skip < len(window):
+            yield window.slice(max(skip, 0))
+        skip -= len(window)

@@ -2,86 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
+import pyarrow as pa
+
+from transforms import preflight
 from transforms.brokers import Destination, Publisher
+from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
 from transforms.lake import Lake
-from transforms.plans import Options, Plan
+from transforms.lane import Sender, replay_lane
+from transforms.outcome import Failure, Report
+from transforms.planning import survey
+from transforms.plans import Options, Plan, PlanStore, load_plan, new_job_id
 from transforms.selection import Selection
+from transforms.windows import read_window
 
-__all__ = ["Failure", "Report", "freeze_plan", "make_plan", "replay_inline", "replay_lane"]
-
-ERRORS_KEPT = 100
+__all__ = [
+    "Failure",
+    "Options",
+    "Plan",
+    "Progress",
+    "Report",
+    "freeze_plan",
+    "make_plan",
+    "replay_inline",
+    "replay_lane",
+]
 
 Progress = Callable[[int, int, int], object]
 """Called with messages published, failed and planned, at most once per commit."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A message that was not published.
-
-    Attributes:
-        id: the message's id.
-        location: the file that should hold it.
-        category: ``missing`` (no file), ``damaged`` (file cannot be decoded), ``position`` (behind the
-            last row), ``mismatch`` (another id or checksum), ``outside`` (no configured lake),
-            ``cannot_carry`` or ``undelivered`` (refused by the destination).
-        reason: one sentence, without any payload.
-    """
-
-    id: str
-    location: str
-    category: str
-    reason: str
-
-
-@dataclass
-class Report:
-    """What a job did. Every planned message is counted exactly once.
-
-    Attributes:
-        job: the job's id.
-        destination: the destination's topic.
-        planned: messages of the plan.
-        published: messages that this run sent and the destination confirmed.
-        already_published: messages that earlier runs of the job had published.
-        failed: messages that were not published, by category.
-        errors: the first 100 of them.
-        verified_by_checksum: messages published whose content matched the index's checksum.
-        verified_by_id: messages published that have no checksum, whose id alone was compared.
-        reduced: messages sent in a reduced form, because the job is lossy.
-        may_repeat: messages that may have been published twice after a crash.
-        seconds: time spent publishing.
-        notes: what an operator should know.
-    """
-
-    job: str
-    destination: str
-    planned: int = 0
-    published: int = 0
-    already_published: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
-    errors: list[Failure] = field(default_factory=list)
-    verified_by_checksum: int = 0
-    verified_by_id: int = 0
-    reduced: int = 0
-    may_repeat: int = 0
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> int:
-        """0 where every planned message is published, else 1."""
-        return int(self.published + self.already_published != self.planned)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types, with ``rate`` in messages per second and ``exit_code``."""
-        rate = self.published / self.seconds if self.seconds else 0.0
-        return {**asdict(self), "rate": rate, "exit_code": self.exit_code}
 
 
 def make_plan(
@@ -108,7 +59,8 @@ def make_plan(
     Raises:
         TransientError: the index is away.
     """
-    raise NotImplementedError
+    found = survey(index, lakes, selection, lambda _lane, _window: None)
+    return preflight.make(found, destination, options, job=job or new_job_id(), selection=selection, url=url)
 
 
 def freeze_plan(
@@ -129,7 +81,21 @@ def freeze_plan(
         ConfigurationError: the plan has problems; nothing stays stored.
         TransientError: the index or the lake is away.
     """
-    raise NotImplementedError
+    job = job or new_job_id()
+    stored = _stored(lakes[0], job)
+    if stored is not None:
+        return stored
+    store = PlanStore(lakes[0], job)
+    try:
+        found = survey(index, lakes, selection, store.add)
+        plan = preflight.make(
+            found, destination, options, job=job or new_job_id(), selection=selection, url=url
+        )
+        _refuse(plan)
+    except (ConfigurationError, TransientError):
+        store.abandon()
+        raise
+    return store.finish(plan)
 
 
 def replay_inline(
@@ -165,26 +131,41 @@ def replay_inline(
         ConfigurationError: the plan has problems, or more than ``most`` messages.
         TransientError: index, lake or broker is away; what was sent may have arrived.
     """
-    raise NotImplementedError
+    windows: list[pa.RecordBatch] = []
+    found = survey(index, lakes, selection, lambda _lane, window: windows.append(window), most)
+    if found.messages > most:
+        raise ConfigurationError(f"More than {most} messages are selected: start a job for them.")
+    plan = preflight.make(found, destination, options, job=job or new_job_id(), selection=selection, url=url)
+    _refuse(plan)
+    return plan, _publish(plan, windows, lakes, publisher, progress)
 
 
-def replay_lane(
+def _publish(
     plan: Plan,
-    lane: int,
+    windows: Sequence[pa.RecordBatch],
     lakes: Sequence[Lake],
     publisher: Publisher,
-    *,
-    stopped: Callable[[], bool] = lambda: False,
+    progress: Progress | None,
 ) -> Report:
-    """Publish one lane of a stored plan in order, going on where an earlier run ended.
+    report, started = Report(job=plan.job, destination=plan.topic, planned=plan.messages), time.monotonic()
+    sender = Sender(publisher, plan.options)
+    for window in windows:
+        sender.send(read_window(window, plan, lakes))
+        if window is windows[-1] or sender.due():
+            report.add(sender.commit(report.done))
+            if progress is not None:
+                progress(report.published, report.done - report.published, plan.messages)
+    report.seconds = time.monotonic() - started
+    return report
 
-    Transient trouble of lake and broker is waited out. Delivery: as ``Destination.deduplication`` says.
 
-    Args:
-        plan: the job's stored plan.
-        lane: one of ``plan.lanes``.
-        lakes: every lake that the plan may point into; the plan lies in the first.
-        publisher: opened under the lane's own name, ``<job>-<lane>``; not yet begun.
-        stopped: asked between commits; once true the lane ends early and may be resumed.
-    """
-    raise NotImplementedError
+def _refuse(plan: Plan) -> None:
+    if plan.problems:
+        raise ConfigurationError(plan.problems)
+
+
+def _stored(lake: Lake, job: str) -> Plan | None:
+    try:
+        return load_plan(lake, job)
+    except ConfigurationError:
+        return None

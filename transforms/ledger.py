@@ -1,0 +1,52 @@
+"""What a job's lanes have done, kept in the lake: a lane that starts again goes on behind it."""
+
+from __future__ import annotations
+
+from transforms.lake import Lake
+from transforms.outcome import Tally
+from transforms.plans import Plan, folder
+
+__all__ = ["Ledger", "total"]
+
+
+class Ledger:
+    """The confirmed outcome of one lane. Written after each commit, so it may lag behind one."""
+
+    def __init__(self, lake: Lake, plan: Plan, lane: int) -> None:
+        """The ledger of a lane of a stored plan; the lake is the plan's."""
+        self._lake = lake
+        self._folder = f"{folder(plan.job)}/done/{lane:02d}"
+        self._last: str | None = None
+
+    def start(self) -> tuple[Tally, bool]:
+        """What is confirmed, and whether the lane was worked before.
+
+        Raises:
+            TransientError: the lake is away.
+        """
+        paths = sorted(path for path, _ in self._lake.list(self._folder))
+        self._last = paths[-1] if paths else None
+        tally = Tally() if self._last is None else Tally.from_json(bytes(self._lake.get(self._last)))
+        if self._last is None:
+            self.write(tally)
+        return tally, bool(paths)
+
+    def write(self, tally: Tally) -> None:
+        """Keep what is confirmed by now. Raises ``TransientError`` while the lake is away."""
+        path = f"{self._folder}/{tally.done:012d}.json"
+        self._lake.put_new(path, tally.to_json().encode())
+        if self._last is not None and self._last != path:
+            self._lake.delete(self._last)
+        self._last = path
+
+
+def total(lake: Lake, plan: Plan) -> Tally:
+    """What all lanes of a job have confirmed together. Raises ``TransientError`` as the lake does."""
+    tally = Tally()
+    newest: dict[str, str] = {}
+    for path, _ in lake.list(f"{folder(plan.job)}/done"):
+        lane = path.rpartition("/")[0]
+        newest[lane] = max(newest.get(lane, ""), path)
+    for path in newest.values():
+        tally.add(Tally.from_json(bytes(lake.get(path))))
+    return tally

@@ -1,0 +1,121 @@
+"""What became of the messages of a job: counted, kept between runs, and reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+__all__ = ["ERRORS_KEPT", "Failure", "Report", "Tally"]
+
+ERRORS_KEPT = 100
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A message that was not published.
+
+    Attributes:
+        id: the message's id.
+        location: the file that should hold it.
+        category: ``missing`` (no file), ``damaged`` (file cannot be decoded), ``position`` (behind the
+            last row), ``mismatch`` (another id or checksum), ``outside`` (no configured lake),
+            ``cannot_carry`` or ``undelivered`` (refused by the destination).
+        reason: one sentence, without any payload.
+    """
+
+    id: str
+    location: str
+    category: str
+    reason: str
+
+
+@dataclass
+class Tally:
+    """Messages dealt with, by what became of them; see :class:`Report`."""
+
+    published: int = 0
+    verified_by_checksum: int = 0
+    verified_by_id: int = 0
+    reduced: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    errors: list[Failure] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Messages dealt with in all."""
+        return self.published + sum(self.failed.values())
+
+    def fail(self, category: str, reason: str, messages: Iterable[tuple[str, str]]) -> None:
+        """Count messages, given as (id, location), that are not published."""
+        for id, location in messages:
+            self.failed[category] = self.failed.get(category, 0) + 1
+            if len(self.errors) < ERRORS_KEPT:
+                self.errors.append(Failure(id, location, category, reason))
+
+    def add(self, other: Tally) -> None:
+        """Count another tally's messages too."""
+        for name in ("published", "verified_by_checksum", "verified_by_id", "reduced"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for category, count in other.failed.items():
+            self.failed[category] = self.failed.get(category, 0) + count
+        self.errors += other.errors[: ERRORS_KEPT - len(self.errors)]
+
+    def to_json(self) -> str:
+        """The form in which it is kept with the job."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Tally:
+        """The inverse of :meth:`to_json`."""
+        stored = json.loads(text)
+        stored["errors"] = [Failure(**error) for error in stored["errors"]]
+        return cls(**stored)
+
+
+@dataclass
+class Report(Tally):
+    """What a job did. Every planned message that was dealt with is counted exactly once.
+
+    Attributes:
+        job: the job's id.
+        destination: the destination's topic.
+        planned: messages of the plan.
+        published: messages that this run sent and the destination confirmed.
+        already_published: messages that earlier runs of the job had published.
+        failed: messages that were not published, by category; those of earlier runs too.
+        errors: the first 100 of them.
+        verified_by_checksum: published messages whose content matched the index's checksum.
+        verified_by_id: published messages that have no checksum, whose id alone was compared.
+        reduced: published messages that were sent in a reduced form, because the job is lossy.
+        may_repeat: messages that may have been published twice after a crash.
+        seconds: time spent publishing.
+        notes: what an operator should know.
+    """
+
+    job: str = ""
+    destination: str = ""
+    planned: int = 0
+    already_published: int = 0
+    may_repeat: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every planned message is published, else 1."""
+        return int(self.published + self.already_published != self.planned)
+
+    def add_earlier(self, earlier: Tally) -> None:
+        """Count what earlier runs of the job did."""
+        self.add(earlier)
+        self.published -= earlier.published
+        self.already_published += earlier.published
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types, with ``rate`` in messages per second and ``exit_code``."""
+        rate = self.published / self.seconds if self.seconds else 0.0
+        report = asdict(self) | {"rate": rate, "exit_code": self.exit_code}
+        first = [f.name for f in fields(Report) if f.name in {"job", "destination", "planned"}]
+        return {name: report[name] for name in [*first, *(n for n in report if n not in first)]}
