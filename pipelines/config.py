@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EPILOGS", "FLAG", "PAIRS", "SETTINGS", "Kind", "Setting", "settings_of"]
+__all__ = ["EPILOGS", "FLAG", "PAIRS", "SETTINGS", "SUMMARIES", "Kind", "Setting", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,15 @@ SETTINGS: tuple[Setting, ...] = (
             "port of the Prometheus metrics, of the first process where there are several; 0 is off",
             default="2122"),
 )  # fmt: skip
+
+SUMMARIES: dict[str, str] = {
+    "persist": "archive every message of topics in a lake, while they arrive",
+    "index": "keep the index of what persist archived elsewhere, from its metadata topic",
+    "resubmit": "send archived messages again, unchanged, to any topic",
+    "rebuild": "make the index anew from the lake alone",
+    "api": "serve plans, resubmissions and search over HTTP",
+}
+"""What each command does."""
 
 EPILOGS: dict[str, str] = {
     "persist": """examples:

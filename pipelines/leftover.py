@@ -47,12 +47,13 @@ def check(command: str, words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _strange(command: str, words: Sequence[str], theirs: Sequence[str]) -> list[str]:
-    return [
-        _unknown(command, word, theirs)
-        if word.startswith("-")
-        else f"{word!r} stands alone; write --SETTING VALUE."
-        for word in words
-    ]
+    problems = []
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("-"):
+            problems.append(_unknown(command, word, theirs))
+        elif not before.startswith("-") or "=" in before:
+            problems.append(f"{word!r} stands alone; write --SETTING VALUE.")
+    return problems
 
 
 def _unknown(command: str, word: str, theirs: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 
 from pipelines import checks, leftover
-from pipelines.config import EPILOGS, FLAG, PAIRS, Setting, settings_of
+from pipelines.config import EPILOGS, FLAG, PAIRS, SUMMARIES, Setting, settings_of
 from pipelines.settings import (
     ApiSettings,
     Destination,
@@ -83,6 +83,7 @@ def build_parser(command: str) -> argparse.ArgumentParser:
     """The parser of a command: grouped help, every value as the text that was typed."""
     parser = _Parser(
         prog=f"persistor {command}",
+        description=f"{SUMMARIES[command].capitalize()}.",
         epilog=EPILOGS[command],
         usage=f"persistor {command} [--config FILE] [--SETTING VALUE ...]",
         formatter_class=_Formatter,
@@ -146,8 +147,10 @@ def _read_file(
 
 
 def _as_typed(value: Any, setting: Setting) -> list[str]:
+    if value is None:
+        return []
     if isinstance(value, Mapping):
-        return list(_as_pairs(value, "")) if setting.repeatable else [json.dumps(value)]
+        return list(_as_pairs(value, "")) if setting.repeatable else [json.dumps(value, default=str)]
     return [_text(item) for item in (value if isinstance(value, list) else [value])]
 
 
@@ -160,7 +163,7 @@ def _as_pairs(values: Mapping[Any, Any], prefix: str) -> Iterator[str]:
 
 
 def _as_words(name: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
+    if isinstance(value, bool) or value is None:
         return [f"--{name}"] if value else []
     return [f"--{name}={_text(item)}" for item in (value if isinstance(value, list) else [value])]
 
@@ -189,6 +192,8 @@ def _value(setting: Setting, texts: Sequence[str], problems: list[str]) -> Any:
         problems.append(f"--{setting.name} {texts[-1]!r}: write one of {', '.join(setting.choices)}.")
     if setting.required and not texts:
         problems.append(f"--{setting.name} is missing: {setting.help}.")
+    if "" in texts and setting.default != "":
+        problems.append(f"--{setting.name} is empty: leave it out or give a value.")
     if setting.repeatable:
         return dict(converted) if setting.kind is PAIRS else tuple(converted)
     if len(texts) > 1 and setting.kind is not FLAG:

@@ -1,0 +1,174 @@
+"""The command ``persistor``: reads the settings, runs a command, and says plainly what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from pipelines.config import SUMMARIES
+from transforms.errors import ConfigurationError, PersistorError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; ``python -m pipelines.persist …`` is ``main(["persist", …])``.
+
+    Args:
+        argv: the command's name and its arguments; those of the process unless given.
+
+    Returns:
+        The exit code: 0 done, 1 done in part or failed, 2 cannot be done as asked.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"-h", "--help"}:
+        _write(sys.stdout, _overview())
+        return 0
+    if words[0] == "--version":
+        _write(sys.stdout, _version())
+        return 0
+    try:
+        return _run(words[0], words[1:])
+    except ConfigurationError as error:
+        _complain(words[0], error.problems)
+        return 2
+    except PersistorError as error:
+        _write(sys.stderr, f"persistor {words[0]}: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(command: str, words: list[str]) -> int:
+    if command not in _COMMANDS:
+        near = difflib.get_close_matches(command, _COMMANDS, n=1)
+        raise ConfigurationError(
+            f"{command!r} is not a command; {f'did you mean {near[0]}?' if near else _known()}"
+        )
+    _log_to_stderr()
+    return _COMMANDS[command](words)
+
+
+def _log_to_stderr() -> None:
+    # Warnings of all, and what our own modules say once when it happens; Beam tells every step at INFO.
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    for name in ("pipelines", "transforms", "resubmit_api"):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+# What a command needs is imported when it runs: --help answers at once, and the API never loads Beam.
+# ruff: noqa: PLC0415
+
+
+def _persist(words: list[str]) -> int:
+    from pipelines.options import PersistSettings, parse
+
+    settings, beam_args = parse(PersistSettings, words)
+    from pipelines import persist
+
+    persist.run(settings, beam_args)
+    return 0
+
+
+def _index(words: list[str]) -> int:
+    from pipelines.options import IndexSettings, parse
+
+    settings, beam_args = parse(IndexSettings, words)
+    from pipelines import index
+
+    index.run(settings, beam_args)
+    return 0
+
+
+def _resubmit(words: list[str]) -> int:
+    from pipelines.options import ResubmitSettings, parse
+    from pipelines.progress import View
+
+    settings, beam_args = parse(ResubmitSettings, words)
+    from pipelines import resubmit
+
+    with View(as_json=settings.json) as view:
+        if settings.plan_only:
+            return view.plan(resubmit.plan(settings))
+        return view.report(resubmit.run(settings, beam_args, on_plan=view.plan, progress=view.progress))
+
+
+def _rebuild(words: list[str]) -> int:
+    from pipelines.options import RebuildSettings, parse
+    from pipelines.progress import View
+
+    settings, _ = parse(RebuildSettings, words)
+    from pipelines import rebuild
+
+    with View(as_json=settings.json) as view:
+        return view.report(rebuild.run(settings, progress=view.progress))
+
+
+def _api(words: list[str]) -> int:
+    from pipelines.options import ApiSettings, parse
+
+    settings, _ = parse(ApiSettings, words)
+    from resubmit_api.serve import serve
+
+    serve(
+        index=settings.index,
+        lakes=settings.lakes,
+        lake_config=settings.lake_config,
+        destinations={name: (to.url, to.config) for name, to in settings.destinations.items()},
+        host=settings.host,
+        port=settings.port,
+        allow_remote=settings.allow_remote,
+        inline_limit=settings.inline_limit,
+    )
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "persist": _persist,
+    "index": _index,
+    "resubmit": _resubmit,
+    "rebuild": _rebuild,
+    "api": _api,
+}
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10}{what}" for name, what in SUMMARIES.items()]
+    return "\n".join(
+        [
+            "usage: persistor COMMAND [--config FILE] [--SETTING VALUE ...]",
+            "",
+            "Keep every message of your brokers in your object store, and send any of them again, unchanged.",
+            "",
+            *lines,
+            "",
+            "persistor COMMAND --help explains every setting. Secrets stand as ${env:NAME} or ${file:PATH}.",
+        ]
+    )
+
+
+def _known() -> str:
+    return f"write one of {', '.join(_COMMANDS)}."
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"persistor {version('persistor')}"
+
+
+def _complain(command: str, problems: Sequence[str]) -> None:
+    known = f"persistor {command}" if command in _COMMANDS else "persistor"
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"{known} cannot start, {count}:", *(f"  - {problem}" for problem in problems)]
+    _write(sys.stderr, "\n".join([*lines, f"{known} --help explains every setting."]))
+
+
+def _write(stream: object, text: str) -> None:
+    print(text, file=stream, flush=True)  # type: ignore[call-overload]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
