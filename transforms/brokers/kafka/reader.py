@@ -46,6 +46,7 @@ _DEFAULTS = {
 }
 _PATTERN_CHARACTERS = set("*?[")
 _ROWS_PER_POLL = 10_000
+_NOWHERE = -1
 
 
 def open_reader(
@@ -160,7 +161,7 @@ class KafkaReader(Client):
         good = messages if not any(map(Message.error, messages)) else self._without_errors(messages)
         fetched = [_fetched(topic, number, group) for topic, number, group in _by_partition(good)]
         self._positions.update({one.partition: one.position for one in fetched})
-        return fetched
+        return fetched + self._at_ends()
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         """Pause exactly these partitions; what librdkafka has prefetched of them is fetched again."""
@@ -208,9 +209,16 @@ class KafkaReader(Client):
                 self._ends[partition] = message.offset()
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
                 self._gaps[partition] = message.offset()
+                self._positions[partition] = _NOWHERE
             else:
                 self.note_error(error)
         return [message for message in messages if message.error() is None]
+
+    def _at_ends(self) -> list[Fetched]:
+        """Nothing, but further: transaction markers and compacted messages lie before the end."""
+        further = {p: end for p, end in self._ends.items() if end > self._positions.get(p, end) >= 0}
+        self._positions.update(further)
+        return [Fetched(p, MESSAGE_SCHEMA.empty_table(), end) for p, end in further.items()]
 
     def _topic_ids(self, names: list[str]) -> dict[str, str]:
         if not names:

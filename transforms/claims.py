@@ -1,0 +1,198 @@
+"""Claims: which job may write which range of a partition, kept in the lake.
+
+Every partition of every incarnation of a source has one chain of claims. The first begins at
+position 0, each next one where the last one ends, and each is created by put-if-absent: whoever
+comes second takes over the range that stands. A hole in the topic (retention overtook the
+reader, or reading begins late) is a claim without rows. So any number of jobs, killed and
+restarted at any time, cut a partition into the same batches, and a batch has one name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from urllib.parse import quote
+
+import pyarrow as pa
+
+from transforms.errors import ConfigurationError, PermanentError, TransientError
+from transforms.lake import INTERNAL, Lake, ObjectMissingError
+from transforms.model import Layout
+
+__all__ = ["Chain", "Claim", "Claims", "check_same", "file_stem"]
+
+_DIGITS = 20
+_MOST_AHEAD = 1000
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Names one chain of claims.
+
+    Attributes:
+        source: the source's name.
+        incarnation: 1, and one more each time the topic was re-created.
+        partition: the partition's number.
+    """
+
+    source: str
+    incarnation: int
+    partition: int
+
+    @property
+    def name(self) -> str:
+        """``<source>/<partition>``, ``<source>~<n>/<partition>`` from the second incarnation on."""
+        return f"{_incarnated(quote(self.source, safe=''), self.incarnation)}/{self.partition}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One range of positions, from where its chain has it up to ``next``.
+
+    Attributes:
+        next: the first position behind the range.
+        rows: messages in the range when it was claimed; 0 for a hole.
+        durable: the position below which everything was in lake and index when this was claimed.
+        path: path template of the files; every writer of the range uses it.
+        format: format of the files.
+        first: checksum of the first row, None for a hole.
+        first_position: position of the first row.
+    """
+
+    next: int
+    rows: int
+    durable: int
+    path: str
+    format: str
+    first: int | None = None
+    first_position: int | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """Path template and format as one."""
+        return Layout(self.path, self.format)
+
+
+class Claims:
+    """The claims of one lake. Thread-safe. Every method raises ``TransientError`` while it is away."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+
+    def incarnation(self, source: str, broker: str, identity: str) -> int:
+        """The number of a topic's incarnation, entered as the newest where it was never seen.
+
+        Args:
+            broker: what tells the broker from another one.
+            identity: what tells this topic from an earlier one of its name.
+
+        Raises:
+            ConfigurationError: the source belongs to another broker.
+        """
+        folder = f"{INTERNAL}sources/{quote(source, safe='')}"
+        known = sorted(path for path, _ in self._lake.list(folder))
+        for number, path in enumerate(known, start=1):
+            entry = json.loads(bytes(self._lake.get(path)))
+            _refuse_foreign(source, broker, entry["broker"], self._lake.url)
+            if entry["incarnation"] == identity:
+                return number
+        number = len(known) + 1
+        entry = json.dumps({"broker": broker, "incarnation": identity}).encode()
+        if not self._lake.put_new(f"{folder}/{number:06d}.json", entry):
+            return self.incarnation(source, broker, identity)
+        return number
+
+    def make(self, chain: Chain, start: int, claim: Claim) -> Claim:
+        """Claim a range.
+
+        Returns:
+            The claim that stands at ``start``: this one, or the one that was there before.
+        """
+        path = _path(chain, start)
+        if self._lake.put_new(path, json.dumps(asdict(claim)).encode()):
+            return claim
+        try:
+            return self._read(path)
+        except ObjectMissingError as error:
+            # S3 answers "exists" to a writer while another one's write is still under way.
+            raise TransientError(f"{path} is being written by another job") from error
+
+    def resume(self, chain: Chain, committed: tuple[int, str] | None) -> int | None:
+        """Where reading goes on: the position below which everything is known to be durable.
+
+        Args:
+            committed: the broker's durable position and the note kept with it (the start of the
+                last claim below it), which spares listing the claims before it.
+
+        Returns:
+            None where there is no claim.
+        """
+        starts = self._starts_from_note(chain, committed)
+        trusted = committed[0] if committed and starts else 0
+        starts = starts or list(self._starts(chain))
+        if not starts:
+            return None
+        last = self._read(_path(chain, max(starts)))
+        return max(last.durable, trusted)
+
+    def ahead(self, chain: Chain, start: int) -> dict[int, Claim]:
+        """The first 1,000 claims from ``start`` on, by where they begin."""
+        starts = sorted(self._starts(chain, after=start - 1))[:_MOST_AHEAD]
+        return {at: self._read(_path(chain, at)) for at in starts}
+
+    def _starts_from_note(self, chain: Chain, committed: tuple[int, str] | None) -> list[int]:
+        if committed is None or not committed[1].isdigit():
+            return []
+        noted = int(committed[1])
+        starts = list(self._starts(chain, after=noted - 1))
+        if noted not in starts or self._read(_path(chain, noted)).next != committed[0]:
+            return []  # the position was not committed by a job of this lake
+        return starts
+
+    def _starts(self, chain: Chain, after: int = -1) -> Iterator[int]:
+        offset = _path(chain, after) if after >= 0 else None
+        for path, _ in self._lake.list(_folder(chain), after=offset):
+            yield int(path.rpartition("/")[2])
+
+    def _read(self, path: str) -> Claim:
+        return Claim(**json.loads(bytes(self._lake.get(path))))
+
+
+def file_stem(source: str, incarnation: int, partition: int, start: int) -> str:
+    """The stem of the names of all files of one claimed range."""
+    return f"{_incarnated(source, incarnation)}-{partition}-{start:0{_DIGITS}d}"
+
+
+def check_same(chain: Chain, claim: Claim, messages: pa.Table) -> None:
+    """Compare the first message of a claimed range (``FILE_SCHEMA``) with the one that was claimed.
+
+    Raises:
+        PermanentError: it is another one at the same position.
+    """
+    first = messages.slice(0, 1).to_pylist() if claim.first is not None else []
+    if first and first[0]["offset"] == claim.first_position and first[0]["checksum"] != claim.first:
+        raise PermanentError(
+            f"{chain.name} position {claim.first_position} holds another message than the one that was "
+            "claimed: the broker's log was rewritten. Archive from here on under another --source_prefix."
+        )
+
+
+def _incarnated(source: str, incarnation: int) -> str:
+    return source if incarnation == 1 else f"{source}~{incarnation}"
+
+
+def _folder(chain: Chain) -> str:
+    return f"{INTERNAL}claims/{chain.name}"
+
+
+def _path(chain: Chain, start: int) -> str:
+    return f"{_folder(chain)}/{start:0{_DIGITS}d}"
+
+
+def _refuse_foreign(source: str, broker: str, known: str, lake: str) -> None:
+    if known != broker:
+        raise ConfigurationError(
+            f"Source {source!r} in {lake} belongs to the broker {known}, not to {broker}: "
+            "give this cluster's sources another --source_prefix, or use another lake."
+        )
