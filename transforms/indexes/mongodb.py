@@ -1,0 +1,305 @@
+"""The index for production: MongoDB, in documents that the tools of Dataphos Persistor can use.
+
+Documents that Dataphos Persistor wrote are read like our own: incarnation 1, no traits, size 0,
+no checksum. Where it wrote a message twice, the message is given once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from typing import Any, cast
+
+import pyarrow as pa
+from bson import CodecOptions, InvalidDocument, decode_all
+from bson.codec_options import DatetimeConversion
+from pymongo import DESCENDING, IndexModel, MongoClient
+from pymongo import errors as mongo
+from pymongo.collection import Collection
+from pymongo.uri_parser import parse_uri
+
+from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
+from transforms.indexes import ConflictError, SourceSummary
+from transforms.indexes._mongo_documents import Document, documents, normalized, projection, table_of
+from transforms.indexes._mongo_query import FOREIGN, Query, behind, by_id, exact, indexed
+from transforms.model import ENTRY_SCHEMA
+from transforms.secrets import resolve
+from transforms.selection import Selection
+
+__all__ = ["LOCAL", "MongoIndex", "open"]
+
+LOCAL = False
+
+_ROWS = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 120_000}
+_DURABLE = {"w": "majority", "journal": True}
+_DUPLICATE = 11000
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_REFUSED = {13, 18, 8000}
+_PERMANENT = {2, 9, 14, 121, 10334}
+_DECODING: CodecOptions[Document] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
+)
+
+_REPLAY_ORDER = ("broker_id", "incarnation", "partition", "offset", "unique_id")
+# Milliseconds grow with microseconds, so this is the order of (publish time, id), and an index has it.
+_SEARCH_ORDER = ("publish_time", "publish_time_us", "unique_id")
+_INDEXES = [
+    IndexModel([("broker_id", 1), *((field, 1) for field in _SEARCH_ORDER)]),
+    IndexModel([("additional_metadata.$**", 1)]),
+    IndexModel([("location_key", 1)]),
+    IndexModel([("unique_id", 1)], partialFilterExpression=FOREIGN),
+]
+
+
+def open(url: str) -> MongoIndex:
+    """Open ``mongodb://HOST/DATABASE`` or ``…/DATABASE.COLLECTION`` (else ``messages``), with its indexes.
+
+    The URL takes the options of MongoDB's drivers; writes are always majority and journaled.
+
+    Raises:
+        ConfigurationError: the URL has another form, names no database, or the server refuses us.
+        TransientError: the server does not answer.
+    """
+    shown = re.sub(r"//[^/]*@", "//…@", url)
+    try:
+        resolved = resolve(url)
+        place = parse_uri(resolved)
+        if not place["database"]:
+            raise ConfigurationError(f"--index {shown}: name the database, as in mongodb://HOST/persistor.")
+        client: MongoClient[Document] = MongoClient(resolved, **_TIMEOUTS, **_DURABLE)  # type: ignore[arg-type]
+        messages = client[place["database"]][place["collection"] or "messages"]
+    except (mongo.ConfigurationError, mongo.InvalidName, ValueError, TypeError) as error:
+        raise ConfigurationError(f"--index {shown}: {error}.") from error
+    try:
+        with _errors():
+            messages.create_indexes(_INDEXES)
+    except _RefusedError as error:
+        client.close()
+        raise ConfigurationError(f"--index {shown}: {error}; check user, password and roles.") from error
+    except BaseException:
+        client.close()
+        raise
+    return MongoIndex(messages.with_options(codec_options=_DECODING))
+
+
+class MongoIndex:
+    """See :class:`transforms.indexes.Index`. Durable means ``w=majority, j=true``.
+
+    Ingestion times are kept in ms, publish times in µs.
+    """
+
+    def __init__(self, messages: Collection[Document]) -> None:
+        self._messages = messages
+        self._jobs = messages.database[f"{messages.name}_jobs"]
+
+    def insert(self, entries: pa.Table) -> int:
+        """See :meth:`transforms.indexes.Index.insert`."""
+        if not len(entries):
+            return 0
+        with _errors():
+            try:
+                self._messages.insert_many(documents(entries), ordered=False)
+            except mongo.BulkWriteError as error:
+                self._check_duplicates(_duplicates(error), entries)
+                return int(error.details["nInserted"])
+        return len(entries)
+
+    def summarize(self, selection: Selection) -> list[SourceSummary]:
+        """See :meth:`transforms.indexes.Index.summarize`."""
+        with _errors():
+            foreign = self._has_foreign()
+            counting = [_ONCE, *_summary_stages("$first.")] if foreign else _summary_stages("$")
+            stages = [*_matching(selection, {}, foreign=foreign), *counting]
+            return _summaries(self._messages.aggregate(stages, allowDiskUse=True).to_list())
+
+    def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
+        """See :meth:`transforms.indexes.Index.select`."""
+        with _errors():
+            for found in self._read(selection, {}, _REPLAY_ORDER, columns):
+                yield table_of(found, columns)
+
+    def search(
+        self, selection: Selection, limit: int, after: tuple[int | None, str] | None = None
+    ) -> pa.Table:
+        """See :meth:`transforms.indexes.Index.search`."""
+        with _errors():
+            if not selection.sources and not selection.ids:
+                # The index begins with the source: the server merges its part of each source.
+                selection = selection.model_copy(update={"sources": tuple(self.sources())})
+            batches = self._read(selection, behind(after), _SEARCH_ORDER, ENTRY_SCHEMA.names, limit)
+            found = list(islice((document for batch in batches for document in batch), limit))
+        return table_of(found, ENTRY_SCHEMA.names)
+
+    def get(self, id: str) -> pa.Table:
+        """See :meth:`transforms.indexes.Index.get`."""
+        with _errors():
+            foreign = self._has_foreign()
+            stages = [{"$match": by_id([id], foreign=foreign)}, *(normalized() if foreign else [])]
+            # Of a message that is there twice, ours comes first: strings sort before object ids.
+            last: list[Document] = [
+                {"$sort": {"_id": 1}},
+                {"$limit": 1},
+                {"$project": projection(ENTRY_SCHEMA.names)},
+            ]
+            return table_of(self._messages.aggregate([*stages, *last]).to_list(), ENTRY_SCHEMA.names)
+
+    def sources(self) -> list[str]:
+        """See :meth:`transforms.indexes.Index.sources`."""
+        with _errors():
+            return sorted(self._messages.distinct("broker_id"))
+
+    def put_job(self, job: dict[str, Any]) -> None:
+        """See :meth:`transforms.indexes.Index.put_job`."""
+        with _errors():
+            # As text, since names in a job may be what MongoDB takes for paths and operators.
+            self._jobs.replace_one({"_id": job["id"]}, {"job": json.dumps(job)}, upsert=True)
+
+    def get_job(self, id: str) -> dict[str, Any] | None:
+        """See :meth:`transforms.indexes.Index.get_job`."""
+        with _errors():
+            found = self._jobs.find_one({"_id": id})
+        return None if found is None else json.loads(found["job"])
+
+    def list_jobs(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
+        """See :meth:`transforms.indexes.Index.list_jobs`."""
+        query: Query = {} if before is None else {"_id": {"$lt": before}}
+        with _errors():
+            found = self._jobs.find(query).sort("_id", DESCENDING).limit(limit).to_list()
+        return [json.loads(document["job"]) for document in found]
+
+    def ping(self) -> None:
+        """See :meth:`transforms.indexes.Index.ping`."""
+        with _errors():
+            self._messages.database.command("ping")
+
+    def close(self) -> None:
+        """See :meth:`transforms.indexes.Index.close`."""
+        self._messages.database.client.close()
+
+    def _has_foreign(self) -> bool:
+        return self._messages.find_one(FOREIGN, {"_id": 1}) is not None
+
+    def _read(
+        self,
+        selection: Selection,
+        bound: Query,
+        order: Sequence[str],
+        columns: Sequence[str],
+        limit: int | None = None,
+    ) -> Iterator[list[Document]]:
+        foreign = self._has_foreign()
+        stages: list[Document] = _matching(selection, bound, foreign=foreign)
+        if not foreign:
+            stages.append({"$sort": dict.fromkeys(order, 1)})
+            stages += [] if limit is None else [{"$limit": limit}]
+            stages.append({"$project": projection(columns)})
+        else:
+            stages.append({"$sort": dict.fromkeys([*order, "_id"], 1)})
+            stages.append({"$project": projection([*columns, "id"])})
+        last = None
+        with self._messages.aggregate_raw_batches(stages, allowDiskUse=True, batchSize=_ROWS) as cursor:
+            for batch in cast("Iterator[bytes]", cursor):
+                found = decode_all(batch, _DECODING)
+                if foreign and found:
+                    found, last = _without_repeats(found, last), found[-1]["unique_id"]
+                if found:
+                    yield found
+
+    def _check_duplicates(self, ids: Sequence[str], entries: pa.Table) -> None:
+        found = self._messages.find({"_id": {"$in": list(ids)}}, {"checksum": 1})
+        stored = {document["_id"]: document.get("checksum") for document in found}
+        pairs = zip(entries["id"].to_pylist(), entries["checksum"].to_pylist(), strict=True)
+        conflicts = [id for id, checksum in pairs if _differ(checksum, stored.get(id))]
+        if conflicts:
+            raise ConflictError(conflicts)
+
+
+class _RefusedError(TransientError):
+    """Credentials or roles do not suffice; an administrator may change that while we retry."""
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except mongo.ConnectionFailure as error:
+        raise TransientError(f"MongoDB does not answer: {error}") from error
+    except mongo.OperationFailure as error:
+        raise _failure(error.code, error.details or {}) from error
+    except (InvalidDocument, mongo.InvalidOperation) as error:
+        raise PermanentError(f"MongoDB cannot take an entry: {type(error).__name__}") from error
+
+
+def _failure(code: int | None, details: Any) -> PersistorError:
+    # The server's own text may quote documents.
+    reason = f"MongoDB answers {details.get('codeName', 'error')} ({code})"
+    if code in _REFUSED:
+        return _RefusedError(reason)
+    return PermanentError(reason) if code in _PERMANENT else TransientError(reason)
+
+
+def _duplicates(error: mongo.BulkWriteError) -> list[str]:
+    """Ids that were there already, where nothing else went wrong."""
+    failed = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
+    others = [failure for failure in failed if failure["code"] != _DUPLICATE]
+    if others:
+        raise _failure(others[0]["code"], others[0]) from error
+    return [failure["op"]["_id"] for failure in failed]
+
+
+def _differ(given: int | None, stored: int | None) -> bool:
+    return given is not None and stored is not None and given != stored
+
+
+def _matching(selection: Selection, bound: Query, *, foreign: bool) -> list[Document]:
+    stages = [{"$match": indexed(selection, foreign=foreign)}]
+    if foreign:
+        stages += normalized()
+    return [*stages, {"$match": {"$and": [exact(selection, foreign=foreign), bound]}}]
+
+
+def _without_repeats(found: list[Document], last: str | None) -> list[Document]:
+    before = [last, *(document["unique_id"] for document in found)]
+    return [document for document, id in zip(found, before, strict=False) if document["unique_id"] != id]
+
+
+_ONCE: Document = {"$group": {"_id": "$unique_id", "first": {"$first": "$$ROOT"}}}
+
+
+def _summary_stages(root: str) -> list[Document]:
+    group = {
+        "_id": {"source": f"{root}broker_id", "traits": f"{root}traits"},
+        "messages": {"$sum": 1},
+        "bytes": {"$sum": f"{root}size"},
+        "oldest": {"$min": f"{root}publish_time_us"},
+        "newest": {"$max": f"{root}publish_time_us"},
+    }
+    return [{"$group": group}]
+
+
+def _summaries(found: Sequence[Document]) -> list[SourceSummary]:
+    by_source: dict[str, list[Document]] = {}
+    for document in found:
+        by_source.setdefault(document["_id"]["source"], []).append(document)
+    return [_summary(source, by_source[source]) for source in sorted(by_source)]
+
+
+def _summary(source: str, parts: Sequence[Document]) -> SourceSummary:
+    return SourceSummary(
+        source=source,
+        messages=sum(part["messages"] for part in parts),
+        bytes=sum(part["bytes"] for part in parts),
+        oldest=_time(min((part["oldest"] for part in parts if part["oldest"] is not None), default=None)),
+        newest=_time(max((part["newest"] for part in parts if part["newest"] is not None), default=None)),
+        traits={part["_id"]["traits"]: part["messages"] for part in parts},
+    )
+
+
+def _time(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
