@@ -46,6 +46,8 @@ SETTINGS = (
 """``credentials`` and ``nkey_seed`` are files; ``tls_*`` are PEM files; ``domain`` is JetStream's."""
 
 _SECONDS = 5.0
+_STALLED = 30.0
+_PING = 20
 _T = TypeVar("_T")
 
 
@@ -183,6 +185,7 @@ class Connection:
         self._servers = list(servers)
         self._config = dict(config)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._client: Client | None = None
         self._lists: dict[bytes, list[Raw]] = {}
         self._refusal = ""
@@ -214,14 +217,20 @@ class Connection:
             TransientError: no answer.
             ConfigurationError: JetStream is off, or these credentials may not ask.
         """
-        domain = self._config.get("domain")
-        prefix = f"$JS.{domain}.API" if domain else "$JS.API"
-        answer: dict[str, Any] = json.loads(
-            self.request(f"{prefix}.{operation}", json.dumps(body).encode() if body is not None else b"")
-        )
+        data = b"" if body is None else json.dumps(body).encode()
+        answer: dict[str, Any] = json.loads(self.request(self.api_subject(operation), data))
         if "error" in answer:
             raise ApiError(answer["error"])
         return answer
+
+    def api_subject(self, operation: str) -> str:
+        """Where JetStream's API takes an operation."""
+        domain = self._config.get("domain")
+        return f"$JS.{domain}.API.{operation}" if domain else f"$JS.API.{operation}"
+
+    def publish(self, subject: str, reply: str, data: bytes) -> None:
+        """Send one message without headers; see :meth:`send`."""
+        self.send(command.pub_cmd(subject, reply, data))
 
     def request(self, subject: str, data: bytes = b"") -> bytes:
         """Send and wait for the one answer."""
@@ -264,7 +273,11 @@ class Connection:
         """
         if not self.alive:
             raise TransientError("the connection to NATS is lost")
-        self._run(self._send(commands))
+        try:
+            self._run(asyncio.wait_for(self._send(commands), _STALLED))
+        except asyncio.TimeoutError as error:
+            self._drop()
+            raise TransientError("NATS takes nothing any more") from error
 
     def inbox(self) -> str:
         """A subject that nobody else uses."""
@@ -273,9 +286,11 @@ class Connection:
     def close(self) -> None:
         """Disconnect and end the thread."""
         self._drop()
-        if self._loop is not None:
+        if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
+            self._thread.join()
+            self._loop.close()
+            self._loop = self._thread = None
 
     def _drop(self) -> None:
         client, self._client = self._client, None
@@ -297,6 +312,7 @@ class Connection:
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
+                ping_interval=_PING,
                 error_cb=self._note,
                 skip_subject_validation=True,
                 **self._credentials(),
@@ -329,7 +345,8 @@ class Connection:
     def _run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="nats", daemon=True).start()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
+            self._thread.start()
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 

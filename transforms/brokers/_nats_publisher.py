@@ -71,7 +71,7 @@ class NatsPublisher:
             if config.get("sealed")
             else [],
             warnings=[_WARNING],
-            deduplication=f"Nats-Msg-Id: repeats within {window:g} s (the stream's duplicate window) are dropped",
+            deduplication=f"Nats-Msg-Id: repeats within {window:g} s (the duplicate window) are dropped",
         )
 
     def begin(self) -> int | None:

@@ -1,0 +1,241 @@
+"""Reading from NATS JetStream; see :mod:`transforms.brokers.nats`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import combinations
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition
+from transforms.brokers._nats_connection import ApiError, Connection, parse_url
+from transforms.brokers._nats_lane import Lane
+from transforms.brokers._nats_streams import (
+    Stream,
+    ask,
+    durable_floor,
+    meet,
+    move_floor,
+    streams_of,
+)
+from transforms.errors import ConfigurationError, PersistorError, TransientError
+
+__all__ = ["NatsReader"]
+
+_MEMORY = 128 << 20
+"""Bytes that all lanes together have in flight."""
+_OVERHEAD = 64 << 10
+"""What subject and reply subject add to a message at most."""
+
+
+class NatsReader:
+    """Reads subject filters by stream sequence; see :class:`transforms.brokers.Reader`."""
+
+    positions = True
+
+    def __init__(
+        self,
+        url: str,
+        config: Mapping[str, str],
+        shard: tuple[int, int],
+        group: str,
+        exclude: Sequence[str],
+    ) -> None:
+        servers, self._filters = parse_url(url)
+        _check(self._filters, exclude)
+        self._connection = Connection(servers, config)
+        self._shard = shard
+        self._group = group
+        self._exclude = tuple(exclude)
+        self._streams: dict[Partition, Stream] = {}
+        self._lanes: dict[Partition, Lane] = {}
+        self._paused: frozenset[Partition] = frozenset()
+
+    def identity(self) -> str:
+        """Account and JetStream domain; a server's or cluster's own name may change, so it is left out."""
+        answer = json.loads(self._connection.request("$SYS.REQ.USER.INFO"))
+        account = answer.get("data", {}).get("account", "")
+        return f"nats:{self._connection.info().get('domain', '')}:{account}"
+
+    def discover(self) -> Mapping[Partition, str]:
+        """See :class:`transforms.brokers.Reader`."""
+        found: dict[Partition, Stream] = {}
+        problems = []
+        for subject in self._filters:
+            topics = self._topics(subject)
+            if not topics and not _is_pattern(subject):
+                problems.append(f"No JetStream stream holds {subject!r}; create one or correct the subject.")
+            found |= {Partition(topic, 0): stream for topic, stream in topics.items()}
+        if problems:
+            raise ConfigurationError(problems)
+        self._streams = {partition: found[partition] for partition in found if self._is_mine(partition)}
+        return {partition: stream.incarnation for partition, stream in self._streams.items()}
+
+    def committed(self, partition: Partition) -> tuple[int, str] | None:
+        """See :class:`transforms.brokers.Reader`; NATS keeps no note."""
+        stream = self._stream(partition)
+        floor = durable_floor(self._connection, stream, stream.durable(self._group, partition.topic))
+        return (floor + 1, "") if floor else None
+
+    def earliest(self, partition: Partition) -> int:
+        """See :class:`transforms.brokers.Reader`."""
+        try:
+            state = ask(self._connection, f"STREAM.INFO.{self._stream(partition).name}")["state"]
+        except ApiError as error:
+            raise TransientError(f"the stream of {partition.topic!r} is gone") from error
+        return max(int(state["first_seq"]), 1)
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        """See :class:`transforms.brokers.Reader`."""
+        for partition in [p for p in self._lanes if not self._goes_on(p, positions)]:
+            self._lanes.pop(partition).close()
+        for partition, position in positions.items():
+            if partition not in self._lanes:
+                self._lanes[partition] = self._lane(partition, position)
+
+    def poll(self, seconds: float) -> list[Fetched]:
+        """See :class:`transforms.brokers.Reader`. Raises ``TransientError`` while NATS is away."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._connection.open()
+            self._connection.arrived.clear()
+            fetched = self._fetch()
+            left = deadline - time.monotonic()
+            if fetched or left <= 0:
+                return fetched
+            # Not for long at once: a lost connection or consumer does not set the event.
+            self._connection.arrived.wait(min(left, 0.5))
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """See :class:`transforms.brokers.Reader`."""
+        self._paused = frozenset(partitions)
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """Move the durable consumers; see :class:`transforms.brokers.Reader`."""
+        for acknowledgement in acknowledgements:
+            partition, position = acknowledgement.partition, acknowledgement.position
+            lane = self._lanes.get(partition)
+            stream = lane.stream if lane else self._stream(partition)
+            if stream.retention == "workqueue":
+                self._acknowledge_queue(lane, position)
+            else:
+                durable = stream.durable(self._group, partition.topic)
+                # Where the stream is gone there is nobody to tell.
+                with contextlib.suppress(ApiError):
+                    move_floor(self._connection, stream, partition.topic, durable, position)
+
+    def release(self, receipts: Sequence[Any]) -> None:
+        """Nothing: deliveries are taken up again by position."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """See :class:`transforms.brokers.Reader`."""
+        return {partition: lane.lag for partition, lane in self._lanes.items()}
+
+    def close(self) -> None:
+        """See :class:`transforms.brokers.Reader`."""
+        for lane in self._lanes.values():
+            lane.close()
+        self._lanes.clear()
+        self._connection.close()
+
+    def _topics(self, subject: str) -> dict[str, Stream]:
+        """What a filter matches, one topic for each subject of a stream, as narrow as either."""
+        found = {}
+        for stream in streams_of(self._connection, subject):
+            for held in stream.subjects:
+                topic = meet(subject, held)
+                if (
+                    topic
+                    and topic.startswith("$") == subject.startswith("$")
+                    and not self._is_excluded(topic)
+                ):
+                    found[topic] = stream
+        return found
+
+    def _is_excluded(self, topic: str) -> bool:
+        return any(fnmatchcase(topic, pattern) for pattern in self._exclude)
+
+    def _is_mine(self, partition: Partition) -> bool:
+        index, count = self._shard
+        return zlib.crc32(partition.topic.encode()) % count == index
+
+    def _stream(self, partition: Partition) -> Stream:
+        if partition not in self._streams:
+            self.discover()
+        if partition not in self._streams:
+            raise TransientError(f"no stream of NATS holds {partition.topic!r} now")
+        return self._streams[partition]
+
+    def _lane(self, partition: Partition, position: int) -> Lane:
+        stream = self._stream(partition)
+        durable = stream.durable(self._group, partition.topic)
+        return Lane(
+            self._connection, stream, partition.topic, durable, position, wanted=self._without_excluded
+        )
+
+    def _goes_on(self, partition: Partition, positions: Mapping[Partition, int]) -> bool:
+        if partition not in positions:
+            return False
+        lane, stream = self._lanes[partition], self._streams.get(partition)
+        same = stream is None or stream.created == lane.stream.created
+        return same and lane.resume(positions[partition])
+
+    def _fetch(self) -> list[Fetched]:
+        lanes = {partition: lane for partition, lane in self._lanes.items() if partition not in self._paused}
+        limit = int(self._connection.info()["max_payload"]) + _OVERHEAD
+        window = max(_MEMORY // max(2 * len(lanes), 1), limit)
+        fetched = list[Fetched]()
+        for partition, lane in lanes.items():
+            try:
+                table = lane.take(window)
+            except PersistorError:
+                # What other lanes gave must not be lost with it; the next call meets it again.
+                if fetched:
+                    break
+                raise
+            if table is not None:
+                fetched.append(Fetched(partition, table, lane.given))
+        gaps = {partition: lane.gap for partition, lane in lanes.items() if lane.gap is not None}
+        if gaps and not fetched:
+            raise OffsetGapError(gaps)
+        return fetched
+
+    def _without_excluded(self, messages: pa.Table) -> pa.Table:
+        """A wide filter may match subjects of the job's own."""
+        if not self._exclude:
+            return messages
+        excluded = [s for s in pc.unique(messages["topic"]).to_pylist() if self._is_excluded(s)]
+        if not excluded:
+            return messages
+        return messages.filter(pc.invert(pc.is_in(messages["topic"], pa.array(excluded, pa.string()))))
+
+    def _acknowledge_queue(self, lane: Lane | None, position: int) -> None:
+        subject = lane.acknowledgeable(position) if lane else None
+        if subject:
+            self._connection.request(subject, b"+ACK")
+
+
+def _is_pattern(subject: str) -> bool:
+    return bool({"*", ">"} & set(subject.split(".")))
+
+
+def _check(filters: Sequence[str], exclude: Sequence[str]) -> None:
+    problems = [
+        f"{one!r} and {other!r} match the same subjects, whose messages would be archived twice."
+        for one, other in combinations(dict.fromkeys(filters), 2)
+        if meet(one, other)
+    ]
+    problems += [
+        f"{subject!r} is one of the job's own topics or excluded, so it cannot be a source."
+        for subject in filters
+        if not _is_pattern(subject) and any(fnmatchcase(subject, pattern) for pattern in exclude)
+    ]
+    if problems:
+        raise ConfigurationError(problems)

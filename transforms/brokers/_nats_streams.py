@@ -1,0 +1,168 @@
+"""JetStream's side of reading: streams behind subjects, and the durable consumer that keeps progress."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from transforms.brokers._nats_connection import ApiError, Connection
+from transforms.errors import ConfigurationError, TransientError
+
+__all__ = [
+    "Stream",
+    "create_consumer",
+    "durable_floor",
+    "meet",
+    "move_floor",
+    "restart_durable",
+    "streams_of",
+]
+
+_RESET_SINCE = (2, 14)
+_SIX_HOURS = 6 * 3600 * 10**9
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What matters of a stream: ``retention`` is ``limits``, ``interest`` or ``workqueue``."""
+
+    name: str
+    created: str
+    retention: str
+    subjects: tuple[str, ...] = ()
+
+    @property
+    def incarnation(self) -> str:
+        """Changes when the stream is deleted and created again."""
+        return f"{self.name}@{self.created}"
+
+    def durable(self, group: str, subject: str) -> str:
+        """The name of the durable consumer; another incarnation has another one.
+
+        A late acknowledgement of a deleted stream's messages thus never meets its successor's.
+        """
+        readable = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{group}-{subject}")[:80]
+        return f"{readable}-{zlib.crc32(f'{group} {subject} {self.created}'.encode()):08x}"
+
+
+def meet(one: str, other: str) -> str | None:
+    """The subjects that both patterns match, as a pattern; None if there is none."""
+    met, ones, others = list[str](), one.split("."), other.split(".")
+    for at in range(max(len(ones), len(others))):
+        if at >= len(ones) or at >= len(others):
+            return None
+        if ones[at] == ">":
+            return ".".join(met + others[at:])
+        if others[at] == ">":
+            return ".".join(met + ones[at:])
+        if ones[at] != others[at] and "*" not in (ones[at], others[at]):
+            return None
+        met.append(others[at] if ones[at] == "*" else ones[at])
+    return ".".join(met)
+
+
+def streams_of(connection: Connection, subject: str) -> Iterator[Stream]:
+    """The streams that take any of a pattern's subjects."""
+    seen, total = 0, 1
+    while seen < total:
+        page = ask(connection, "STREAM.LIST", {"subject": subject, "offset": seen})
+        streams, total = page.get("streams") or [], page.get("total", 0)
+        yield from map(stream_from, streams)
+        seen += max(len(streams), 1)
+
+
+def stream_from(info: dict[str, Any]) -> Stream:
+    """From JetStream's description of a stream."""
+    config = info["config"]
+    return Stream(config["name"], info["created"], config["retention"], tuple(config.get("subjects") or ()))
+
+
+def ask(connection: Connection, operation: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As ``Connection.api``, but only a 404 is an ``ApiError``; 5xx is transient, others are the user's."""
+    try:
+        return connection.api(operation, body)
+    except ApiError as error:
+        if error.code == 404:
+            raise
+        if error.code >= 500:
+            raise TransientError(f"JetStream cannot do {operation} now: {error}") from error
+        raise ConfigurationError(f"JetStream refuses {operation}: {error}.") from error
+
+
+def durable_floor(connection: Connection, stream: Stream, durable: str) -> int | None:
+    """The last sequence of which the durable consumer knows that all up to it is done."""
+    try:
+        info = ask(connection, f"CONSUMER.INFO.{stream.name}.{durable}")
+    except ApiError:
+        return None
+    return int(info["ack_floor"]["stream_seq"])
+
+
+def create_consumer(connection: Connection, stream: Stream, config: dict[str, Any]) -> dict[str, Any]:
+    """Create a consumer, or find it if it is there with this configuration."""
+    body = {"stream_name": stream.name, "config": config}
+    return ask(connection, f"CONSUMER.CREATE.{stream.name}.{config['name']}", body)
+
+
+def durable_config(durable: str, subject: str) -> dict[str, Any]:
+    """Acknowledging a message acknowledges all before it; nothing is redelivered by time."""
+    return {
+        "name": durable,
+        "durable_name": durable,
+        "description": "messages that Persistor has archived",
+        "deliver_policy": "all",
+        "ack_policy": "all",
+        "ack_wait": _SIX_HOURS,
+        "max_ack_pending": -1,
+        "filter_subject": subject,
+    }
+
+
+def ensure_durable(connection: Connection, stream: Stream, durable: str, subject: str) -> None:
+    """Have the durable consumer; on an interest stream it is what keeps messages for us."""
+    if stream.retention == "interest" and not _resets(connection):
+        raise ConfigurationError(
+            f"The stream {stream.name!r} has interest retention, which needs nats-server 2.14 or newer."
+        )
+    if durable_floor(connection, stream, durable) is None:
+        create_consumer(connection, stream, durable_config(durable, subject))
+
+
+def restart_durable(connection: Connection, stream: Stream, durable: str, subject: str) -> dict[str, Any]:
+    """Have all that a work queue still holds delivered again, in order."""
+    if _resets(connection):
+        return ask(connection, f"CONSUMER.RESET.{stream.name}.{durable}", {"seq": 1})
+    # A work queue keeps what no consumer has acknowledged, also while there is no consumer.
+    delete_consumer(connection, stream, durable)
+    return create_consumer(connection, stream, durable_config(durable, subject))
+
+
+def move_floor(connection: Connection, stream: Stream, subject: str, durable: str, position: int) -> None:
+    """Say that all below ``position`` is done; never backwards. For limits and interest retention."""
+    floor = durable_floor(connection, stream, durable)
+    if floor is None or floor >= position - 1:
+        return
+    if _resets(connection):
+        ask(connection, f"CONSUMER.RESET.{stream.name}.{durable}", {"seq": position})
+        return
+    # Before 2.14 only a new consumer begins elsewhere; limits retention does not mind its absence.
+    delete_consumer(connection, stream, durable)
+    config = durable_config(durable, subject)
+    config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": position}
+    create_consumer(connection, stream, config)
+
+
+def delete_consumer(connection: Connection, stream: Stream, name: str) -> None:
+    """Delete a consumer that may be gone already."""
+    try:
+        ask(connection, f"CONSUMER.DELETE.{stream.name}.{name}")
+    except ApiError:
+        return
+
+
+def _resets(connection: Connection) -> bool:
+    found = re.match(r"(\d+)\.(\d+)", str(connection.info().get("version", "")))
+    return bool(found) and (int(found[1]), int(found[2])) >= _RESET_SINCE  # type: ignore[index]
