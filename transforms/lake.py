@@ -74,7 +74,9 @@ class Lake:
                 and the same call again will tell.
         """
         try:
-            self._call(lambda: obstore.put(self._store, path, data, mode="create"))
+            # obstore takes no Arrow buffer, nor a view of one, whose bytes are signed.
+            plain = memoryview(data).cast("B")
+            self._call(lambda: obstore.put(self._store, path, plain, mode="create"))
         except _ExistsError:
             return False
         return True
