@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Mapping
 
 import pyarrow as pa
 
 from transforms.brokers import Destination, PublishOptions, Undelivered
-from transforms.brokers._nats_connection import Connection, parse_url
-from transforms.brokers._nats_headers import encode_headers
+from transforms.brokers.nats.connection import Connection, parse_url
+from transforms.brokers.nats.headers import encode_headers
 from transforms.errors import ConfigurationError, TransientError
 from transforms.model import Trait
 
@@ -45,7 +46,7 @@ class NatsPublisher:
                 f"A NATS destination is one subject without wildcards, not {','.join(subjects)!r}."
             )
         self._subject = subjects[0]
-        self._name = name
+        self._name = name or secrets.token_hex(8)
         self._connection = Connection(servers, config)
         self._generation = self._sent = self._bytes = 0
         self._waiting: dict[int, tuple[str, int]] = {}

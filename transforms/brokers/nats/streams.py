@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.brokers._nats_connection import ApiError, Connection
+from transforms.brokers.nats.connection import ApiError, Connection
 from transforms.errors import ConfigurationError, TransientError
 
 __all__ = [

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.brokers._nats_connection import ApiError, Connection, Raw
-from transforms.brokers._nats_headers import decode_headers, text
-from transforms.brokers._nats_streams import (
+from transforms.brokers.nats.connection import ApiError, Connection, Raw
+from transforms.brokers.nats.headers import decode_headers, text
+from transforms.brokers.nats.streams import (
     Stream,
     ask,
     create_consumer,

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition
-from transforms.brokers._nats_connection import ApiError, Connection, parse_url
-from transforms.brokers._nats_lane import Lane
-from transforms.brokers._nats_streams import (
+from transforms.brokers.nats.connection import ApiError, Connection, parse_url
+from transforms.brokers.nats.lane import Lane
+from transforms.brokers.nats.streams import (
     Stream,
     ask,
     durable_floor,
