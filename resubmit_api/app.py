@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import getpass
+import logging
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from apiflask import APIFlask
+from flask import Response, abort, current_app, g, request
+from flask.json.provider import DefaultJSONProvider
 
-__all__ = ["create_app"]
+from resubmit_api import errors
+from resubmit_api.backends import Backends
+from resubmit_api.jobs import Jobs
+from resubmit_api.launchers.subprocess import SubprocessLauncher
+from resubmit_api.metrics import Metrics
+from resubmit_api.openapi import describe
+from resubmit_api.views import messages, operations, resubmissions
+from resubmit_api.views.context import EXTENSION, Parts
+
+__all__ = ["MAX_BODY", "close_app", "create_app"]
+
+MAX_BODY = 1 << 20
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_log = logging.getLogger(__name__)
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    # Our pages need a stylesheet and nothing else; what else is shown must not run.
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+}
 
 
 def create_app(
@@ -18,8 +50,11 @@ def create_app(
     destinations: Mapping[str, tuple[str, Mapping[str, str]]],
     inline_limit: int = 1000,
     jobs_directory: Path | None = None,
+    trusted_hosts: Sequence[str] | None = None,
 ) -> APIFlask:
     """The WSGI application; opens the index and the lakes, and takes up the jobs it finds.
+
+    Give it back with :func:`close_app`.
 
     Args:
         index: URL of the index store, such as ``sqlite:///path`` or ``mongodb://host/db``.
@@ -33,8 +68,102 @@ def create_app(
         jobs_directory: where those processes find their settings and leave their output
             (created with mode 0700); a directory of this user below the system's temporary one
             unless given.
+        trusted_hosts: values of the header Host that are answered, all where None.
 
     Raises:
         ConfigurationError: all problems of the configuration at once.
     """
-    raise NotImplementedError
+    launcher = SubprocessLauncher(jobs_directory or _default_directory())
+    backends, metrics = Backends(index, lakes, lake_config, destinations), Metrics()
+    jobs = Jobs(backends, launcher, inline_limit, metrics)
+    app = _new_app()
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, TRUSTED_HOSTS=trusted_hosts and list(trusted_hosts))
+    app.extensions[EXTENSION] = Parts(backends, jobs, metrics)
+    for views in (messages, resubmissions, operations):
+        app.register_blueprint(views.blueprint)
+    app.before_request(_begin)
+    app.after_request(_finish)
+    jobs.take_up()
+    return app
+
+
+def close_app(app: APIFlask) -> None:
+    """Finish what is being sent and disconnect."""
+    parts: Parts = app.extensions[EXTENSION]
+    parts.jobs.close()
+    parts.backends.close()
+
+
+class _Json(DefaultJSONProvider):
+    """JSON in which no name stands twice in one object: which of the two was meant?"""
+
+    sort_keys = False
+    ensure_ascii = True
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            hooks = {"object_pairs_hook": _unique_names, "parse_constant": _refuse_constant}
+            return super().loads(s, **hooks, **kwargs)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+
+
+def _new_app() -> APIFlask:
+    app = APIFlask(
+        "resubmit_api",
+        title="Persistor",
+        version="1",
+        docs_path=None,
+        template_folder="pages",
+        static_folder="static",
+    )
+    app.json = _Json(app)
+    app.url_map.merge_slashes = False  # ids may hold any character
+    errors.register(app)
+    describe(app)
+    return app
+
+
+def _default_directory() -> Path:
+    return Path(tempfile.gettempdir()) / f"persistor-jobs-{getpass.getuser()}"
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return names
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _begin() -> None:
+    g.started = time.perf_counter()
+    if request.method == "POST" and request.routing_exception is None and not request.is_json:
+        abort(415)
+
+
+def _finish(response: Response) -> Response:
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    seconds = time.perf_counter() - g.get("started", time.perf_counter())
+    route = request.url_rule.rule if request.url_rule else "(none)"
+    metrics = current_app.extensions[EXTENSION].metrics
+    metrics.answered(_method(), route, response.status_code, seconds)
+    # The path is quoted, so that no caller writes lines of the log.
+    _log.info(
+        "%s %s %s %d %.1f ms",
+        request.remote_addr,
+        _method(),
+        quote(request.path)[:500],
+        response.status_code,
+        seconds * 1000,
+    )
+    return response
+
+
+def _method() -> str:
+    # Callers may invent methods, which must not become names of metrics.
+    return request.method if request.method in _METHODS else "(other)"

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import ipaddress
+import signal
+import socket
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
-__all__ = ["serve"]
+from apiflask import APIFlask
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from resubmit_api.app import MAX_BODY, close_app, create_app
+from resubmit_api.errors import PROBLEM_TYPE, problem_body
+from transforms.errors import ConfigurationError
+
+__all__ = ["make_server", "serve"]
+
+_MOST_HEADERS = 64 << 10
+_IDLE = 60
 
 
 def serve(
@@ -23,16 +40,114 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered and return.
 
+    Call it in the main thread. ``Listening on http://…`` is printed once requests are taken.
+
     Args:
+        index: as for :func:`resubmit_api.app.create_app`, and so are the next three.
+        lakes: see there.
+        lake_config: see there.
+        destinations: see there.
         host: address to listen on. The service has no authentication, so anything but a
-            loopback address is refused unless ``allow_remote`` is given.
-        port: port to listen on; 0 picks a free one. ``Listening on http://…`` is printed.
+            loopback address is refused unless ``allow_remote`` is given. On loopback only requests
+            to a loopback name are answered, so that no web page can reach it under a name of its own.
+        port: port to listen on; 0 picks a free one.
         threads: requests that are worked on at the same time.
         allow_remote: listen on ``host`` although whoever reaches it may read and send every message.
-
-    The other arguments are those of :func:`resubmit_api.app.create_app`.
+        inline_limit: as for :func:`resubmit_api.app.create_app`.
+        jobs_directory: likewise.
 
     Raises:
         ConfigurationError: all problems of the configuration at once.
     """
-    raise NotImplementedError
+    local = _is_loopback(host)
+    if not local and not allow_remote:
+        raise ConfigurationError(
+            f"--host {host}: the API has no authentication, so it listens on 127.0.0.1 only; put a proxy "
+            "with authentication before it, or say --allow_remote and let all who reach it read and send."
+        )
+    app = create_app(
+        index=index,
+        lakes=lakes,
+        lake_config=lake_config,
+        destinations=destinations,
+        inline_limit=inline_limit,
+        jobs_directory=jobs_directory,
+        trusted_hosts=["localhost", "127.0.0.1", "[::1]", host] if local else None,
+    )
+    try:
+        _run(make_server(app, host=host, port=port, threads=threads), local=local)
+    finally:
+        close_app(app)
+
+
+def make_server(app: APIFlask, *, host: str, port: int, threads: int = 8) -> Any:
+    """A waitress server that listens already; ``run()`` serves until ``close()``.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    try:
+        [address, *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        server = create_server(
+            app,
+            sockets=[_listen(address)],
+            threads=threads,
+            ident=None,
+            # A little more than the application takes, so that it is the one to say so.
+            max_request_body_size=MAX_BODY + (1 << 20),
+            max_request_header_size=_MOST_HEADERS,
+            channel_timeout=_IDLE,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; choose another.") from error
+    server.channel_class = _Channel
+    return server
+
+
+class _ProblemTask(ErrorTask):  # type: ignore[misc]
+    """What the server itself refuses, before the application sees it, is a problem document too."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = problem_body(error.code, error.reason, "The request cannot be read or is too large.")
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers += [("Content-Type", PROBLEM_TYPE), ("X-Content-Type-Options", "nosniff")]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    error_task_class = _ProblemTask
+
+
+def _listen(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, _, place = address
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(place)
+    return listener
+
+
+def _run(server: Any, *, local: bool) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    host, port = server.effective_host, server.effective_port
+    shown = f"[{host}]" if ":" in str(host) else host
+    notice = "" if local else " (no authentication: whoever reaches it may read and send every message)"
+    sys.stdout.write(f"Listening on http://{shown}:{port}{notice}\n")
+    sys.stdout.flush()
+    server.run()
+
+
+def _stop(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - a signal handler's signature
+    sys.exit(0)  # waitress takes this as the wish to stop
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

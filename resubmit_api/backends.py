@@ -1,0 +1,83 @@
+"""What the service stands on: one index, the lakes, and the destinations."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+from resubmit_api.publishers import Publishers
+from transforms import registry
+from transforms.errors import ConfigurationError, TransientError
+from transforms.indexes import Index
+from transforms.lake import Lake
+
+__all__ = ["Backends"]
+
+_log = logging.getLogger(__name__)
+
+
+class Backends:
+    """Opened once and shared by all threads; an index that is away is opened when it is back."""
+
+    def __init__(
+        self,
+        index: str,
+        lakes: Sequence[str],
+        lake_config: Mapping[str, str],
+        destinations: Mapping[str, tuple[str, Mapping[str, str]]],
+    ) -> None:
+        """Open what can be opened.
+
+        Raises:
+            ConfigurationError: all problems at once.
+        """
+        self.index_url, self.lake_urls, self.lake_config = index, list(lakes), dict(lake_config)
+        self._index: Index | None = None
+        self._lock = threading.Lock()
+        problems: list[str] = []
+        self._open_index(problems)
+        self.lakes = self._open_lakes(problems)
+        _check_destinations([url for url, _ in destinations.values()], problems)
+        if problems:
+            raise ConfigurationError(problems)
+        self.publishers = Publishers(destinations)
+
+    @property
+    def index(self) -> Index:
+        """The open index. Raises ``TransientError`` while it was never there."""
+        with self._lock:
+            if self._index is None:
+                self._index = registry.index(self.index_url).open(self.index_url)
+            return self._index
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.publishers.close()
+        if self._index is not None:
+            self._index.close()
+
+    def _open_index(self, problems: list[str]) -> None:
+        try:
+            self._index = registry.index(self.index_url).open(self.index_url)
+        except ConfigurationError as error:
+            problems += error.problems
+        except TransientError as error:
+            _log.warning("The index does not answer, requests will open it: %s", error)
+
+    def _open_lakes(self, problems: list[str]) -> list[Lake]:
+        lakes = []
+        for url in self.lake_urls:
+            try:
+                lakes.append(Lake(url, self.lake_config))
+            except ConfigurationError as error:
+                problems += error.problems
+        return lakes
+
+
+def _check_destinations(urls: Iterable[str], problems: list[str]) -> None:
+    for url in urls:
+        try:
+            registry.broker(url)
+        except ConfigurationError as error:
+            problems += error.problems

@@ -1,0 +1,69 @@
+"""Opaque cursors: where a page ended, bound to the question that it answered."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from typing import Any
+
+from apiflask.exceptions import HTTPError
+
+from resubmit_api.errors import problem
+
+__all__ = ["job_cursor", "read_job_cursor", "read_search_cursor", "search_cursor"]
+
+_MOST = 8192
+
+
+def search_cursor(question: str, after: tuple[int | None, str]) -> str:
+    """A cursor behind ``after`` (publish time in µs or None, id) of the search for ``question``."""
+    return _encode(["s", _digest(question), *after])
+
+
+def read_search_cursor(question: str, cursor: str) -> tuple[int | None, str]:
+    """The inverse of :func:`search_cursor`; anything else is answered with 400."""
+    match _decode(cursor):
+        case ["s", str(digest), int() | None as time, str(id)] if -(1 << 63) <= (time or 0) < 1 << 63:
+            if digest != _digest(question):
+                raise problem(400, "cursor", "The cursor belongs to another selection; begin without one.")
+            return time, id
+    raise _invalid()
+
+
+def job_cursor(id: str) -> str:
+    """A cursor behind a job."""
+    return _encode(["j", id])
+
+
+def read_job_cursor(cursor: str) -> str:
+    """The inverse of :func:`job_cursor`; anything else is answered with 400."""
+    match _decode(cursor):
+        case ["j", str(id)]:
+            return id
+    raise _invalid()
+
+
+def _digest(question: str) -> str:
+    return hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _encode(value: list[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> Any:
+    if len(cursor) > _MOST:
+        raise _invalid()
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # refuses half surrogate pairs
+    except (binascii.Error, ValueError, RecursionError) as error:
+        raise _invalid() from error
+    return value
+
+
+def _invalid() -> HTTPError:
+    return problem(400, "cursor", "Give the cursor just as an answer's next gave it, or begin without one.")

@@ -1,0 +1,147 @@
+"""Every error as a problem document (RFC 9457, ``application/problem+json``)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from apiflask import APIFlask
+from apiflask.exceptions import HTTPError
+from flask import Response
+
+from transforms.errors import ConfigurationError, TransientError
+
+__all__ = [
+    "PROBLEM_TYPE",
+    "RETRY_AFTER",
+    "AwayError",
+    "in_words_of_requests",
+    "needs",
+    "problem",
+    "problem_body",
+    "register",
+]
+
+_log = logging.getLogger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER = 5
+"""Seconds after which a client may ask again for what was away."""
+
+_TITLES = {
+    "cursor": "The cursor is not valid",
+    "damaged": "The stored message cannot be read",
+    "gone": "The stored message is gone",
+    "message": "No such message",
+    "mismatch": "The stored message failed verification",
+    "refused": "The request cannot be carried out as it is",
+    "resubmission": "No such resubmission",
+    "unavailable": "A server that this needs does not answer",
+    "validation": "The request is not valid",
+}
+_OPTIONS = {"--lossy": '"lossy": true', "--timestamp now": '"timestamp": "now"'}
+_GENERIC = {
+    400: "The request cannot be understood.",
+    404: "There is nothing at this address; /docs lists what there is.",
+    405: "This address does not take that method; the header Allow lists those it takes.",
+    413: "The request is larger than 1 MiB; split it.",
+    415: "Send JSON with the header Content-Type: application/json.",
+    500: "The service failed on this request; its log says why.",
+}
+
+
+def problem(
+    status: int,
+    kind: str,
+    detail: str,
+    *,
+    errors: Iterable[Mapping[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> HTTPError:
+    """An error to raise; ``kind`` names its type and title, ``errors`` its single causes."""
+    extra: dict[str, Any] = {"type": f"urn:persistor:problem:{kind}"}
+    if listed := list(errors):
+        extra["errors"] = listed
+    return HTTPError(status, _TITLES[kind], detail, dict(headers or {}), extra)
+
+
+class AwayError(TransientError):
+    """A server does not answer; the text may be shown to whoever asked."""
+
+
+@contextlib.contextmanager
+def needs(what: str) -> Iterator[None]:
+    """Say of a transient failure only that ``what`` does not answer, which is what a caller may know."""
+    try:
+        yield
+    except AwayError:
+        raise
+    except TransientError as error:
+        _log.warning("%s does not answer: %s", what, error)
+        text = f"{what} does not answer at the moment; try again in {RETRY_AFTER} seconds."
+        raise AwayError(text) from error
+
+
+def problem_body(status: int, title: str, detail: str) -> bytes:
+    """A problem document without a type of its own."""
+    return json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
+
+
+def register(app: APIFlask) -> None:
+    """Answer every failure of the application with a problem document."""
+    app.error_processor(_to_response)
+    app.register_error_handler(ConfigurationError, _refused)
+    app.register_error_handler(TransientError, _away)
+
+
+def in_words_of_requests(text: str) -> str:
+    """A sentence of the commands with the names that requests have for their options."""
+    for option, field in _OPTIONS.items():
+        text = text.replace(option, field)
+    return text
+
+
+def _refused(error: ConfigurationError) -> Response:
+    problems = [in_words_of_requests(text) for text in error.problems]
+    return _to_response(problem(422, "refused", " ".join(problems), errors=[{"detail": p} for p in problems]))
+
+
+def _away(error: TransientError) -> Response:
+    detail = str(error) if isinstance(error, AwayError) else "A server that this needs does not answer."
+    return _to_response(problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
+
+
+def _to_response(error: HTTPError) -> Response:
+    body = {"type": "about:blank", "title": error.message, "status": error.status_code}
+    body |= _validation(error.detail) if isinstance(error.detail, dict) and error.detail else {}
+    body |= error.extra_data
+    if isinstance(error.detail, str):
+        body["detail"] = error.detail
+    body.setdefault("detail", _GENERIC.get(error.status_code, f"{error.message}."))
+    response = Response(json.dumps(body), error.status_code, mimetype=PROBLEM_TYPE)
+    response.headers.extend(error.headers)
+    return response
+
+
+def _validation(detail: Mapping[str, Mapping[str, list[str]]]) -> dict[str, Any]:
+    errors = [
+        {"field": field, "in": "query" if place == "query" else "body", "detail": _sentence(text)}
+        for place, fields in detail.items()
+        for field, texts in fields.items()
+        for text in texts
+    ]
+    return {
+        "type": "urn:persistor:problem:validation",
+        "title": _TITLES["validation"],
+        "detail": " ".join(f"{error['field']}: {error['detail']}" for error in errors[:10]),
+        "errors": errors,
+    }
+
+
+def _sentence(text: str) -> str:
+    if text == "Extra inputs are not permitted":
+        return "This field is unknown; leave it out."
+    return text.removeprefix("Value error, ").rstrip(".") + "."

@@ -1,0 +1,61 @@
+"""What the service tells Prometheus; a registry of its own, so that two services share nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+
+__all__ = ["Metrics"]
+
+_LATENCIES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """Requests by route and status, resubmissions by destination."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._requests = Counter(
+            "persistor_api_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "persistor_api_request_seconds",
+            "Time to answer.",
+            ["method", "route"],
+            buckets=_LATENCIES,
+            registry=self._registry,
+        )
+        self._ended = Counter(
+            "persistor_api_resubmissions",
+            "Resubmissions that ended.",
+            ["destination", "mode", "state"],
+            registry=self._registry,
+        )
+        self._messages = Counter(
+            "persistor_api_resubmitted_messages",
+            "Messages of resubmissions that ended, by what became of them.",
+            ["destination", "outcome"],
+            registry=self._registry,
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request; ``route`` is the pattern, never the path, which callers choose."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def finished(self, row: Mapping[str, Any]) -> None:
+        """Count a resubmission that ended."""
+        destination = row["destination"]
+        self._ended.labels(destination, row["mode"], row["state"]).inc()
+        for outcome in ("published", "failed"):
+            self._messages.labels(destination, outcome).inc(row["progress"][outcome])
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)

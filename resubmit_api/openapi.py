@@ -1,0 +1,36 @@
+"""The OpenAPI document: what APIFlask makes of the views, with our errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask import APIFlask
+
+from resubmit_api.schemas import Problem
+
+__all__ = ["describe"]
+
+_TEXT = (
+    "Find archived messages, look at them, and send any of them again, unchanged, to any topic. "
+    "Errors are problem documents (RFC 9457). Times are ISO 8601; answers have UTC with microseconds."
+)
+
+
+def describe(app: APIFlask) -> None:
+    """Serve the document at ``/openapi.json``."""
+    app.config.update(
+        # The framework's own descriptions of errors are not what we answer.
+        AUTO_404_RESPONSE=False,
+        AUTO_VALIDATION_ERROR_RESPONSE=False,
+        # A server's address taken from the header Host would be whatever a caller says.
+        AUTO_SERVERS=False,
+        DESCRIPTION=_TEXT,
+        LICENSE={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    app.spec_processor(_add_problems)
+
+
+def _add_problems(spec: dict[str, Any] | str) -> dict[str, Any] | str:
+    if isinstance(spec, dict):  # text only where YAML is asked for
+        spec.setdefault("components", {}).setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+    return spec

@@ -1,0 +1,51 @@
+"""What views share: the application's parts, and how answers are declared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import current_app
+
+from resubmit_api.backends import Backends
+from resubmit_api.errors import PROBLEM_TYPE
+from resubmit_api.jobs import Jobs
+from resubmit_api.metrics import Metrics
+
+__all__ = ["EXTENSION", "Parts", "parts", "problems"]
+
+EXTENSION = "persistor"
+_DESCRIPTIONS = {
+    400: "The request or its cursor is not valid",
+    404: "There is no such thing",
+    410: "The lake no longer has the message",
+    413: "The request is larger than 1 MiB",
+    415: "The request is not JSON",
+    422: "The request names what is wrong with it",
+    502: "What the lake holds is not what was archived; nothing of it is shown",
+    503: "The index, a lake or a broker does not answer",
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one application."""
+
+    backends: Backends
+    jobs: Jobs
+    metrics: Metrics
+
+
+def parts() -> Parts:
+    """The parts of the application that handles this request."""
+    found: Parts = current_app.extensions[EXTENSION]
+    return found
+
+
+def problems(*statuses: int) -> dict[int, Any]:
+    """Declares the errors of an operation in the OpenAPI document."""
+    reference = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": _DESCRIPTIONS[status], "content": {PROBLEM_TYPE: {"schema": reference}}}
+        for status in statuses
+    }

@@ -1,0 +1,75 @@
+"""For those who run the service: health, metrics and the API's own description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask import APIBlueprint
+from flask import Response, current_app, render_template, request
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from resubmit_api.errors import needs
+from resubmit_api.schemas import Health
+from resubmit_api.views.context import parts, problems
+
+__all__ = ["blueprint"]
+
+_EXPOSITION: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+_SELECTION = '{"sources": ["orders"], "published_from": "2026-11-01T00:00:00Z"}'
+_REPLAY = f'{{"destination": "main", "topic": "orders-replay", "selection": {_SELECTION}}}'
+_EXAMPLES = {
+    "searchMessages": f'{{"selection": {_SELECTION}, "limit": 100}}',
+    "makePlan": _REPLAY,
+    "resubmit": _REPLAY,
+}
+
+blueprint = APIBlueprint("operations", __name__, tag="Operations")
+
+
+@blueprint.get("/healthz")
+@blueprint.output(Health)
+@blueprint.doc(operation_id="health")
+def healthz() -> dict[str, Any]:
+    """Does the process answer?
+
+    Says nothing of what it needs: a restart would not bring that back.
+    """
+    return {"status": "ok", "checks": {}}
+
+
+@blueprint.get("/readyz")
+@blueprint.output(Health)
+@blueprint.doc(operation_id="ready", responses=problems(503))
+def readyz() -> dict[str, Any]:
+    """Can it work?
+
+    Asks the index. Destinations are asked by the requests that name them:
+    one that is away does not concern the others.
+    """
+    with needs("The index"):
+        parts().backends.index.ping()
+    return {"status": "ok", "checks": {"index": "ok"}}
+
+
+@blueprint.get("/metrics")
+@blueprint.doc(
+    operation_id="metrics",
+    responses=_EXPOSITION,
+)
+def metrics() -> Response:
+    """Metrics for Prometheus."""
+    return Response(parts().metrics.text(), content_type=CONTENT_TYPE_LATEST)
+
+
+@blueprint.get("/docs")
+@blueprint.doc(hide=True)
+def docs() -> str:
+    """The page of the API, made from its document."""
+    return render_template(
+        "api.html",
+        spec=current_app.spec,  # type: ignore[attr-defined]
+        examples=_EXAMPLES,
+        root=request.url_root.rstrip("/"),
+    )
