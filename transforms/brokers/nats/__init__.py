@@ -15,8 +15,8 @@ all messages each. **Progress** is the ack floor of a durable consumer ``<group>
 * limits and interest retention: ``acknowledge`` resets it to the position (nats-server 2.14 and newer;
   before, it is created anew, and interest retention is refused). On an interest stream it is what
   keeps messages until they are archived, so it is never deleted.
-* work queues allow one consumer only: messages are read through the durable itself and acknowledged up
-  to the position, which removes them. Opening begins again with all that is left, in order; a second
+* work queues allow one consumer only: messages are read through the durable itself and each one below
+  the position is acknowledged, which removes it. Opening begins again with all that is left, in order; a second
   reader of the same queue is noticed by the count of deliveries, and both begin again.
 
 **Gaps**: where limits have removed sequences below the position, ``OffsetGapError`` is raised. Streams

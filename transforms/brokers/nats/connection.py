@@ -1,9 +1,7 @@
 """One NATS connection: nats-py on an event loop of its own thread, raw messages for our own use.
 
-nats-py makes the connection (TLS, credentials, pings). Its parser and its message objects are the
-cost per message, so messages of our own subscriptions leave it early: ``_RawParser`` takes the place
-of ``Client._ps`` and appends plain tuples, header bytes untouched, to the list of the subscription;
-everything else goes on to nats-py's own parser. Commands are sent by ``Client._send_command``.
+nats-py makes the connection (TLS, credentials, pings); its hooks that are used and are not public are
+``Client._ps``, ``_process_msg``, ``_sid``, ``_send_command``, ``_flush_pending`` and ``_server_info``.
 
 A lost connection is not mended behind our back: whoever uses it finds it closed, opens it again and
 knows that deliveries and confirmations in flight are gone.
@@ -22,15 +20,12 @@ from urllib.parse import urlsplit
 from nats import errors
 from nats.aio.client import Client
 from nats.protocol import command
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from transforms import secrets
+from transforms.brokers.nats.wire import Raw, RawClient
 from transforms.errors import ConfigurationError, PersistorError, TransientError
 
-__all__ = ["SETTINGS", "ApiError", "Connection", "Raw", "parse_url"]
-
-Raw = tuple[bytes, bytes, bytes, bytes]
-"""Subject, reply subject, header block and payload, as they came."""
+__all__ = ["SETTINGS", "ApiError", "Connection", "parse_url"]
 
 SETTINGS = (
     "user",
@@ -99,73 +94,6 @@ def _shown(server: str) -> str:
 def _fits(subject: str) -> bool:
     parts = subject.split(".")
     return all(parts) and not any(c.isspace() for c in subject) and ">" not in parts[:-1]
-
-
-class _Client(Client):
-    """nats-py's client with a list for each of our own subscriptions."""
-
-    def __init__(self, lists: Mapping[bytes, list[Raw]], arrived: threading.Event) -> None:
-        super().__init__()
-        self._lists = lists
-        self._arrived = arrived
-        self._ps = _RawParser(self, lists, arrived)
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        # The usual parser meets messages of ours where they follow something of its own.
-        sink = self._lists.get(str(sid).encode())
-        if sink is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        else:
-            sink.append((subject, reply, headers or b"", data))
-            self._arrived.set()
-
-
-class _RawParser(Parser):
-    """nats-py's parser, but messages of ``lists`` go there, by subscription id."""
-
-    def __init__(self, client: Client, lists: Mapping[bytes, list[Raw]], arrived: threading.Event) -> None:
-        super().__init__(client)
-        self._lists = lists
-        self._arrived = arrived
-        self._wanted = 0
-
-    def reset(self) -> None:
-        super().reset()
-        self._wanted = 0
-
-    async def parse(self, data: bytes = b"") -> None:
-        # Half a large message is not looked at again until the other half is there.
-        if self.state == AWAITING_CONTROL_LINE:
-            self.buf.extend(data)
-            if len(self.buf) < self._wanted:
-                return
-            del self.buf[: self._take(bytes(self.buf))]
-            data = b""
-            if not self.buf or self._wanted:
-                return
-        await super().parse(data)
-
-    def _take(self, data: bytes) -> int:
-        """Move whole messages of ours to their lists; returns how many bytes that used up."""
-        at, found, self._wanted = 0, False, 0
-        while data.startswith((b"HMSG ", b"MSG "), at):
-            line_end = data.find(b"\r\n", at)
-            words = data[at:line_end].split(b" ") if line_end > 0 else []
-            sink = self._lists.get(words[2]) if words else None
-            if sink is None:
-                break
-            start = line_end + 2
-            end = start + int(words[-1])
-            if len(data) < end + 2:
-                self._wanted = end + 2 - at
-                break
-            header = start + int(words[-2]) if words[0] == b"HMSG" else start
-            reply = words[3] if len(words) == (6 if words[0] == b"HMSG" else 5) else b""
-            sink.append((words[1], reply, data[start:header], data[header:end]))
-            at, found = end + 2, True
-        if found:
-            self._arrived.set()
-        return at
 
 
 class Connection:
@@ -304,7 +232,7 @@ class Connection:
         await self._client._flush_pending(force_flush=True)  # noqa: SLF001
 
     async def _connect(self) -> Client:
-        client = _Client(self._lists, self.arrived)
+        client = RawClient(self._lists, self.arrived)
         try:
             await client.connect(
                 self._servers,

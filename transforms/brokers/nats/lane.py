@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.brokers.nats.connection import ApiError, Connection, Raw
+from transforms.brokers.nats.connection import ApiError, Connection
 from transforms.brokers.nats.headers import decode_headers, text
 from transforms.brokers.nats.streams import (
     Stream,
@@ -27,6 +27,7 @@ from transforms.brokers.nats.streams import (
     restart_durable,
     stream_from,
 )
+from transforms.brokers.nats.wire import Raw
 from transforms.errors import PersistorError, TransientError
 from transforms.model import MESSAGE_SCHEMA
 
@@ -117,18 +118,21 @@ class Lane:
         self.given = int(table["offset"][-1].as_py()) + 1
         return table
 
-    def acknowledgeable(self, position: int) -> str | None:
-        """The reply subject that acknowledges all below a position on a work queue."""
-        found = None
-        while self._unacknowledged:
-            sequence, replies = self._unacknowledged[0]
-            below = int(np.searchsorted(sequence, position))
-            found = replies[below - 1].decode() if below else found
+    def unacknowledged(self, position: int) -> list[bytes]:
+        """The reply subjects that acknowledge what a work queue has delivered below a position."""
+        replies: list[bytes] = []
+        for sequence, chunk in self._unacknowledged:
+            replies += chunk[: int(np.searchsorted(sequence, position))]
+        return replies
+
+    def forget(self, position: int) -> None:
+        """All below a position is acknowledged."""
+        chunks = self._unacknowledged
+        while chunks and (below := int(np.searchsorted(chunks[0][0], position))):
+            sequence, replies = chunks.popleft()
             if below < len(sequence):
-                self._unacknowledged[0] = (sequence[below:], replies[below:])
+                chunks.appendleft((sequence[below:], replies[below:]))
                 break
-            self._unacknowledged.popleft()
-        return found
 
     def resume(self, position: int) -> bool:
         """Go on at a position that the lane is at anyway; False where it is not."""

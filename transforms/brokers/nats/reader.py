@@ -217,9 +217,13 @@ class NatsReader:
         return messages.filter(pc.invert(pc.is_in(messages["topic"], pa.array(excluded, pa.string()))))
 
     def _acknowledge_queue(self, lane: Lane | None, position: int) -> None:
-        subject = lane.acknowledgeable(position) if lane else None
-        if subject:
-            self._connection.request(subject, b"+ACK")
+        """One acknowledgement for each message; the answer to the last stands for all before it."""
+        replies = lane.unacknowledged(position) if lane else []
+        if lane is None or not replies:
+            return
+        self._connection.send(b"".join(b"PUB %s 4\r\n+ACK\r\n" % reply for reply in replies[:-1]))
+        self._connection.request(replies[-1].decode(), b"+ACK")
+        lane.forget(position)
 
 
 def _is_pattern(subject: str) -> bool:

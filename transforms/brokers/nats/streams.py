@@ -98,7 +98,8 @@ def durable_floor(connection: Connection, stream: Stream, durable: str) -> int |
         info = ask(connection, f"CONSUMER.INFO.{stream.name}.{durable}")
     except ApiError:
         return None
-    return int(info["ack_floor"]["stream_seq"])
+    # A consumer that has delivered nothing may not show where it begins.
+    return max(int(info["ack_floor"]["stream_seq"]), int(info["config"].get("opt_start_seq", 1)) - 1)
 
 
 def create_consumer(connection: Connection, stream: Stream, config: dict[str, Any]) -> dict[str, Any]:
@@ -107,14 +108,14 @@ def create_consumer(connection: Connection, stream: Stream, config: dict[str, An
     return ask(connection, f"CONSUMER.CREATE.{stream.name}.{config['name']}", body)
 
 
-def durable_config(durable: str, subject: str) -> dict[str, Any]:
-    """Acknowledging a message acknowledges all before it; nothing is redelivered by time."""
+def _durable(stream: Stream, durable: str, subject: str) -> dict[str, Any]:
+    """Work queues take each message's own acknowledgement only; nothing is redelivered by time."""
     return {
         "name": durable,
         "durable_name": durable,
         "description": "messages that Persistor has archived",
         "deliver_policy": "all",
-        "ack_policy": "all",
+        "ack_policy": "explicit" if stream.retention == "workqueue" else "all",
         "ack_wait": _SIX_HOURS,
         "max_ack_pending": -1,
         "filter_subject": subject,
@@ -128,7 +129,7 @@ def ensure_durable(connection: Connection, stream: Stream, durable: str, subject
             f"The stream {stream.name!r} has interest retention, which needs nats-server 2.14 or newer."
         )
     if durable_floor(connection, stream, durable) is None:
-        create_consumer(connection, stream, durable_config(durable, subject))
+        create_consumer(connection, stream, _durable(stream, durable, subject))
 
 
 def restart_durable(connection: Connection, stream: Stream, durable: str, subject: str) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def restart_durable(connection: Connection, stream: Stream, durable: str, subjec
         return ask(connection, f"CONSUMER.RESET.{stream.name}.{durable}", {"seq": 1})
     # A work queue keeps what no consumer has acknowledged, also while there is no consumer.
     delete_consumer(connection, stream, durable)
-    return create_consumer(connection, stream, durable_config(durable, subject))
+    return create_consumer(connection, stream, _durable(stream, durable, subject))
 
 
 def move_floor(connection: Connection, stream: Stream, subject: str, durable: str, position: int) -> None:
@@ -150,7 +151,7 @@ def move_floor(connection: Connection, stream: Stream, subject: str, durable: st
         return
     # Before 2.14 only a new consumer begins elsewhere; limits retention does not mind its absence.
     delete_consumer(connection, stream, durable)
-    config = durable_config(durable, subject)
+    config = _durable(stream, durable, subject)
     config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": position}
     create_consumer(connection, stream, config)
 
