@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -150,7 +151,7 @@ def _as_typed(value: Any, setting: Setting) -> list[str]:
     if value is None:
         return []
     if isinstance(value, Mapping):
-        return list(_as_pairs(value, "")) if setting.repeatable else [json.dumps(value, default=str)]
+        return list(_as_pairs(value, "")) if setting.repeatable else [json.dumps(value, default=_text)]
     return [_text(item) for item in (value if isinstance(value, list) else [value])]
 
 
@@ -169,6 +170,8 @@ def _as_words(name: str, value: Any) -> list[str]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, date):  # YAML turns unquoted times into these
+        return value.isoformat()
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,0 +1,334 @@
+"""Settings: what the command line and the YAML file mean, and that everything wrong is told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.config import SETTINGS, settings_of
+from pipelines.options import (
+    ApiSettings,
+    Destination,
+    IndexSettings,
+    PersistSettings,
+    RebuildSettings,
+    ResubmitSettings,
+    build_parser,
+    parse,
+)
+from transforms.errors import ConfigurationError
+from transforms.layout import FIELDS
+from transforms.model import Layout
+from transforms.registry import names
+
+KINDS = [PersistSettings, IndexSettings, ResubmitSettings, RebuildSettings, ApiSettings]
+PERSIST = ["--source", "kafka://h:9092/orders", "--lake", "file:///lake", "--index", "sqlite:///i.db"]
+RESUBMIT = ["--index", "sqlite:///i.db", "--lake", "file:///lake"]
+SELECTION = '{"sources": ["orders"]}'
+
+
+def problems(kind: type, *argv: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(kind, argv)
+    return caught.value.problems
+
+
+def test_persist_settings_are_typed_and_have_the_documented_defaults() -> None:
+    settings, beam_args = parse(PersistSettings, PERSIST)
+    assert beam_args == []
+    assert settings == PersistSettings(
+        source="kafka://h:9092/orders",
+        source_config={},
+        source_prefix="",
+        exclude=(),
+        lake="file:///lake",
+        lake_config={},
+        layout=Layout(path="{topic}/date={date}/hour={hour}", format="parquet"),
+        index="sqlite:///i.db",
+        metadata=None,
+        metadata_config={},
+        batch_messages=10_000,
+        batch_bytes=64 * 1024 * 1024,
+        batch_age=30.0,
+        on_failure="retry",
+        give_up_after=None,
+        dead_letter=None,
+        dead_letter_config={},
+        processes=1,
+        shards=16,
+        metrics_host="0.0.0.0",
+        metrics_port=2112,
+    )
+
+
+def test_repeated_settings_are_collected_and_values_keep_their_equals_signs() -> None:
+    words = [
+        "--source_config",
+        "sasl.username=me",
+        "--source_config=sasl.password=a=b",
+        "--exclude",
+        "x",
+        "--exclude",
+        "y.*",
+    ]
+    settings, _ = parse(PersistSettings, [*PERSIST, *words])
+    assert settings.source_config == {"sasl.username": "me", "sasl.password": "a=b"}
+    assert settings.exclude == ("x", "y.*")
+
+
+def test_secret_references_stay_unresolved_and_settings_survive_pickling() -> None:
+    settings, _ = parse(
+        PersistSettings, [*PERSIST, "--source_config", "sasl.password=${env:NOT_SET_ANYWHERE}"]
+    )
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert settings.source_config == {"sasl.password": "${env:NOT_SET_ANYWHERE}"}
+
+
+def test_api_destinations_get_their_own_client_settings() -> None:
+    words = [
+        "--destination",
+        "a=kafka://h:1",
+        "--destination",
+        "b=nats://h:2",
+        "--destination_config",
+        "a:sasl.username=me",
+    ]
+    settings, _ = parse(ApiSettings, [*RESUBMIT, "--lake", "s3://other", *words])
+    assert settings.destinations == {
+        "a": Destination("kafka://h:1", {"sasl.username": "me"}),
+        "b": Destination("nats://h:2", {}),
+    }
+    assert settings.lakes == ("file:///lake", "s3://other")
+
+
+def test_index_none_archives_without_an_index() -> None:
+    settings, _ = parse(PersistSettings, [*PERSIST[:4], "--index", "none"])
+    assert settings.index is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("500kB", 500_000), ("64MiB", 64 << 20), ("1gib", 1 << 30), ("2 MB", 2_000_000)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse(PersistSettings, [*PERSIST, "--batch_bytes", text])[0].batch_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("30s", 30), ("5m", 300), ("1.5h", 5400), ("2", 2)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse(PersistSettings, [*PERSIST, "--batch_age", text])[0].batch_age == seconds
+
+
+def test_yaml_file_and_command_line_mean_the_same_and_the_command_line_wins(tmp_path: Path) -> None:
+    file = tmp_path / "persist.yaml"
+    file.write_text(
+        "source: kafka://h:9092/orders\nlake: file:///lake\nindex: sqlite:///i.db\nbatch_messages: 5\n"
+        "batch_age: 5s\n"
+        "metadata:\nsource_config:\n  sasl.username: me\n  enable.idempotence: true\nexclude: [a, b]\n"
+        "runner: DirectRunner\nlabels: [x=1, y=2]\nsave_main_session: true\n",
+    )
+    settings, beam_args = parse(
+        PersistSettings, ["--config", str(file), "--batch_age", "7s", "--runner=FnApiRunner"]
+    )
+    typed, _ = parse(
+        PersistSettings,
+        [
+            *PERSIST,
+            *["--batch_messages=5", "--batch_age=7s", "--source_config=sasl.username=me"],
+            *["--source_config=enable.idempotence=true", "--exclude=a", "--exclude=b"],
+        ],
+    )
+    assert settings == typed
+    assert beam_args == ["--labels=x=1", "--labels=y=2", "--save_main_session", "--runner=FnApiRunner"]
+
+
+def test_a_selection_may_stand_in_yaml_or_in_a_file_of_its_own(tmp_path: Path) -> None:
+    selection = tmp_path / "selection.json"
+    selection.write_text(SELECTION)
+    file = tmp_path / "resubmit.yaml"
+    file.write_text("selection:\n  sources: [orders]\n  published_from: 2026-11-01T00:00:00Z\n")
+    words = [*RESUBMIT, "--destination", "kafka://h:1/t"]
+    from_yaml, _ = parse(ResubmitSettings, [*words, "--config", str(file)])
+    from_file, _ = parse(ResubmitSettings, [*words, "--selection", f"@{selection}"])
+    assert from_yaml.selection == '{"sources": ["orders"], "published_from": "2026-11-01T00:00:00+00:00"}'
+    assert from_file.selection == SELECTION
+
+
+def test_api_destination_settings_may_be_nested_in_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "api.yaml"
+    file.write_text("destination: {a: 'kafka://h:1'}\ndestination_config:\n  a: {sasl.username: me}\n")
+    settings, _ = parse(ApiSettings, [*RESUBMIT, "--config", str(file)])
+    assert settings.destinations == {"a": Destination("kafka://h:1", {"sasl.username": "me"})}
+
+
+def test_every_problem_is_told_at_once() -> None:
+    told = problems(
+        PersistSettings,
+        *[
+            "--source",
+            "foo://h/a",
+            "--lake",
+            "ftp://x",
+            "--batch_bytes",
+            "5XB",
+            "--format",
+            "xml",
+            "--path",
+            "{topi}",
+        ],
+        *[
+            "--batch_mesages",
+            "5",
+            "--give_up_after",
+            "soon",
+            "--on_failure",
+            "dead_letter",
+            "--port=1",
+            "stray",
+        ],
+    )
+    assert told == [
+        "--format 'xml': write one of parquet, avro, jsonl.",
+        "--batch_bytes '5XB': write a size such as 500kB, 64MiB or 1GiB.",
+        "--give_up_after 'soon': write a time such as 500ms, 30s, 5m or 2h.",
+        "--batch_mesages is not known; did you mean --batch_messages?",
+        "--port is a setting of persistor api, not of persist.",
+        "'stray' stands alone; write --SETTING VALUE.",
+        f"--source: 'foo' is not one of the brokers; known are {', '.join(names('brokers'))}.",
+        "--lake 'ftp://x': write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.",
+        "Give --metadata TOPIC, --index URL or both; or --index none to archive without an index.",
+        "--on_failure dead_letter needs --dead_letter TOPIC.",
+        "--on_failure dead_letter needs --give_up_after, such as 10m.",
+        f"--path '{{topi}}': {{topi}} is not a field; known are {', '.join(FIELDS)}.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--runner=FlinkRunner"], "SQLite lives on one machine"),
+        (["--runner=DataflowRunner"], "workers of Dataflow share no disk"),
+        (["--runner=FlinkRunner", "--processes=2"], "--processes belongs to one machine"),
+        (["--on_failure=dead_letter", "--give_up_after=5m"], "needs --dead_letter TOPIC"),
+        (["--on_failure=dead_letter", "--dead_letter=nats://h/d"], "needs --give_up_after"),
+        (["--give_up_after=5m"], "retry never gives up"),
+        (["--metadata=kafka://h:9092/orders"], "would archive itself for ever"),
+        (["--dead_letter=kafka://h:9092/orders"], "would archive itself for ever"),
+        (["--metadata_config=a=b"], "--metadata_config is given without --metadata"),
+        (["--lake=file:///two"], "--lake is given 2 times"),
+        (["--source_config=nonsense"], "write NAME=VALUE"),
+        (["--metrics_port=70000"], "write a port from 0 to 65535"),
+        (["--batch_messages=0"], "write a whole number from 1 on"),
+        (["--dead_letter="], "--dead_letter is empty"),
+        (["--dry_run"], "Beam: argument --dry_run: expected one argument"),
+        (["--num_workers=many"], "Beam: argument --num_workers: invalid int value"),
+    ],
+)
+def test_what_cannot_work_is_refused(words: list[str], problem: str) -> None:
+    assert problem in "\n".join(problems(PersistSettings, *PERSIST, *words))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([], "--selection is missing"),
+        (["--selection", SELECTION], "--destination is missing"),
+        (
+            ["--selection", "{", "--destination", "kafka://h/t"],
+            "--selection: The selection is not valid JSON",
+        ),
+        (
+            ["--selection", '{"source": 1}', "--destination", "kafka://h/t"],
+            "source is unknown; known are sources",
+        ),
+        (["--selection", "{}", "--destination", "kafka://h/t"], "the selection is empty"),
+        (["--selection", "@/no/such/file", "--destination", "kafka://h/t"], "the file cannot be read"),
+        (["--selection", SELECTION, "--resume", "j"], "leave out --selection"),
+        (["--plan_only", "--resume", "j"], "exclude each other"),
+    ],
+)
+def test_a_resubmission_that_makes_no_sense_is_refused(words: list[str], problem: str) -> None:
+    assert problem in "\n".join(problems(ResubmitSettings, *RESUBMIT, *words))
+
+
+def test_an_api_open_to_others_must_be_meant() -> None:
+    words = [*RESUBMIT, "--destination=a=kafka://h:1", "--host=0.0.0.0"]
+    assert "the API has no login" in problems(ApiSettings, *words)[0]
+    assert parse(ApiSettings, [*words, "--allow_remote"])[0].host == "0.0.0.0"
+
+
+def test_api_destination_settings_name_a_destination() -> None:
+    words = [*RESUBMIT, "--destination=a=kafka://h:1", "--destination_config=b:x=1"]
+    assert "with a NAME of --destination" in problems(ApiSettings, *words)[0]
+
+
+def test_options_that_only_the_job_server_knows_pass_unless_they_are_typing_mistakes() -> None:
+    words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner", "--checkpointing_interval=10000"]
+    assert parse(PersistSettings, words)[1] == words[-2:]
+    assert problems(PersistSettings, *words, "--batch_mesages=5") == [
+        "--batch_mesages is not known; did you mean --batch_messages?"
+    ]
+
+
+def test_every_option_of_beam_and_ours_fit_in_one_parser() -> None:
+    for kind in (PersistSettings, IndexSettings, ResubmitSettings):
+        parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="error")
+        for options in PipelineOptions.__subclasses__():
+            options._add_argparse_args(parser)
+        for setting in settings_of(kind.command):
+            parser.add_argument(f"--{setting.name}", dest=f"persistor_{setting.name}")
+        theirs = {action.dest for action in parser._actions}
+        assert not theirs & {setting.name for setting in settings_of(kind.command)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_field_of_the_settings_is_declared(kind: type) -> None:
+    renamed = {"lakes": "lake", "layout": "path", "destinations": "destination"}
+    declared = {setting.name for setting in settings_of(kind.command)}
+    assert {renamed.get(field.name, field.name) for field in dataclasses.fields(kind)} <= declared
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_help_explains_every_setting_of_the_command(kind: type) -> None:
+    text = build_parser(kind.command).format_help()
+    for setting in settings_of(kind.command):
+        assert f"--{setting.name}" in text
+    assert "example" in text
+
+
+def test_a_setting_is_declared_once_for_each_command() -> None:
+    pairs = [(setting.name, command) for setting in SETTINGS for command in setting.commands]
+    assert len(pairs) == len(set(pairs))
+
+
+@given(st.integers(1, 10**9), st.sampled_from(["", "b", "KB", "kb", "MiB", "GIB"]))
+def test_any_size_is_its_number_times_its_unit(number: int, unit: str) -> None:
+    factors = {"": 1, "b": 1, "kb": 1000, "mib": 1 << 20, "gib": 1 << 30}
+    setting = next(setting for setting in SETTINGS if setting.name == "batch_bytes")
+    assert setting.kind.convert(f"{number}{unit}") == number * factors[unit.lower()]
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [", "\x00"])
+def test_a_file_that_is_no_settings_file_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "persist.yaml"
+    file.write_text(text)
+    assert f"--config {file}" in problems(PersistSettings, *PERSIST, "--config", str(file))[0]
+
+
+def test_parsing_for_the_api_never_loads_beam() -> None:
+    script = (
+        "import sys; from pipelines.options import *\n"
+        f"parse(ApiSettings, {[*RESUBMIT, '--destination=a=nats://h:1']!r})\n"
+        "assert 'apache_beam' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
