@@ -39,14 +39,14 @@ class NatsPublisher:
     header values are sent empty.
     """
 
-    def __init__(self, url: str, config: Mapping[str, str], name: str) -> None:
+    def __init__(self, url: str, config: Mapping[str, str], name: str | None) -> None:
         servers, subjects = parse_url(url)
         if len(subjects) != 1 or {"*", ">"} & set(subjects[0].split(".")):
             raise ConfigurationError(
                 f"A NATS destination is one subject without wildcards, not {','.join(subjects)!r}."
             )
         self._subject = subjects[0]
-        self._name = name or secrets.token_hex(8)
+        self._given_name, self._name = name, ""
         self._connection = Connection(servers, config)
         self._generation = self._sent = self._bytes = 0
         self._waiting: dict[int, tuple[str, int]] = {}
@@ -76,7 +76,11 @@ class NatsPublisher:
         )
 
     def begin(self) -> int | None:
-        """See :class:`transforms.brokers.Publisher`. NATS keeps no progress and shuts nobody out."""
+        """See :class:`transforms.brokers.Publisher`. NATS keeps no progress and shuts nobody out.
+
+        Without a name, what was sent before is not known any more: the same message is sent again.
+        """
+        self._name = self._given_name or secrets.token_hex(8)
         self._connection.open()
         self._reset()
         self._listen()
