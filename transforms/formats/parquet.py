@@ -1,0 +1,112 @@
+"""Parquet: the default. Compressed columns, read by query engines and row group by row group by us."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.errors import PermanentError
+from transforms.formats._common import Rows, check_rows, damage, take
+from transforms.lake import LakeFile
+from transforms.model import FILE_SCHEMA
+
+__all__ = ["decode", "encode", "read_rows"]
+
+_MIB = 1024 * 1024
+# A row group is what is read and decompressed to get at one message.
+_ROW_GROUP_BYTES = 2 * _MIB
+# Below this a second request takes longer than the bytes it would save.
+_SMALL_FILE = 1 * _MIB
+_TAIL = 64 * 1024
+_FOOTER_END = 8
+_REPEATING = ["topic", "partition", "headers.list.element.name", "headers.list.element.value"]
+# Bounds of payloads serve no query and can be as large as the payloads.
+_WITH_BOUNDS = ["id", "topic", "partition", "offset", "publish_time"]
+_ERRORS = (OSError, ValueError, KeyError, MemoryError)
+
+
+def encode(table: pa.Table) -> pa.Buffer:
+    """See :mod:`transforms.formats`. Row groups hold about 2 MiB, pages have a CRC."""
+    # One chunk each, since chunks would show in the pages.
+    whole = table.combine_chunks().replace_schema_metadata(None)
+    groups = max(1, -(-whole.nbytes // _ROW_GROUP_BYTES))
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        whole,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=max(1, -(-len(whole) // groups)),
+        use_dictionary=_REPEATING,
+        write_statistics=_WITH_BOUNDS,
+        write_page_checksum=True,
+        store_schema=False,
+    )
+    return sink.getvalue()
+
+
+def decode(data: bytes | memoryview | pa.Buffer) -> pa.Table:
+    """See :mod:`transforms.formats`."""
+    with damage("Parquet", *_ERRORS):
+        return _typed(_open(pa.py_buffer(data)).read())
+
+
+def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
+    """See :mod:`transforms.formats`. From 1 MiB on, only the footer and the row groups needed are read."""
+    if file.size < _SMALL_FILE:
+        return take(decode(file.read()), rows)
+    # Zeroed memory is not taken from the system before it is written to, so the gaps cost nothing.
+    sparse = np.zeros(file.size, np.uint8)
+    with damage("Parquet", *_ERRORS):
+        _fetch_footer(file, sparse)
+        parquet = _open(pa.py_buffer(sparse))
+    check_rows(rows, parquet.metadata.num_rows)
+    counts = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    wanted = np.unique(np.searchsorted(starts, rows, side="right") - 1)
+    _fetch(file, sparse, [_extent(parquet.metadata.row_group(int(group))) for group in wanted])
+    with damage("Parquet", *_ERRORS):
+        table = _typed(parquet.read_row_groups(wanted.tolist()))
+    return table.take(pa.array(_positions(rows, starts, wanted)))
+
+
+def _open(data: pa.Buffer) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    if table.column_names != FILE_SCHEMA.names:
+        raise PermanentError("a Parquet file of other columns than Persistor's")
+    return table.cast(FILE_SCHEMA)
+
+
+def _fetch_footer(file: LakeFile, sparse: npt.NDArray[np.uint8]) -> None:
+    tail = max(0, file.size - _TAIL)
+    _fetch(file, sparse, [(tail, file.size)])
+    footer = file.size - _FOOTER_END - int.from_bytes(sparse[-_FOOTER_END:][:4].tobytes(), "little")
+    if 0 <= footer < tail:
+        _fetch(file, sparse, [(footer, tail)])
+
+
+def _fetch(file: LakeFile, sparse: npt.NDArray[np.uint8], ranges: Sequence[tuple[int, int]]) -> None:
+    for (start, end), data in zip(ranges, file.ranges(ranges), strict=True):
+        sparse[start:end] = np.frombuffer(data, np.uint8)
+
+
+def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:
+    columns = [group.column(i) for i in range(group.num_columns)]
+    starts = [column.dictionary_page_offset or column.data_page_offset for column in columns]
+    return min(starts), max(
+        start + column.total_compressed_size for start, column in zip(starts, columns, strict=True)
+    )
+
+
+def _positions(rows: Rows, starts: Rows, wanted: Rows) -> Rows:
+    """Where rows of the file are in a table of the wanted row groups alone."""
+    sizes = np.diff(starts)[wanted]
+    moved = starts[wanted] - (np.cumsum(sizes) - sizes)
+    return rows - np.repeat(moved, np.diff([*np.searchsorted(rows, starts[wanted]), len(rows)]))
