@@ -49,8 +49,9 @@ def open(url: str) -> SqliteIndex:
         ConfigurationError: the URL has another form, the file cannot be made or is no index.
         TransientError: another process kept the file locked for too long.
     """
-    path = Path(resolve(url).removeprefix("sqlite://"))
-    if not url.startswith("sqlite:///") or path == Path("/"):
+    resolved = resolve(url)
+    path = Path(resolved.removeprefix("sqlite://"))
+    if not resolved.startswith("sqlite:///") or path == Path("/"):
         raise ConfigurationError(
             f"--index {url!r}: write sqlite:///PATH, such as sqlite:///var/lib/index.db."
         )

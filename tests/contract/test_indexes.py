@@ -1,0 +1,331 @@
+"""What every index store must do; runs once for each module of ``transforms.indexes``."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests._entries import EPOCH, NOON, entry, entry_tables, selections, stream, table
+from tests.servers import Server, Unavailable
+from tests.servers.mongodb import MongoDB
+from transforms import registry
+from transforms.errors import ConfigurationError
+from transforms.indexes import ConflictError, Index, SourceSummary
+from transforms.model import ENTRY_SCHEMA
+from transforms.selection import Selection, parse_selection
+
+SERVERS: dict[str, type[Server]] = {"mongodb": MongoDB}
+"""What a store needs; one that is not named here needs a directory only."""
+
+EVERYTHING = Selection(all=True)
+
+
+@pytest.fixture(scope="module", params=registry.names("indexes"))
+def new_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], str]]:
+    name = request.param
+    if name not in SERVERS:
+        directory = tmp_path_factory.mktemp(name)
+        yield lambda: f"{name}://{directory}/{uuid.uuid4().hex}.db"
+        return
+    try:
+        SERVERS[name].install()
+    except Unavailable as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+    with SERVERS[name]() as server:
+        yield lambda: server.url.rsplit("/", 1)[0] + f"/t{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def url(new_url: Callable[[], str]) -> str:
+    return new_url()
+
+
+@pytest.fixture
+def index(url: str) -> Iterator[Index]:
+    opened = registry.index(url).open(url)
+    yield opened
+    opened.close()
+
+
+def rows(tables: Iterator[pa.Table]) -> list[dict[str, Any]]:
+    return [row for part in tables for row in part.to_pylist()]
+
+
+def ids(tables: Iterator[pa.Table]) -> list[str]:
+    return [row["id"] for row in rows(tables)]
+
+
+def pages(index: Index, selection: Selection, size: int) -> Iterator[pa.Table]:
+    after = None
+    while len(page := index.search(selection, size, after)):
+        yield page
+        last = page.slice(len(page) - 1)
+        after = last["publish_time"].cast(pa.int64())[0].as_py(), last["id"][0].as_py()
+
+
+def in_order(entries: pa.Table, *columns: str) -> pa.Table:
+    def place(row: dict[str, Any]) -> list[Any]:
+        return [(row[name] is not None, row[name]) if row[name] is not None else (False,) for name in columns]
+
+    return table(*sorted(entries.to_pylist(), key=place))
+
+
+REPLAY_ORDER = "source", "incarnation", "partition", "offset", "id"
+
+
+class TestStoring:
+    def test_an_entry_comes_back_as_it_went_in(self, index: Index) -> None:
+        entries = table(
+            entry(
+                "orders_1_2", partition=1, offset=2, key=b"\xff\x00", attributes=[("", "x"), ("a.b", "$\0")]
+            ),
+            entry(
+                "plain", partition=None, offset=None, publish_time=None, key=b"", checksum=None, traits=2**30
+            ),
+            entry("big", offset=2**63 - 1, size=2**40, checksum=-(2**63), position=2**40, incarnation=7),
+        )
+        assert index.insert(entries) == 3
+        found = [index.get(id) for id in ("orders_1_2", "plain", "big")]
+        assert pa.concat_tables(found) == entries
+        assert found[0].schema == ENTRY_SCHEMA
+
+    def test_an_unknown_id_gives_no_row(self, index: Index) -> None:
+        assert index.get("nothing").num_rows == 0
+        assert index.get("nothing").schema == ENTRY_SCHEMA
+
+    def test_an_empty_table_changes_nothing(self, index: Index) -> None:
+        assert index.insert(table()) == 0
+        assert index.sources() == []
+        assert rows(index.select(EVERYTHING, ["id"])) == []
+        assert index.search(EVERYTHING, 10).num_rows == 0
+        assert index.summarize(EVERYTHING) == []
+
+    def test_a_repeated_entry_stays_as_it_was(self, index: Index) -> None:
+        first, second = stream(0, 6), stream(3, 6)
+        moved = second.set_column(
+            ENTRY_SCHEMA.get_field_index("location"), ENTRY_SCHEMA.field("location"), [["file:///other"] * 6]
+        )
+        assert index.insert(first) == 6
+        assert index.insert(moved) == 3
+        found = {row["id"]: row["location"] for row in rows(index.select(EVERYTHING, ["id", "location"]))}
+        assert [found[id] == "file:///other" for id in stream(0, 9)["id"].to_pylist()] == [False] * 6 + [
+            True
+        ] * 3
+
+    def test_another_checksum_is_a_conflict_and_the_rest_is_stored(self, index: Index) -> None:
+        index.insert(table(entry("a", checksum=1), entry("b", checksum=2), entry("c", checksum=None)))
+        with pytest.raises(ConflictError) as raised:
+            index.insert(
+                table(
+                    entry("new", checksum=9),
+                    entry("a", checksum=-1),
+                    entry("b", checksum=2),
+                    entry("c", checksum=3),
+                )
+            )
+        assert raised.value.ids == ["a"]
+        assert sorted(ids(index.select(EVERYTHING, ["id"]))) == ["a", "b", "c", "new"]
+        assert index.get("a")["checksum"].to_pylist() == [1]
+        assert index.insert(table(entry("a", checksum=None))) == 0
+
+    def test_an_id_twice_in_one_table_is_compared_too(self, index: Index) -> None:
+        assert index.insert(table(entry("a", checksum=1), entry("a", checksum=1))) == 1
+        with pytest.raises(ConflictError) as raised:
+            index.insert(table(entry("b", checksum=1), entry("b", checksum=2)))
+        assert raised.value.ids == ["b"]
+
+    def test_threads_share_an_index(self, index: Index) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            counts = list(pool.map(lambda first: index.insert(stream(first, 300)), range(0, 1200, 100)))
+        assert sum(counts) == 1400
+        assert index.summarize(EVERYTHING)[0].messages == 1400
+
+    def test_processes_share_an_index(self, url: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(3, mp_context=context) as pool:
+            counts = list(pool.map(insert_in_this_process, [url] * 6, [0, 200, 400, 600, 0, 200]))
+        index = registry.index(url).open(url)
+        assert sum(counts) == 1000
+        assert sorted(ids(index.select(EVERYTHING, ["id"]))) == sorted(stream(0, 1000)["id"].to_pylist())
+        index.close()
+
+
+def insert_in_this_process(url: str, first: int) -> int:
+    index: Index = registry.index(url).open(url)
+    try:
+        return sum(index.insert(stream(start, 100)) for start in range(first, first + 400, 100))
+    finally:
+        index.close()
+
+
+class TestFinding:
+    def test_sources_are_sorted_and_given_once(self, index: Index) -> None:
+        for source in ("b", "é", "a", "B"):
+            index.insert(stream(0, 3, source))
+        assert index.sources() == ["B", "a", "b", "é"]
+
+    def test_select_gives_replay_order_and_the_asked_columns(self, index: Index) -> None:
+        index.insert(pa.concat_tables([stream(0, 40), stream(0, 20, "a"), stream(0, 5, "Z")]))
+        found = rows(index.select(EVERYTHING, ["source", "partition", "offset"]))
+        assert list(found[0]) == ["source", "partition", "offset"]
+        order = [tuple(row.values()) for row in found]
+        assert len(order) == 65
+        assert order == sorted(order)
+
+    def test_select_streams_tables_of_bounded_size(self, index: Index) -> None:
+        index.insert(stream(0, 25_000))
+        parts = list(index.select(EVERYTHING, ["id", "offset"]))
+        assert sum(len(part) for part in parts) == 25_000
+        assert max(len(part) for part in parts) <= 10_000
+
+    def test_select_gives_each_once_while_others_are_added(self, index: Index) -> None:
+        index.insert(stream(0, 20_000))
+        found: list[str] = []
+        for number, part in enumerate(index.select(EVERYTHING, ["id"])):
+            index.insert(stream(20_000 + number * 100, 100))
+            found += part["id"].to_pylist()
+        assert len(set(found)) == len(found)
+        assert set(stream(0, 20_000)["id"].to_pylist()) <= set(found)
+
+    def test_select_can_be_left_early(self, index: Index) -> None:
+        index.insert(stream(0, 12_000))
+        tables = index.select(EVERYTHING, ["id"])
+        next(tables)
+        tables.close()  # type: ignore[attr-defined]
+        assert index.insert(stream(12_000, 10)) == 10
+
+    def test_a_summary_counts_by_source(self, index: Index) -> None:
+        index.insert(pa.concat_tables([stream(0, 10), stream(5, 4, "a")]))
+        index.insert(table(entry("x", source="a", publish_time=None, size=5, traits=3)))
+        at = [EPOCH + timedelta(microseconds=NOON + us) for us in range(4)]
+        assert index.summarize(EVERYTHING) == [
+            SourceSummary("a", 5, 9, at[1], at[2], {0: 4, 3: 1}),
+            SourceSummary("orders", 10, 10, at[0], at[3], {0: 10}),
+        ]
+        assert index.summarize(Selection(sources=("b",))) == []
+
+    def test_an_entry_without_publish_time_has_no_oldest(self, index: Index) -> None:
+        index.insert(table(entry("x", publish_time=None)))
+        assert index.summarize(EVERYTHING) == [SourceSummary("orders", 1, 1, None, None, {0: 1})]
+
+    def test_many_ids_are_found_at_once(self, index: Index) -> None:
+        entries = stream(0, 10_000)
+        index.insert(entries)
+        wanted = tuple(entries["id"].to_pylist())
+        assert sorted(ids(index.select(Selection(ids=wanted), ["id"]))) == sorted(wanted)
+
+    def test_paging_meets_each_hit_once_while_rows_are_added(self, index: Index) -> None:
+        index.insert(stream(0, 20_000))
+        stop = threading.Event()
+
+        def add() -> None:
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                index.insert(stream(number * 50, 50, f"s{number % 3}"))
+
+        adding = threading.Thread(target=add)
+        adding.start()
+        try:
+            found = list(pages(index, Selection(sources=("orders",)), 997))
+        finally:
+            stop.set()
+            adding.join()
+        assert pa.concat_tables(found) == in_order(stream(0, 20_000), "publish_time", "id")
+
+    def test_paging_over_all_sources_keeps_one_order(self, index: Index) -> None:
+        entries = pa.concat_tables(
+            [
+                *(stream(0, 50, source) for source in ("b", "a", "c")),
+                table(*(entry(f"none{n}", source="b", publish_time=None) for n in range(5))),
+                table(entry("none9", source="a", publish_time=None)),
+            ]
+        )
+        index.insert(entries)
+        found = pa.concat_tables(list(pages(index, EVERYTHING, 7)))
+        assert found == in_order(entries, "publish_time", "id")
+
+
+JOB = {"id": "20261101-b", "state": "RUNNING", "count": 2**53, "a.b": {"$set": [None, 1.5, "\0"]}}
+
+
+class TestJobs:
+    def test_a_job_is_replaced_and_found(self, index: Index) -> None:
+        index.put_job({"id": "20261101-b", "state": "PLANNED"})
+        index.put_job(JOB)
+        assert index.get_job("20261101-b") == JOB
+        assert index.get_job("other") is None
+
+    def test_jobs_are_listed_last_first(self, index: Index) -> None:
+        for id in ("1", "3", "2"):
+            index.put_job({"id": id})
+        assert [job["id"] for job in index.list_jobs(2)] == ["3", "2"]
+        assert [job["id"] for job in index.list_jobs(5, before="3")] == ["2", "1"]
+        assert index.list_jobs(5, before="1") == []
+
+
+class TestOpening:
+    def test_opening_again_finds_what_was_stored(self, url: str) -> None:
+        first = registry.index(url).open(url)
+        first.insert(stream(0, 10))
+        first.close()
+        second = registry.index(url).open(url)
+        second.ping()
+        assert second.insert(stream(0, 12)) == 2
+        second.close()
+
+    def test_secrets_in_the_url_are_resolved(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        scheme, _, rest = url.partition("://")
+        monkeypatch.setenv("PLACE", rest)
+        registry.index(url).open(f"{scheme}://${{env:PLACE}}").close()
+        with pytest.raises(ConfigurationError, match="NOT_THERE"):
+            registry.index(url).open(f"{scheme}://${{env:NOT_THERE}}")
+
+
+class TestOneMeaning:
+    @pytest.fixture(scope="class")
+    def emptied(self, new_url: Callable[[], str]) -> Iterator[Callable[[], Index]]:
+        url = new_url()
+        index = registry.index(url).open(url)
+        yield lambda: _emptied(index)
+        index.close()
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(entries=entry_tables(), value=selections())
+    def test_the_store_selects_what_the_arrow_filter_selects(
+        self, emptied: Callable[[], Index], entries: pa.Table, value: dict[str, Any]
+    ) -> None:
+        index, selection = emptied(), Selection.model_validate(value)
+        index.insert(entries)
+        expected = entries.filter(selection.filter(entries))
+        assert ids(index.select(selection, ["id"])) == in_order(expected, *REPLAY_ORDER)["id"].to_pylist()
+        found = [row for page in pages(index, selection, 3) for row in page.to_pylist()]
+        assert table(*found) == in_order(expected, "publish_time", "id")
+        summary = index.summarize(selection)
+        assert sum(source.messages for source in summary) == len(expected)
+        assert sum(source.bytes for source in summary) == sum(expected["size"].to_pylist())
+        assert parse_selection(selection.to_json()) == selection
+
+
+def _emptied(index: Any) -> Index:
+    if hasattr(index, "_messages"):
+        index._messages.delete_many({})
+    else:
+        with index._connections.transaction() as connection:
+            connection.execute("DELETE FROM entries")
+    return index
