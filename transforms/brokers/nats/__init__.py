@@ -16,8 +16,8 @@ all messages each. **Progress** is the ack floor of a durable consumer ``<group>
   before, it is created anew, and interest retention is refused). On an interest stream it is what
   keeps messages until they are archived, so it is never deleted.
 * work queues allow one consumer only: messages are read through the durable itself and each one below
-  the position is acknowledged, which removes it. Opening begins again with all that is left, in order; a second
-  reader of the same queue is noticed by the count of deliveries, and both begin again.
+  the position is acknowledged, which removes it. Opening begins again with all that is left, in order;
+  a second reader of the same queue is noticed by the count of deliveries, and both begin again.
 
 **Gaps**: where limits have removed sequences below the position, ``OffsetGapError`` is raised. Streams
 do not say whose messages those were: with other subjects in the stream it may be a false alarm.
