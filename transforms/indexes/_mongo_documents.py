@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from bson.datetime_ms import DatetimeMS
 
+from transforms.dataphos import POSITION
 from transforms.indexes._mongo_query import BINARY_KEY, FOREIGN, escape, unescape
 from transforms.model import ENTRY_SCHEMA
 
@@ -109,7 +110,7 @@ def normalized() -> list[Document]:
     Its ``broker_msg_id`` is ``<partition>_<offset>`` for Kafka; times are in ms; names of
     attributes are not escaped.
     """
-    numbers = {"$regexFind": {"input": "$broker_msg_id", "regex": "^([0-9]{1,9})_([0-9]{1,18})$"}}
+    numbers = {"$regexFind": {"input": "$broker_msg_id", "regex": POSITION}}
     computed = {
         "incarnation": 1,
         "topic": "$broker_id",
