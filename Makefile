@@ -1,0 +1,81 @@
+# Persistor. `make` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
+CODE   := pipelines transforms resubmit_api bench tests setup.py
+ARGS   ?=
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: install
+install: $(VENV)/installed ## the environment .venv with the command persistor
+
+.PHONY: install-dev
+install-dev: $(VENV)/installed-dev ## the same, and what the tests and checks need
+
+.PHONY: demo
+demo: $(VENV)/installed ## see it work: broker, archive, index, API and a resubmission (ARGS=--once ends by itself)
+	@$(BIN)/python -m pipelines.demo $(ARGS)
+
+.PHONY: test
+test: $(VENV)/installed-dev ## every test, against real servers (ARGS='tests/unit -k layout' for some)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/installed-dev ## style, types and the direction of imports
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/installed-dev ## put the code into the agreed form
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.PHONY: bench
+bench: $(VENV)/installed-dev ## measure, on real servers (ARGS are the benchmark's own)
+	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: reference
+reference: $(VENV)/installed ## write the settings table of README.md anew
+	$(BIN)/python -m pipelines.reference README.md
+
+.PHONY: requirements
+requirements: $(VENV)/uv ## pin the dependencies of setup.py anew
+	$(UV) compile --universal --python-version 3.10 --extra all setup.py \
+	  --no-annotate --no-header --quiet --output-file requirements.txt
+	$(UV) compile --universal --python-version 3.10 --extra all --extra dev setup.py \
+	  --constraints requirements.txt --no-annotate --no-header --quiet --output-file $(VENV)/all.txt
+	(echo "-r requirements.txt"; grep -vxFf requirements.txt $(VENV)/all.txt) > requirements-dev.txt
+
+.PHONY: clean
+clean: ## remove the environment, caches and the demo's files
+	rm -rf $(VENV) .demo .servers .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/uv:
+	@command -v $(PYTHON) >/dev/null || { echo "Persistor needs Python 3.10 or newer as '$(PYTHON)'."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "Persistor needs Python 3.10 or newer; this is $$($(PYTHON) -V). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv is missing. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
+$(VENV)/installed: $(VENV)/uv requirements.txt setup.py
+	@echo "Installing Persistor into $(VENV) ..."
+	@$(UV) install --quiet --requirement requirements.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	@$(UV) install --quiet --requirement requirements-dev.txt
+	@touch $@
