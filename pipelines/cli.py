@@ -68,8 +68,7 @@ def _persist(words: list[str]) -> int:
     settings, beam_args = parse(PersistSettings, words)
     from pipelines import persist
 
-    persist.run(settings, beam_args)
-    return 0
+    return persist.run(settings, beam_args)
 
 
 def _index(words: list[str]) -> int:
@@ -78,8 +77,7 @@ def _index(words: list[str]) -> int:
     settings, beam_args = parse(IndexSettings, words)
     from pipelines import index
 
-    index.run(settings, beam_args)
-    return 0
+    return index.run(settings, beam_args)
 
 
 def _resubmit(words: list[str]) -> int:

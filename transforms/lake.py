@@ -39,6 +39,10 @@ class ObjectMissingError(PermanentError):
     """No object lies at that path of the lake."""
 
 
+class AccessDeniedError(TransientError):
+    """The store refuses these credentials, for now: they may be renewed while a job runs."""
+
+
 class Lake:
     """An object store under one URL. Thread-safe; made anew on each worker from its URL.
 
@@ -90,6 +94,11 @@ class Lake:
         """
         return memoryview(self._call(lambda: obstore.get(self._store, path).bytes()))
 
+    def get_ranges(self, path: str, starts: Sequence[int], ends: Sequence[int]) -> list[memoryview]:
+        """Read byte ranges ``[start, end)`` of one object; near ones share a request."""
+        buffers = self._call(lambda: obstore.get_ranges(self._store, path, starts=starts, ends=ends))
+        return [memoryview(buffer) for buffer in buffers]
+
     def open(self, path: str) -> LakeFile:
         """Look up an object for ranged reads; raises as :meth:`get`."""
         return LakeFile(self, path, self._call(lambda: obstore.head(self._store, path))["size"])
@@ -139,18 +148,11 @@ class Lake:
             UnauthenticatedError,
             PermissionError,
         ) as error:
-            raise TransientError(f"{self.url} denies access: {_first_line(error)}") from error
+            raise AccessDeniedError(f"{self.url} denies access: {_first_line(error)}") from error
         except (InvalidPathError, NotSupportedError) as error:
             raise PermanentError(_first_line(error)) from error
         except (PreconditionError, BaseError, OSError) as error:
             raise TransientError(_first_line(error)) from error
-
-    def get_ranges(self, path: str, starts: Sequence[int], ends: Sequence[int]) -> list[memoryview]:
-        """Read byte ranges ``[start, end)`` of one object; near ones share a request."""
-        buffers = self._call(
-            lambda: obstore.get_ranges(self._store, path, starts=starts, ends=ends)
-        )
-        return [memoryview(buffer) for buffer in buffers]
 
 
 class LakeFile:
@@ -197,7 +199,8 @@ def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
     try:
         if scheme == "file":
             return LocalStore(resolve(url)[len("file://") :], mkdir=True)
-        return from_url(
+        # Which settings there are depends on the scheme: the store itself refuses unknown ones.
+        return from_url(  # type: ignore[call-overload,no-any-return]
             resolve(url), config=resolve_all(config), retry_config=_RETRY, client_options=_TIMEOUTS
         )
     except (UnknownConfigurationKeyError, BaseError, OSError, ValueError) as error:

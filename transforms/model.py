@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 __all__ = [
-    "UTC_MICROSECONDS",
     "ENTRY_SCHEMA",
     "FILE_SCHEMA",
     "HEADERS",
     "MESSAGE_SCHEMA",
+    "UTC_MICROSECONDS",
     "Batch",
     "DeadLetter",
     "Layout",
@@ -127,7 +127,7 @@ class WrittenFile:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """Messages (``MESSAGE_SCHEMA`` columns) that cannot go on, and why.
+    """Messages (``FILE_SCHEMA``) that cannot go on, and why.
 
     Attributes:
         stage: ``write`` or ``index``.

@@ -106,6 +106,10 @@ class Shard:
         with self._durable_lock:
             self._durable.extend(ready)
 
+    def lag(self) -> int:
+        """Messages at the broker that are not read yet, as far as known without asking."""
+        return sum(self._reader.lag().values())
+
     def refuse(self, ready: Iterable[Ready]) -> None:
         """Give back ranges that were not taken; they are read again."""
         self._reader.release([r for one in ready for r in one.acknowledgement.receipts])

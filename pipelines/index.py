@@ -1,0 +1,55 @@
+"""The index job: a metadata topic → the index store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from pipelines import local
+from pipelines.settings import IndexSettings
+from transforms.buffers import Limits
+from transforms.dead_letters import DeadLetters
+from transforms.index_entries import IndexEntries, ReadMetadata
+from transforms.read_batches import ReadBatches
+from transforms.source import Source
+
+__all__ = ["build", "run"]
+
+# A metadata message is a whole file's entries: few of them make a batch, and none should wait.
+_LIMITS = Limits(messages=100, bytes=8 * 2**20, age=0.2)
+
+
+def run(settings: IndexSettings, beam_arguments: Sequence[str] = ()) -> int:
+    """Index for ever, or until the process is told to stop.
+
+    Delivery: a metadata message is acknowledged once its entries are durable in the index.
+
+    Returns:
+        The exit code, 0 after a clean stop.
+
+    Raises:
+        ConfigurationError: the job cannot run as it is configured.
+        PermanentError: a message is no metadata and there is no dead-letter topic, or an id is
+            indexed for another message.
+    """
+    return local.run_streaming(build, settings, beam_arguments)
+
+
+def build(pipeline: beam.Pipeline, settings: IndexSettings, shards: Sequence[int], of: int) -> None:
+    """Add the job to a pipeline."""
+    source = Source(
+        settings.metadata, settings.metadata_config, limits=_LIMITS, purpose=f"index|{settings.index}"
+    )
+    batches = pipeline | ReadBatches(source, tuple(shards), of)
+    read = batches | "ReadMetadata" >> ReadMetadata(dead_letters=settings.dead_letter is not None)
+    _ = read.entries | "IndexEntries" >> IndexEntries(settings.index)
+    if settings.dead_letter:
+        _ = read.dead | "DeadLetters" >> DeadLetters(settings.dead_letter, settings.dead_letter_config)
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["index", *sys.argv[1:]]))

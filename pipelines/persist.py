@@ -1,0 +1,72 @@
+"""The persist job: topics → files in the lake → index and metadata topic, acknowledged at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import apache_beam as beam
+
+from pipelines import local
+from pipelines.settings import PersistSettings
+from transforms.buffers import Limits
+from transforms.dead_letters import DeadLetters
+from transforms.index_entries import IndexEntries, PublishMetadata
+from transforms.read_batches import ReadBatches
+from transforms.source import Source
+from transforms.write_files import WriteFiles
+
+__all__ = ["build", "run"]
+
+
+def run(settings: PersistSettings, beam_arguments: Sequence[str] = ()) -> int:
+    """Archive for ever, or until the process is told to stop; then what is open is written first.
+
+    Returns:
+        The exit code, 0 after a clean stop.
+
+    Raises:
+        ConfigurationError: the job cannot run as it is configured.
+        PermanentError: the job had to stop; everything that was acknowledged is durable.
+    """
+    return local.run_streaming(build, settings, beam_arguments)
+
+
+def build(pipeline: beam.Pipeline, settings: PersistSettings, shards: Sequence[int], of: int) -> None:
+    """Add the job to a pipeline."""
+    batches = pipeline | ReadBatches(_source(settings), tuple(shards), of)
+    files = batches | "WriteFiles" >> WriteFiles(
+        settings.lake,
+        settings.lake_config,
+        dead_letters=settings.dead_letter is not None,
+        give_up_after=settings.give_up_after,
+    )
+    if settings.index:
+        _ = files.written | "IndexEntries" >> IndexEntries(settings.index)
+    if settings.metadata:
+        _ = files.written | "PublishMetadata" >> PublishMetadata(settings.metadata, settings.metadata_config)
+    if settings.dead_letter:
+        _ = files.dead | "DeadLetters" >> DeadLetters(
+            settings.dead_letter, settings.dead_letter_config, settings.lake, settings.lake_config
+        )
+
+
+def _source(settings: PersistSettings) -> Source:
+    own_topics = [url.rpartition("/")[2] for url in (settings.metadata, settings.dead_letter) if url]
+    return Source(
+        settings.source,
+        settings.source_config,
+        prefix=settings.source_prefix,
+        exclude=(*settings.exclude, *own_topics),
+        lake=settings.lake,
+        lake_config=settings.lake_config,
+        layout=settings.layout,
+        limits=Limits(settings.batch_messages, settings.batch_bytes, settings.batch_age),
+        purpose=f"{settings.lake}|{settings.source_prefix}",
+    )
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["persist", *sys.argv[1:]]))

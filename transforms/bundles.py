@@ -1,0 +1,56 @@
+"""Work of one bundle on a few threads: begun as elements come, waited for before the bundle ends."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+__all__ = ["Overlap"]
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Overlap(Generic[_In, _Out]):
+    """Calls a function for each element on other threads, in bounded number and bytes.
+
+    Results come in the order of the elements. The first exception is raised where its result
+    would have come.
+    """
+
+    def __init__(self, call: Callable[[_In], _Out], threads: int, most_bytes: int) -> None:
+        self._call = call
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._pool = ThreadPoolExecutor(threads)
+        self._running: deque[tuple[Future[_Out], int]] = deque()
+
+    def add(self, element: _In, size: int) -> Iterator[_Out]:
+        """Begin one; yields what is finished, waiting only while too many bytes are under way."""
+        self._running.append((self._pool.submit(self._call, element), size))
+        self._bytes += size
+        while self._running and (self._bytes > self._most_bytes or self._running[0][0].done()):
+            yield self._next()
+
+    def finish(self) -> Iterator[_Out]:
+        """Wait for all."""
+        while self._running:
+            yield self._next()
+
+    def abandon(self) -> None:
+        """Forget what an earlier, failed bundle left behind."""
+        while self._running:
+            future, _ = self._running.popleft()
+            future.cancel()
+        self._bytes = 0
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _next(self) -> _Out:
+        future, size = self._running.popleft()
+        self._bytes -= size
+        return future.result()

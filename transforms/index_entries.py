@@ -1,0 +1,161 @@
+"""IndexEntries, PublishMetadata and ReadMetadata: what happens to the entries of written files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from transforms import metadata, metrics, registry, stop
+from transforms.bundles import Overlap
+from transforms.counters import counter
+from transforms.errors import PermanentError, retry
+from transforms.indexes import ConflictError, Index
+from transforms.model import Batch, DeadLetter, WrittenFile
+from transforms.outbox import Outbox
+
+__all__ = ["DEAD", "IndexEntries", "PublishMetadata", "ReadMetadata"]
+
+DEAD = "dead"
+"""Tag of the output with the dead letters."""
+
+_THREADS = 2
+_MOST_BYTES = 64 * 2**20
+
+
+@dataclass
+class IndexEntries(beam.PTransform):
+    """Insert the entries of files (or tables of entries) into an index store.
+
+    Delivery: a bundle succeeds only when all its entries are durable; inserting again changes
+    nothing. An id that is indexed for another message stops the job: it is never ignored.
+    """
+
+    index: str
+
+    def expand(self, files: beam.PCollection[WrittenFile]) -> beam.PCollection[None]:
+        """No output."""
+        return files | beam.ParDo(_Insert(self.index))
+
+
+@dataclass
+class PublishMetadata(beam.PTransform):
+    """Publish the entries of files as metadata messages; see :mod:`transforms.metadata`.
+
+    Delivery: at least once, confirmed before the bundle succeeds.
+    """
+
+    url: str
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    def expand(self, files: beam.PCollection[WrittenFile]) -> beam.PCollection[None]:
+        """No output."""
+        return files | beam.ParDo(_Publish(self.url, dict(self.config)))
+
+
+@dataclass
+class ReadMetadata(beam.PTransform):
+    """Batches of metadata messages → tables of entries; what is none goes to the output ``dead``."""
+
+    dead_letters: bool = False
+
+    def expand(self, batches: beam.PCollection[Batch]) -> Any:
+        """Two outputs: ``outputs.entries`` and ``outputs.dead``."""
+        return batches | beam.ParDo(_Decode(self.dead_letters)).with_outputs(DEAD, main="entries")
+
+
+class _Insert(beam.DoFn):
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def setup(self) -> None:
+        self._index: Index = registry.index(self._url).open(self._url)
+        self._overlap: Overlap[pa.Table, int] = Overlap(stop.noted(self._insert), _THREADS, _MOST_BYTES)
+
+    def start_bundle(self) -> None:
+        self._overlap.abandon()
+
+    def process(self, file: WrittenFile) -> None:
+        for inserted in self._overlap.add(file.entries, file.entries.nbytes):
+            counter("indexed").inc(inserted)
+
+    def finish_bundle(self) -> None:
+        for inserted in self._overlap.finish():
+            counter("indexed").inc(inserted)
+
+    def teardown(self) -> None:
+        self._overlap.close()
+        self._index.close()
+
+    def _insert(self, entries: pa.Table) -> int:
+        source = metrics.label(entries["source"][0].as_py())
+        try:
+            with metrics.timed(metrics.INDEX_SECONDS):
+                inserted = retry(
+                    lambda: self._index.insert(entries),
+                    "insert into the index",
+                    on_retry=metrics.RETRIES.labels("index").inc,
+                    stopped=stop.stopping,
+                )
+        except ConflictError as error:
+            metrics.CONFLICTS.labels(source).inc(len(error.ids))
+            raise
+        metrics.INDEXED.labels(source).inc(inserted)
+        return inserted
+
+
+class _Publish(beam.DoFn):
+    def __init__(self, url: str, config: dict[str, str]) -> None:
+        self._arguments = url, config
+
+    def setup(self) -> None:
+        self._outbox = Outbox(*self._arguments)
+
+    def start_bundle(self) -> None:
+        self._outbox.forget()
+
+    def process(self, file: WrittenFile) -> None:
+        self._outbox.send(metadata.encode(file))
+
+    def finish_bundle(self) -> None:
+        stop.noted(self._confirm)(None)
+
+    def teardown(self) -> None:
+        self._outbox.close()
+
+    def _confirm(self, _: None) -> None:
+        undelivered = self._outbox.confirm()
+        if undelivered:
+            raise PermanentError(
+                f"the metadata topic refused {len(undelivered)} messages: {undelivered[0].reason}"
+            )
+
+
+class _Decode(beam.DoFn):
+    def __init__(self, dead_letters: bool) -> None:
+        self._dead_letters = dead_letters
+
+    def process(self, batch: Batch) -> Iterator[Any]:
+        tables = []
+        for row in range(len(batch.messages)):
+            message = batch.messages.slice(row, 1)
+            try:
+                tables.append(_entries(message))
+            except PermanentError as error:
+                if not self._dead_letters:
+                    stop.note_failure(error)
+                    raise
+                yield beam.pvalue.TaggedOutput(
+                    DEAD, DeadLetter(batch.source, "index", "permanent", str(error), message)
+                )
+        for entries in tables:
+            if len(entries):
+                yield WrittenFile(entries["location"][0].as_py(), batch.source, 0, entries)
+
+
+def _entries(message: pa.Table) -> pa.Table:
+    [row] = message.select(["data", "headers"]).to_pylist()
+    return metadata.decode(row["data"] or b"", row["headers"])

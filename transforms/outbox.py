@@ -1,0 +1,71 @@
+"""Messages of one bundle on their way to a topic: sent as they come, confirmed before the bundle ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import pyarrow as pa
+
+from transforms import metrics, registry, stop
+from transforms.brokers import Publisher, PublishOptions, Undelivered
+from transforms.errors import TransientError, retry
+
+__all__ = ["Outbox"]
+
+_T = TypeVar("_T")
+_OPTIONS = PublishOptions(original_time=False, partitions="key")
+
+
+class Outbox:
+    """Publishes to one topic with the current time. Used by one thread.
+
+    Delivery: at least once; what was sent is kept until it is confirmed, and sent again if the
+    broker was away.
+    """
+
+    def __init__(self, url: str, config: Mapping[str, str]) -> None:
+        """Connect to ``url``; raises ``ConfigurationError`` as ``open_publisher`` does."""
+        self._publisher: Publisher = registry.broker(url).open_publisher(url, config)
+        self._what = f"publish to {url.rpartition('/')[2]}"
+        self._waiting: list[pa.Table] = []
+        self.max_bytes: int | None = None
+
+    def look_up(self) -> None:
+        """Learn the topic's size limit."""
+        self.max_bytes = self._retry(self._publisher.destination).max_bytes
+
+    def send(self, messages: pa.Table) -> None:
+        """Send rows (``MESSAGE_SCHEMA``)."""
+        self._waiting.append(messages)
+        try:
+            self._publisher.send(messages, _OPTIONS)
+        except TransientError:
+            metrics.RETRIES.labels("publish").inc()  # confirm() sends all of it again
+
+    def confirm(self) -> list[Undelivered]:
+        """Wait until all is confirmed; returns what the broker refuses for good."""
+        if not self._waiting:
+            return []
+        try:
+            undelivered = self._publisher.commit(0)
+        except TransientError:
+            undelivered = self._retry(self._send_again)
+        self._waiting = []
+        return undelivered
+
+    def forget(self) -> None:
+        """Drop what a failed bundle left behind."""
+        self._waiting = []
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._publisher.close()
+
+    def _send_again(self) -> list[Undelivered]:
+        for messages in self._waiting:
+            self._publisher.send(messages, _OPTIONS)
+        return self._publisher.commit(0)
+
+    def _retry(self, call: Callable[[], _T]) -> _T:
+        return retry(call, self._what, on_retry=metrics.RETRIES.labels("publish").inc, stopped=stop.stopping)

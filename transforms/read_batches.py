@@ -1,0 +1,220 @@
+"""ReadBatches: an unbounded splittable DoFn over :class:`transforms.shard.Shard`."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import Coder
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.utils.timestamp import Timestamp
+
+from transforms import stop
+from transforms.errors import PersistorError
+from transforms.model import Batch
+from transforms.shard import Ready, Shard
+from transforms.source import Source
+
+__all__ = ["Positions", "PositionsTracker", "ReadBatches", "close_shards"]
+
+_VERSION = 1
+_TURN = 1.0
+_UNUSED_AFTER = 60.0
+_END = ("", -1)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The restriction of one shard: where the next batch of each partition begins.
+
+    Attributes:
+        next: positions by track (``<source>~<incarnation>/<partition>``).
+        done: nothing more is to be read from here.
+    """
+
+    next: dict[str, int]
+    done: bool = False
+
+
+@dataclass
+class ReadBatches(beam.PTransform):
+    """Read a source for ever as claimed batches.
+
+    Delivery: a batch's messages are acknowledged at the broker after the bundle that carried it
+    has succeeded. A bundle that fails is read again from the last checkpoint.
+
+    Attributes:
+        shards: the numbers of the shards that this job reads.
+        of: how many shards there are in all.
+    """
+
+    source: Source
+    shards: tuple[int, ...] = (0,)
+    of: int = 1
+
+    def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[Batch]:
+        """One element per shard; each is read for ever."""
+        numbers = root | "Shards" >> beam.Create(self.shards, reshuffle=len(self.shards) > 1)
+        return numbers | "Read" >> beam.ParDo(_Read(self.source, self.of)).with_output_types(Batch)
+
+
+class PositionsTracker(RestrictionTracker):
+    """Claims ``(track, next)`` pairs; only a checkpoint (fraction 0) splits it."""
+
+    def __init__(self, positions: Positions) -> None:
+        self._positions = positions
+
+    def current_restriction(self) -> Positions:
+        """What is still to be read."""
+        return self._positions
+
+    def current_progress(self) -> RestrictionProgress:
+        """All remaining or all done; how much there is the broker knows."""
+        done = float(self._positions.done)
+        return RestrictionProgress(completed=done, remaining=1 - done)
+
+    def try_claim(self, position: tuple[str, int]) -> bool:
+        """Take a range; False once the rest was given to another."""
+        if self._positions.done:
+            return False
+        if position == _END:
+            self._positions = replace(self._positions, done=True)
+        else:
+            self._positions = Positions({**self._positions.next, position[0]: position[1]})
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> tuple[Positions, Positions] | None:
+        """Hand everything on at a checkpoint; refuse any other split."""
+        if fraction_of_remainder != 0 or self._positions.done:
+            return None
+        residual = self._positions
+        self._positions = replace(residual, done=True)
+        return self._positions, residual
+
+    def check_done(self) -> None:
+        """Raise if the restriction was left unfinished."""
+        if not self._positions.done:
+            raise ValueError("the shard was left before its positions were handed on")
+
+    def is_bounded(self) -> bool:
+        """A source of messages has no end."""
+        return False
+
+
+class _PositionsCoder(Coder):
+    def encode(self, value: Positions) -> bytes:
+        return json.dumps({"v": _VERSION, "next": value.next, "done": value.done}).encode()
+
+    def decode(self, encoded: bytes) -> Positions:
+        state = json.loads(encoded)
+        if state["v"] != _VERSION:
+            raise ValueError(f"positions of version {state['v']} were saved by another release")
+        return Positions(state["next"], state["done"])
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+class _Provider(RestrictionProvider):
+    def initial_restriction(self, element: int) -> Positions:  # noqa: ARG002 - found by the shard itself
+        return Positions({})
+
+    def create_tracker(self, restriction: Positions) -> PositionsTracker:
+        return PositionsTracker(restriction)
+
+    def restriction_coder(self) -> Coder:
+        return _PositionsCoder()
+
+    def restriction_size(self, element: int, restriction: Positions) -> float:  # noqa: ARG002
+        """The shard's lag, in messages, where this process reads it."""
+        return float(max((shard.lag() for key, shard in _shards.items() if key[1] == element), default=1))
+
+    def truncate(self, element: int, restriction: Positions) -> None:
+        """A draining job reads nothing more."""
+
+
+_TRACKER = beam.DoFn.RestrictionParam(_Provider())
+_WATERMARK = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider())
+
+
+class _Read(beam.DoFn):
+    def __init__(self, source: Source, of: int) -> None:
+        self._source = source
+        self._of = of
+
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        number: int,
+        # Beam resolves these by position: the finalizer must stand before the restriction.
+        finalizer: Any = beam.DoFn.BundleFinalizerParam,
+        tracker: Any = _TRACKER,
+        watermark: Any = _WATERMARK,
+    ) -> Iterator[Batch]:
+        shard = _obtain(self._source, number, self._of)
+        with shard.lock:
+            drain = stop.stopping()
+            taken = []
+            for ready in _turn(shard, tracker, drain=drain):
+                taken.append((ready.key, ready.acknowledgement))
+                if ready.batch is not None:
+                    yield ready.batch
+            finalizer.register(lambda: shard.durable(taken))
+            _advance(watermark)
+            if drain:
+                tracker.try_claim(_END)
+            else:
+                tracker.defer_remainder()
+
+
+def _turn(shard: Shard, tracker: Any, *, drain: bool) -> Iterator[Ready]:
+    """What one turn gave, as far as the restriction lets it be taken."""
+    try:
+        ready = shard.turn(_TURN, tracker.current_restriction().next, drain=drain)
+    except PersistorError as error:
+        stop.note_failure(error)
+        raise
+    for taken, one in enumerate(ready):
+        if not tracker.try_claim((one.key, one.next)):
+            shard.refuse(ready[taken:])
+            return
+        yield one
+
+
+def _advance(watermark: Any) -> None:
+    """Nothing windows on it; it tells operators that the source is alive. It only moves forward."""
+    now, current = Timestamp.of(time.time() - _TURN), watermark.current_watermark()
+    if current is None or now > current:
+        watermark.set_watermark(now)
+
+
+_shards: dict[tuple[str, int, int], Shard] = {}
+_shards_lock = threading.Lock()
+
+
+def _obtain(source: Source, number: int, of: int) -> Shard:
+    """The process's reader of a shard: it outlives bundles, so that nothing is fetched twice."""
+    key = (repr(source), number, of)
+    with _shards_lock:
+        now = time.monotonic()
+        for other, shard in list(_shards.items()):
+            if other != key and now - shard.used > _UNUSED_AFTER and shard.lock.acquire(blocking=False):
+                del _shards[other]
+                shard.close()
+        if key not in _shards:
+            _shards[key] = Shard(source, number, of, stop.stopping)
+        return _shards[key]
+
+
+def close_shards() -> None:
+    """Acknowledge what is durable and close every reader of this process, after its last bundle."""
+    with _shards_lock:
+        while _shards:
+            _shards.popitem()[1].close()

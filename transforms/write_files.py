@@ -1,0 +1,83 @@
+"""WriteFiles: Batch → WrittenFile, and DeadLetter for what cannot be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from transforms.bundles import Overlap
+from transforms.counters import counter
+from transforms.lake import Lake
+from transforms.model import Batch, DeadLetter, WrittenFile
+from transforms.stop import noted
+from transforms.writing import BatchWriter
+
+__all__ = ["DEAD", "WriteFiles"]
+
+DEAD = "dead"
+"""Tag of the output with the dead letters."""
+
+_THREADS = 4
+_MOST_BYTES = 128 * 2**20
+
+
+@dataclass
+class WriteFiles(beam.PTransform):
+    """Write batches as files; outputs ``written`` (main) and ``dead``. See :class:`BatchWriter`.
+
+    Uploads overlap with reading and encoding; a bundle succeeds only when all its files are durable.
+    """
+
+    lake: str
+    lake_config: Mapping[str, str] = field(default_factory=dict)
+    dead_letters: bool = False
+    give_up_after: float | None = None
+
+    def expand(self, batches: beam.PCollection[Batch]) -> Any:
+        """Two outputs: ``outputs.written`` and ``outputs.dead``."""
+        write = _Write(self.lake, dict(self.lake_config), self.dead_letters, self.give_up_after)
+        return batches | beam.ParDo(write).with_outputs(DEAD, main="written")
+
+
+class _Write(beam.DoFn):
+    def __init__(
+        self, lake: str, lake_config: dict[str, str], dead_letters: bool, give_up_after: float | None
+    ) -> None:
+        self._arguments = lake, lake_config, dead_letters, give_up_after
+
+    def setup(self) -> None:
+        lake, config, dead_letters, give_up_after = self._arguments
+        writer = BatchWriter(Lake(lake, config), dead_letters, give_up_after)
+        self._overlap: Overlap[Batch, Any] = Overlap(noted(writer.write), _THREADS, _MOST_BYTES)
+
+    def start_bundle(self) -> None:
+        self._overlap.abandon()
+
+    def process(self, batch: Batch) -> Iterator[Any]:
+        counter("batches").inc()
+        counter("messages").inc(len(batch.messages))
+        for files, dead in self._overlap.add(batch, batch.messages.nbytes):
+            yield from _outputs(files, dead)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        window = GlobalWindow()
+        for files, dead in self._overlap.finish():
+            for output in _outputs(files, dead):
+                tagged = isinstance(output, beam.pvalue.TaggedOutput)
+                value = WindowedValue(output.value if tagged else output, window.max_timestamp(), (window,))
+                yield beam.pvalue.TaggedOutput(DEAD, value) if tagged else value
+
+    def teardown(self) -> None:
+        self._overlap.close()
+
+
+def _outputs(files: list[WrittenFile], dead: list[DeadLetter]) -> Iterator[Any]:
+    counter("files").inc(len(files))
+    yield from files
+    for letter in dead:
+        yield beam.pvalue.TaggedOutput(DEAD, letter)

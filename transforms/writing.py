@@ -1,0 +1,139 @@
+"""From a claimed batch to durable files in the lake. No Beam in here."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from types import ModuleType
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from transforms import metrics, registry, stop
+from transforms.entries import entries, sizes
+from transforms.errors import PermanentError, TransientError, retry
+from transforms.lake import Lake
+from transforms.layout import Template, file_path
+from transforms.model import Batch, DeadLetter, WrittenFile
+
+__all__ = ["BatchWriter"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class BatchWriter:
+    """Writes batches to one lake. Thread-safe.
+
+    Delivery: a file is written whole or not at all and never over another one. Where it is there
+    already, what is there counts: a batch that is written again gives the same files.
+
+    Attributes:
+        dead_letters: whether messages that cannot be written may be handed on as dead letters;
+            otherwise the error is raised and they stay at the broker.
+        give_up_after: seconds of an absent lake after which its batch becomes dead letters;
+            None waits for ever.
+    """
+
+    lake: Lake
+    dead_letters: bool = False
+    give_up_after: float | None = None
+
+    def write(self, batch: Batch) -> tuple[list[WrittenFile], list[DeadLetter]]:
+        """Write one file per path of the batch, returning when they are durable.
+
+        Raises:
+            PermanentError: a message cannot be written and there are no dead letters.
+            TransientError: the lake was away when the process was told to stop.
+        """
+        files: list[WrittenFile] = []
+        dead: list[DeadLetter] = []
+        format = registry.format_of(batch.layout.format)
+        for directory, rows in _template(batch.layout.path).render(batch.messages, batch.source):
+            messages = batch.messages if rows is None else batch.messages.take(rows)
+            path = file_path(directory, batch.name, batch.layout.format)
+            part = _Part(batch.source, path, messages, format)
+            try:
+                files.append(self._write_file(part))
+            except (PermanentError, TransientError) as error:
+                dead.extend(self._dead(part, error, files))
+        _count(batch)
+        return files, dead
+
+    def _write_file(self, part: _Part) -> WrittenFile:
+        messages, encode = part.messages, part.format.encode
+        with metrics.timed(metrics.WRITE_SECONDS):
+            data = encode(messages)
+            if not self._retry(lambda: self.lake.put_new(part.path, data), f"write to {self.lake.url}"):
+                messages = self._standing(part, data)
+        metrics.FILES.labels(metrics.label(part.source)).inc()
+        location = self.lake.location(part.path)
+        now = datetime.now(timezone.utc)
+        return WrittenFile(location, part.source, len(data), entries(messages, location, now))
+
+    def _standing(self, part: _Part, data: bytes) -> pa.Table:
+        """What the file holds that was there first: our rows, unless another reader saw others."""
+        stored = self._retry(lambda: self.lake.get(part.path), f"read from {self.lake.url}")
+        return part.messages if stored == memoryview(data) else part.format.decode(stored)
+
+    def _dead(
+        self, part: _Part, error: PermanentError | TransientError, files: list[WrittenFile]
+    ) -> Iterator[DeadLetter]:
+        """Hand on what cannot be written; what of the part can, is written."""
+        if not self.dead_letters or stop.stopping():
+            raise error
+        if isinstance(error, TransientError):
+            yield DeadLetter(part.source, "write", "gave_up", str(error), part.messages)
+            return
+        bad = _unencodable(part)
+        if not bad.any():
+            raise error
+        if not bad.all():
+            good = replace(part, messages=part.messages.filter(pa.array(~bad)))
+            files.append(self._write_file(good))
+        yield DeadLetter(part.source, "write", "permanent", str(error), part.messages.filter(pa.array(bad)))
+
+    def _retry(self, call: Callable[[], _T], what: str) -> _T:
+        return retry(
+            call,
+            what,
+            give_up_after=self.give_up_after if self.dead_letters else None,
+            on_retry=metrics.RETRIES.labels("lake").inc,
+            stopped=stop.stopping,
+        )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows of a batch that belong in one file."""
+
+    source: str
+    path: str
+    messages: pa.Table
+    format: ModuleType
+
+
+def _unencodable(part: _Part) -> npt.NDArray[np.bool_]:
+    def fails(row: int) -> bool:
+        try:
+            part.format.encode(part.messages.slice(row, 1))
+        except PermanentError:
+            return True
+        return False
+
+    return np.fromiter(map(fails, range(len(part.messages))), bool, len(part.messages))
+
+
+def _count(batch: Batch) -> None:
+    source = metrics.label(batch.source)
+    metrics.MESSAGES.labels(source).inc(len(batch.messages))
+    metrics.BYTES.labels(source).inc(int(sizes(batch.messages).to_numpy().sum()))
+
+
+@functools.lru_cache(maxsize=64)
+def _template(path: str) -> Template:
+    return Template.parse(path)
