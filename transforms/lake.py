@@ -200,7 +200,7 @@ def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
         if scheme == "file":
             return LocalStore(resolve(url)[len("file://") :], mkdir=True)
         # Which settings there are depends on the scheme: the store itself refuses unknown ones.
-        return from_url(  # type: ignore[call-overload,no-any-return]
+        return from_url(  # type: ignore[call-overload]
             resolve(url), config=resolve_all(config), retry_config=_RETRY, client_options=_TIMEOUTS
         )
     except (UnknownConfigurationKeyError, BaseError, OSError, ValueError) as error:
