@@ -129,7 +129,8 @@ def replay_lane(
         retry(work.run, f"resubmit lane {lane} of job {plan.job}", stopped=stopped)
     except FencedError as error:
         work.report.notes.append(f"Lane {lane} was taken over by another worker: {error}.")
-    return work.reported(time.monotonic() - started)
+    work.report.settle(work.confirmed, work.earlier, time.monotonic() - started)
+    return work.report
 
 
 class _Lane:
@@ -145,17 +146,10 @@ class _Lane:
         self._publisher, self._stopped = publisher, stopped
         self._ledger = Ledger(lakes[0], plan, lane)
         self._sender = Sender(publisher, plan.options)
-        self._confirmed, self._earlier = Tally(), Tally()
+        self.confirmed, self.earlier = Tally(), Tally()
         self._started = self._closing = False
         self._gap = 0
         self.report = Report(job=plan.job, destination=plan.topic, planned=plan.lanes[lane])
-
-    def reported(self, seconds: float) -> Report:
-        self.report.seconds = seconds
-        self.report.add(self._confirmed)
-        self.report.published -= self._earlier.published
-        self.report.already_published = self._earlier.published
-        return self.report
 
     def run(self) -> None:
         """Begin (again) behind what is confirmed and send the rest of the lane."""
@@ -173,19 +167,19 @@ class _Lane:
         unconfirmed, again = self._sender.unconfirmed, self._started
         self._sender.forget()
         if not self._started:
-            self._confirmed, again = self._ledger.start()
-            self._earlier = copy.deepcopy(self._confirmed)
+            self.confirmed, again = self._ledger.start()
+            self.earlier = copy.deepcopy(self.confirmed)
             self._started, unconfirmed = True, _COMMIT_MESSAGES
-        self._gap = max(0, (kept or 0) - self._confirmed.done)
+        self._gap = max(0, (kept or 0) - self.confirmed.done)
         if again and self._is_uncertain(kept):
-            left = self._plan.lanes[self._lane] - self._confirmed.done
-            self.report.may_repeat += min(unconfirmed, left)
+            left = self._plan.lanes[self._lane] - self.confirmed.done
+            self.confirmed.may_repeat += min(unconfirmed, left)
 
     def _is_uncertain(self, kept: int | None) -> bool:
         """Whether what was sent last may have arrived without being known here."""
         if kept is None:
-            return not self._plan.exactly_once or self._confirmed.done > 0
-        return kept < self._confirmed.done
+            return not self._plan.exactly_once or self.confirmed.done > 0
+        return kept < self.confirmed.done
 
     def _read(self, files: ThreadPoolExecutor) -> Iterator[Checked]:
         what = f"read the files of job {self._plan.job}"
@@ -199,7 +193,7 @@ class _Lane:
     def _windows(self) -> Iterator[pa.RecordBatch]:
         """What is not confirmed, cut where the rows end that the destination has already."""
         gap = self._gap
-        for window in read_windows(self._lakes[0], self._plan, self._lane, self._confirmed.done):
+        for window in read_windows(self._lakes[0], self._plan, self._lane, self.confirmed.done):
             if 0 < gap < len(window):
                 yield window.slice(0, gap)
                 yield window.slice(gap)
@@ -230,10 +224,10 @@ class _Lane:
 
     def _count_gap(self, checked: Checked) -> None:
         self._gap -= checked.rows
-        self._confirmed.add(checked.tally)
-        self._earlier.add(checked.tally)
+        self.confirmed.add(checked.tally)
+        self.earlier.add(checked.tally)
 
     def _commit(self) -> None:
-        self._confirmed.add(self._sender.commit(self._confirmed.done))
+        self.confirmed.add(self._sender.commit(self.confirmed.done))
         what = f"keep the progress of job {self._plan.job}"
-        retry(lambda: self._ledger.write(self._confirmed), what, stopped=self._stopped)
+        retry(lambda: self._ledger.write(self.confirmed), what, stopped=self._stopped)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transforms.lake import Lake
+from transforms.lake import Lake, ObjectMissingError
 from transforms.outcome import Tally
 from transforms.plans import Plan, folder
 
@@ -43,10 +43,17 @@ class Ledger:
 def total(lake: Lake, plan: Plan) -> Tally:
     """What all lanes of a job have confirmed together. Raises ``TransientError`` as the lake does."""
     tally = Tally()
-    newest: dict[str, str] = {}
-    for path, _ in lake.list(f"{folder(plan.job)}/done"):
-        lane = path.rpartition("/")[0]
-        newest[lane] = max(newest.get(lane, ""), path)
-    for path in newest.values():
-        tally.add(Tally.from_json(bytes(lake.get(path))))
+    for lane in plan.lanes:
+        tally.add(_newest(lake, f"{folder(plan.job)}/done/{lane:02d}"))
     return tally
+
+
+def _newest(lake: Lake, lane: str) -> Tally:
+    while True:
+        paths = [path for path, _ in lake.list(lane)]
+        if not paths:
+            return Tally()
+        try:
+            return Tally.from_json(bytes(lake.get(max(paths))))
+        except ObjectMissingError:
+            continue  # a newer one has replaced it since it was listed

@@ -39,6 +39,7 @@ class Tally:
     verified_by_checksum: int = 0
     verified_by_id: int = 0
     reduced: int = 0
+    may_repeat: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     errors: list[Failure] = field(default_factory=list)
 
@@ -56,7 +57,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count another tally's messages too."""
-        for name in ("published", "verified_by_checksum", "verified_by_id", "reduced"):
+        for name in ("published", "verified_by_checksum", "verified_by_id", "reduced", "may_repeat"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for category, count in other.failed.items():
             self.failed[category] = self.failed.get(category, 0) + count
@@ -84,12 +85,12 @@ class Report(Tally):
         planned: messages of the plan.
         published: messages that this run sent and the destination confirmed.
         already_published: messages that earlier runs of the job had published.
-        failed: messages that were not published, by category; those of earlier runs too.
+        failed: messages that were not published, by category; in all runs, as what follows.
         errors: the first 100 of them.
         verified_by_checksum: published messages whose content matched the index's checksum.
         verified_by_id: published messages that have no checksum, whose id alone was compared.
         reduced: published messages that were sent in a reduced form, because the job is lossy.
-        may_repeat: messages that may have been published twice after a crash.
+        may_repeat: messages that may have been published twice after a crash, in any run.
         seconds: time spent publishing.
         notes: what an operator should know.
     """
@@ -98,7 +99,6 @@ class Report(Tally):
     destination: str = ""
     planned: int = 0
     already_published: int = 0
-    may_repeat: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -107,11 +107,14 @@ class Report(Tally):
         """0 where every planned message is published, else 1."""
         return int(self.published + self.already_published != self.planned)
 
-    def add_earlier(self, earlier: Tally) -> None:
-        """Count what earlier runs of the job did."""
-        self.add(earlier)
+    def settle(self, outcome: Tally, earlier: Tally, seconds: float) -> None:
+        """Fill in the outcome of all runs, of which ``earlier`` happened before this one."""
+        self.add(outcome)
         self.published -= earlier.published
-        self.already_published += earlier.published
+        self.already_published = earlier.published
+        self.seconds = seconds
+        if left := self.planned - outcome.done:
+            self.notes.append(f"{left} messages were not dealt with: go on with --resume {self.job}.")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types, with ``rate`` in messages per second and ``exit_code``."""

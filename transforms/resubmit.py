@@ -1,0 +1,77 @@
+"""ResubmitLanes: the lanes of a stored plan, each published by one worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from transforms import registry
+from transforms.counters import counter
+from transforms.lake import Lake
+from transforms.lane import replay_lane
+from transforms.outcome import Report
+from transforms.plans import Plan, load_plan
+from transforms.stop import noted, stopping
+
+__all__ = ["ResubmitLanes"]
+
+
+@dataclass
+class ResubmitLanes(beam.PTransform):
+    """Publish every lane of a stored plan; gives one report per lane, as JSON types.
+
+    Delivery: a lane that a runner tries again goes on where it was, see ``Plan.deduplication``.
+
+    Attributes:
+        plan: the stored plan. Only its job and lanes travel; workers load the rest from the lake.
+        lakes: URLs of the lakes, the plan's first.
+        lake_config: settings of their clients; values may be secret references.
+        destination_config: settings of the destination's client; likewise.
+    """
+
+    plan: Plan
+    lakes: tuple[str, ...]
+    lake_config: Mapping[str, str]
+    destination_config: Mapping[str, str]
+
+    def expand(self, pipeline: beam.Pipeline) -> Any:
+        """One element per lane."""
+        replay = _ReplayLane(self.plan.job, self.lakes, dict(self.lake_config), dict(self.destination_config))
+        return (
+            pipeline
+            | "Lanes" >> beam.Create(sorted(self.plan.lanes), reshuffle=False)
+            | "Spread" >> beam.Reshuffle()
+            | "Publish" >> beam.ParDo(replay)
+        )
+
+
+class _ReplayLane(beam.DoFn):
+    def __init__(
+        self,
+        job: str,
+        lakes: tuple[str, ...],
+        lake_config: dict[str, str],
+        destination_config: dict[str, str],
+    ) -> None:
+        self._job, self._lakes = job, lakes
+        self._lake_config, self._destination_config = lake_config, destination_config
+
+    def process(self, lane: int) -> Iterator[dict[str, Any]]:
+        report = noted(self._publish)(lane)
+        counter("resubmitted").inc(report.published)
+        counter("failed").inc(sum(report.failed.values()))
+        yield report.to_dict()
+
+    def _publish(self, lane: int) -> Report:
+        lakes = [Lake(url, self._lake_config) for url in self._lakes]
+        plan = load_plan(lakes[0], self._job)
+        broker = registry.broker(plan.destination)
+        name = f"{plan.job}-{lane}"
+        publisher = broker.open_publisher(plan.destination, self._destination_config, name=name)
+        try:
+            return replay_lane(plan, lane, lakes, publisher, stopped=stopping)
+        finally:
+            publisher.close()
