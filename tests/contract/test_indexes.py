@@ -297,14 +297,15 @@ class TestOpening:
             registry.index(url).open(f"{scheme}://${{env:NOT_THERE}}")
 
 
-class TestOneMeaning:
-    @pytest.fixture(scope="class")
-    def emptied(self, new_url: Callable[[], str]) -> Iterator[Callable[[], Index]]:
-        url = new_url()
-        index = registry.index(url).open(url)
-        yield lambda: _emptied(index)
-        index.close()
+@pytest.fixture(scope="module")
+def emptied(new_url: Callable[[], str]) -> Iterator[Callable[[], Index]]:
+    url = new_url()
+    index = registry.index(url).open(url)
+    yield lambda: _emptied(index)
+    index.close()
 
+
+class TestOneMeaning:
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(entries=entry_tables(), value=selections())
     def test_the_store_selects_what_the_arrow_filter_selects(

@@ -75,6 +75,8 @@ def _compare_values(column: str, operator: str, values: Sequence[object], parame
 
 
 def _starts_with(column: str, prefix: str | bytes, parameters: Parameters) -> str:
+    if not prefix:  # substr gives null for an empty blob
+        return f"{column} IS NOT NULL"
     value = prefix.encode() if isinstance(prefix, str) else prefix
     exact = f"substr(CAST({column} AS BLOB), 1, {len(value)}) = {parameters.bind(value)}"
     return f"({column} >= {parameters.bind(prefix)} AND {exact})"

@@ -57,9 +57,9 @@ class Connections:
     @contextmanager
     def _connection(self, begin: str) -> Iterator[sqlite3.Connection]:
         """A connection for this block alone, in a transaction that ends as the block does."""
-        done = False
-        connection = self._take()
+        connection, done = None, False
         try:
+            connection = self._take()
             connection.execute(begin)
             yield connection
             connection.execute("COMMIT")
@@ -69,7 +69,8 @@ class Connections:
         except sqlite3.DatabaseError as error:
             raise PermanentError(f"sqlite://{self._path}: {error}") from error
         finally:
-            self._idle.append(connection) if done else connection.close()
+            if connection is not None:
+                self._idle.append(connection) if done else connection.close()
 
     def _take(self) -> sqlite3.Connection:
         try:
@@ -84,17 +85,14 @@ class Connections:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode={mode}",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        connection.executescript("PRAGMA synchronous=FULL; PRAGMA cache_size=-16384;")
-    except sqlite3.OperationalError as error:
-        raise TransientError(f"sqlite://{path}: {error}") from error
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.executescript("PRAGMA synchronous=FULL; PRAGMA cache_size=-16384;")
     return connection
 
 
@@ -115,4 +113,6 @@ def create(path: Path) -> None:
         try:
             connection.executescript(_TABLES)
         except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
             raise TransientError(f"sqlite://{path}: {error}") from error

@@ -36,7 +36,7 @@ LOCAL = False
 
 _ROWS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 120_000}
+_TIMEOUTS = {"serverSelectionTimeoutMS": 3_000, "connectTimeoutMS": 3_000, "socketTimeoutMS": 120_000}
 _DURABLE = {"w": "majority", "journal": True}
 _DUPLICATE = 11000
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
