@@ -8,12 +8,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 from apiflask import APIFlask
-from flask import Response, abort, current_app, g, request
+from flask import Request, Response, abort, current_app, g, request
 from flask.json.provider import DefaultJSONProvider
+from werkzeug.routing import BaseConverter
 
 from resubmit_api import errors
 from resubmit_api.backends import Backends
@@ -108,6 +109,20 @@ class _Json(DefaultJSONProvider):
             raise ValueError("nested too deeply") from error
 
 
+class _Id(BaseConverter):
+    """A message's id, which may hold any character, also slashes and line breaks."""
+
+    regex = r"[\s\S]+?"
+    part_isolating = False
+
+
+class _Request(Request):
+    """Says what is wrong with a body that is not JSON."""
+
+    def on_json_loading_failure(self, e: ValueError | None) -> NoReturn:
+        raise errors.problem(400, "json", f"The body is not JSON: {e}.")
+
+
 def _new_app() -> APIFlask:
     app = APIFlask(
         "resubmit_api",
@@ -118,7 +133,9 @@ def _new_app() -> APIFlask:
         static_folder="static",
     )
     app.json = _Json(app)
-    app.url_map.merge_slashes = False  # ids may hold any character
+    app.request_class = _Request
+    app.url_map.merge_slashes = False
+    app.url_map.converters["id"] = _Id
     errors.register(app)
     describe(app)
     return app

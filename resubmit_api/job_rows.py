@@ -25,8 +25,8 @@ __all__ = [
     "new_row",
     "options_of",
     "plan_to_json",
-    "progressed",
     "planned",
+    "progressed",
     "running",
     "selection_of",
     "this_service",
@@ -68,6 +68,8 @@ def planned(row: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
 def plan_to_json(plan: Plan, destination: str) -> dict[str, Any]:
     """A plan as :class:`resubmit_api.schemas.PlanOut` has it: the destination by its name."""
     report = plan.report()
+    for part in (report, *report["sources"]):
+        part |= {name: _precise(part[name]) for name in ("oldest", "newest")}
     told = {name: [in_words_of_requests(text) for text in report[name]] for name in ("problems", "warnings")}
     return report | told | {"destination": destination}
 
@@ -123,6 +125,10 @@ def this_service() -> dict[str, Any]:
     """Which process answers for a row."""
     started = psutil.Process().create_time()
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+def _precise(time: str | None) -> str | None:
+    return None if time is None else iso(datetime.fromisoformat(time))
 
 
 def _now() -> str:

@@ -32,5 +32,6 @@ def describe(app: APIFlask) -> None:
 
 def _add_problems(spec: dict[str, Any] | str) -> dict[str, Any] | str:
     if isinstance(spec, dict):  # text only where YAML is asked for
-        spec.setdefault("components", {}).setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+        spec["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        spec["paths"] = dict(sorted(spec["paths"].items(), key=lambda path: not path[0].startswith("/v1/")))
     return spec

@@ -46,8 +46,9 @@ class _Slot:
     def ready(self) -> Lent:
         if self.publisher is None:
             module = registry.broker(self.url)
-            self.publisher = module.open_publisher(self.url, self.config)
-            self.publisher.begin()
+            self.publisher = module.open_publisher(self.url, self.config, name=None)
+        # A new round each time: a message that was sent before is to be sent again now.
+        self.publisher.begin()
         if self.destination is None or time.monotonic() - self.looked_up > _FRESH:
             self.destination = self.publisher.destination()
             self.looked_up = time.monotonic()

@@ -47,7 +47,7 @@ def search(json_data: SearchRequest) -> dict[str, Any]:
     }
 
 
-@blueprint.get("/<path:id>")
+@blueprint.get("/<id:id>")
 @blueprint.output(Message)
 @blueprint.doc(operation_id="getMessage", responses=problems(404, 410, 502, 503))
 def get(id: str) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def get(id: str) -> dict[str, Any]:
     }
 
 
-@blueprint.get("/<path:id>/payload")
+@blueprint.get("/<id:id>/payload")
 @blueprint.doc(
     operation_id="getPayload",
     responses={
