@@ -17,7 +17,7 @@ from transforms.brokers import Fetched
 from transforms.entries import sizes
 from transforms.model import MESSAGE_SCHEMA
 
-__all__ = ["Buffer", "Limits"]
+__all__ = ["Buffer", "Limits", "oldest"]
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,10 @@ class Buffer:
             self._append(chunk)
         self.end = min(self.end, position)
 
-    def oldest(self) -> float | None:
-        """The earliest publish time in front, in seconds since 1970."""
-        if not self._chunks:
-            return None
-        first = pc.min(self._chunks[0].messages["publish_time"].cast(pa.int64())).as_py()
-        return None if first is None else first / 1e6
+    def oldest(self) -> list[float]:
+        """The earliest publish time in front, in seconds since 1970; nothing where it is unknown."""
+        time = oldest(self._chunks[0].messages) if self._chunks else None
+        return [] if time is None else [time]
 
     def _append(self, chunk: _Chunk) -> None:
         self._chunks.append(chunk)
@@ -134,3 +132,9 @@ class Buffer:
         """As many rows as fit into ``limit`` bytes, but at least one."""
         lengths = np.concatenate([chunk.sizes for chunk in self._chunks])
         return max(1, int(np.searchsorted(np.cumsum(lengths), limit, side="right")))
+
+
+def oldest(messages: pa.Table) -> float | None:
+    """The earliest publish time, in seconds since 1970."""
+    first = pc.min(messages["publish_time"].cast(pa.int64())).as_py()
+    return None if first is None else first / 1e6

@@ -181,6 +181,7 @@ class Shard:
             check_same(track.chain, claim, messages)
         track.buffer.pop(cut.rows)
         start, track.start = track.start, claim.next if claim else cut.next
+        track.handed_out(messages)
         track.ahead.pop(start, None)
         if cut.reason == "gap" and start:
             metrics.GAPS.labels(metrics.label(track.source)).inc(track.start - start)
@@ -327,7 +328,7 @@ class Shard:
             if track is None or track.retired:
                 continue
             furthest = max(ones, key=lambda one: one.position)
-            track.durable = max(track.durable, furthest.position)
+            track.is_durable(furthest.position)
             merged.append(replace(furthest, receipts=[r for one in ones for r in one.receipts]))
         # Kafka forgets the offsets of a group that commits nothing for a week.
         silent = [one for at, one in self._kept.values() if self.used - at > _ACKNOWLEDGE_AGAIN]
@@ -339,6 +340,11 @@ class Shard:
             lags[self._source.name_of(partition.topic)] += lag
         for source, lag in lags.items():
             metrics.LAG.labels(metrics.label(source)).set(lag)
+        oldest: dict[str, list[float]] = {track.source: [] for track in self._tracks.values()}
+        for track in self._tracks.values():
+            oldest[track.source].extend(track.oldest())
+        for source, times in oldest.items():
+            metrics.oldest(source, min(times, default=None))
 
     def _identity(self) -> str:
         if self._broker is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from transforms.brokers import Partition
-from transforms.buffers import Buffer, Limits
+from transforms.buffers import Buffer, Limits, oldest
 from transforms.claims import Chain, Claim
 
 __all__ = ["Cut", "Track", "next_cut"]
@@ -38,6 +39,7 @@ class Track:
     verified: int = 0
     gap: int | None = None
     retired: bool = False
+    _out: deque[tuple[int, float]] = field(default_factory=deque)
 
     @property
     def key(self) -> str:
@@ -55,6 +57,23 @@ class Track:
         self.buffer = Buffer(position)
         self.ahead = ahead
         self.gap = None
+        self._out.clear()
+
+    def handed_out(self, messages: pa.Table) -> None:
+        """Remember that these messages, up to ``start``, are on their way."""
+        time = oldest(messages)
+        if time is not None:
+            self._out.append((self.start, time))
+
+    def is_durable(self, position: int) -> None:
+        """Everything handed out up to a position has arrived."""
+        self.durable = max(self.durable, position)
+        while self._out and self._out[0][0] <= position:
+            self._out.popleft()
+
+    def oldest(self) -> list[float]:
+        """Publish times (seconds since 1970), among them the oldest one that is not durable."""
+        return [time for _, time in self._out] + self.buffer.oldest()
 
     def retire(self) -> None:
         """Keep only what is known to come from the incarnation that is gone."""

@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms import metrics, registry, stop
-from transforms.entries import entries, sizes
+from transforms.entries import entries
 from transforms.errors import PermanentError, TransientError, retry
 from transforms.lake import Lake
 from transforms.layout import Template, file_path
@@ -61,7 +62,7 @@ class BatchWriter:
                 files.append(self._write_file(part))
             except (PermanentError, TransientError) as error:
                 dead.extend(self._dead(part, error, files))
-        _count(batch)
+        _count(batch.source, files)
         return files, dead
 
     def _write_file(self, part: _Part) -> WrittenFile:
@@ -128,10 +129,10 @@ def _unencodable(part: _Part) -> npt.NDArray[np.bool_]:
     return np.fromiter(map(fails, range(len(part.messages))), bool, len(part.messages))
 
 
-def _count(batch: Batch) -> None:
-    source = metrics.label(batch.source)
-    metrics.MESSAGES.labels(source).inc(len(batch.messages))
-    metrics.BYTES.labels(source).inc(int(sizes(batch.messages).to_numpy().sum()))
+def _count(source: str, files: list[WrittenFile]) -> None:
+    label = metrics.label(source)
+    metrics.MESSAGES.labels(label).inc(sum(len(file.entries) for file in files))
+    metrics.BYTES.labels(label).inc(sum(pc.sum(file.entries["size"]).as_py() or 0 for file in files))
 
 
 @functools.lru_cache(maxsize=64)
