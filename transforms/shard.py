@@ -19,6 +19,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from transforms import metrics, registry
+from transforms.acknowledging import Acknowledger
 from transforms.brokers import Acknowledgement, OffsetGapError, Partition, Reader
 from transforms.buffers import Buffer
 from transforms.claims import Claim, Claims, check_same, file_stem
@@ -32,7 +33,6 @@ from transforms.tracks import Cut, Track, next_cut
 __all__ = ["Ready", "Shard"]
 
 _DISCOVER_EVERY = 10.0
-_ACKNOWLEDGE_AGAIN = 24 * 3600.0
 _LONGEST_POLL = 0.1
 _ENOUGH_FOR_A_TURN = 32 * 2**20
 _CLAIMS_AT_ONCE = 8
@@ -74,9 +74,7 @@ class Shard:
         self._discovered = -_DISCOVER_EVERY
         self._broker: str | None = None
         self._claimers = ThreadPoolExecutor(_CLAIMS_AT_ONCE, "claim")
-        self._durable: list[tuple[str, Acknowledgement]] = []
-        self._durable_lock = threading.Lock()
-        self._kept: dict[Partition, tuple[float, Acknowledgement]] = {}
+        self._acknowledger = Acknowledger(self._reader)
 
     def turn(self, seconds: float, positions: Mapping[str, int], *, drain: bool = False) -> list[Ready]:
         """Read for up to ``seconds`` and return what is ready, each range claimed, in order per track.
@@ -103,8 +101,7 @@ class Shard:
 
     def durable(self, ready: Iterable[tuple[str, Acknowledgement]]) -> None:
         """Everything in these ranges is durable: acknowledged at the next turn. From any thread."""
-        with self._durable_lock:
-            self._durable.extend(ready)
+        self._acknowledger.add(ready)
 
     def lag(self) -> int:
         """Messages at the broker that are not read yet, as far as known without asking."""
@@ -116,7 +113,7 @@ class Shard:
 
     def close(self) -> None:
         """Acknowledge what is durable and leave."""
-        self._ask(self._acknowledge, "acknowledge at the broker")
+        self._ask(lambda: self._acknowledger.flush(self._tracks), "acknowledge at the broker")
         self._reader.close()
         self._claimers.shutdown()
 
@@ -301,38 +298,10 @@ class Shard:
         self._tracks = {key: track for key, track in self._tracks.items() if not track.exhausted}
 
     def _acknowledge(self) -> None:
-        """Acknowledge what is durable; what fails is kept and tried again at the next turn."""
-        with self._durable_lock:
-            waiting, self._durable = self._durable, []
-        due = self._merged(waiting)
-        if not due:
-            return
         try:
-            with metrics.timed(metrics.ACK_SECONDS):
-                self._reader.acknowledge(due)
+            self._acknowledger.flush(self._tracks)
         except TransientError:
-            metrics.RETRIES.labels("acknowledge").inc()
-            with self._durable_lock:
-                self._durable = waiting + self._durable
-        else:
-            self._kept.update({one.partition: (self.used, one) for one in due})
-
-    def _merged(self, waiting: list[tuple[str, Acknowledgement]]) -> list[Acknowledgement]:
-        """One acknowledgement per live track: its furthest, with all receipts."""
-        grouped: dict[str, list[Acknowledgement]] = defaultdict(list)
-        for key, one in waiting:
-            grouped[key].append(one)
-        merged = []
-        for key, ones in grouped.items():
-            track = self._tracks.get(key)
-            if track is None or track.retired:
-                continue
-            furthest = max(ones, key=lambda one: one.position)
-            track.is_durable(furthest.position)
-            merged.append(replace(furthest, receipts=[r for one in ones for r in one.receipts]))
-        # Kafka forgets the offsets of a group that commits nothing for a week.
-        silent = [one for at, one in self._kept.values() if self.used - at > _ACKNOWLEDGE_AGAIN]
-        return merged + [one for one in silent if one.partition in self._live]
+            metrics.RETRIES.labels("acknowledge at the broker").inc()
 
     def _report(self) -> None:
         lags: dict[str, int] = defaultdict(int)

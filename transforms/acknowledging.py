@@ -1,0 +1,77 @@
+"""Telling the broker what is durable: collected from any thread, sent from the reader's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from transforms import metrics
+from transforms.brokers import Acknowledgement, Partition, Reader
+from transforms.errors import TransientError
+from transforms.tracks import Track
+
+__all__ = ["Acknowledger"]
+
+_AGAIN_AFTER = 24 * 3600.0
+
+
+class Acknowledger:
+    """Acknowledges one reader's ranges, each track only ever further."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._waiting: list[tuple[str, Acknowledgement]] = []
+        self._lock = threading.Lock()
+        self._done: dict[Partition, tuple[float, Acknowledgement]] = {}
+
+    def add(self, durable: Iterable[tuple[str, Acknowledgement]]) -> None:
+        """Everything in these ranges is durable. From any thread."""
+        with self._lock:
+            self._waiting.extend(durable)
+
+    def flush(self, tracks: Mapping[str, Track]) -> None:
+        """Acknowledge what was added, of tracks that are still read.
+
+        Raises:
+            TransientError: the broker did not take it; the same is tried at the next call.
+        """
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        due = [*_merged(waiting, tracks), *self._silent(tracks)]
+        if not due:
+            return
+        try:
+            with metrics.timed(metrics.ACK_SECONDS):
+                self._reader.acknowledge(due)
+        except TransientError:
+            with self._lock:
+                self._waiting = waiting + self._waiting
+            raise
+        now = time.monotonic()
+        self._done.update({one.partition: (now, one) for one in due})
+
+    def _silent(self, tracks: Mapping[str, Track]) -> list[Acknowledgement]:
+        """What was acknowledged a day ago: Kafka forgets the offsets of a group that is silent for a week."""
+        live = {track.partition for track in tracks.values() if not track.retired}
+        self._done = {partition: done for partition, done in self._done.items() if partition in live}
+        limit = time.monotonic() - _AGAIN_AFTER
+        return [one for at, one in self._done.values() if at < limit and not one.receipts]
+
+
+def _merged(
+    waiting: Iterable[tuple[str, Acknowledgement]], tracks: Mapping[str, Track]
+) -> list[Acknowledgement]:
+    """One acknowledgement per track that is still read: its furthest, with all receipts."""
+    grouped: dict[str, list[Acknowledgement]] = defaultdict(list)
+    for key, one in waiting:
+        if key in tracks and not tracks[key].retired:
+            grouped[key].append(one)
+    merged = []
+    for key, ones in grouped.items():
+        furthest = max(ones, key=lambda one: one.position)
+        tracks[key].is_durable(furthest.position)
+        merged.append(replace(furthest, receipts=[r for one in ones for r in one.receipts]))
+    return merged
