@@ -50,6 +50,6 @@ def open_reader(
     return NatsReader(url, config, shard, group, exclude)
 
 
-def open_publisher(url: str, config: Mapping[str, str], *, name: str) -> Publisher:
+def open_publisher(url: str, config: Mapping[str, str], *, name: str | None = None) -> Publisher:
     """See :mod:`transforms.brokers`. Without a name, repeats are known only to this publisher."""
     return NatsPublisher(url, config, name)
