@@ -40,7 +40,8 @@ class Acknowledger:
         """
         with self._lock:
             waiting, self._waiting = self._waiting, []
-        due = [*_merged(waiting, tracks), *self._silent(tracks)]
+        due = _merged(waiting, tracks)
+        due += self._silent(tracks, {one.partition for one in due})
         if not due:
             return
         try:
@@ -53,12 +54,13 @@ class Acknowledger:
         now = time.monotonic()
         self._done.update({one.partition: (now, one) for one in due})
 
-    def _silent(self, tracks: Mapping[str, Track]) -> list[Acknowledgement]:
+    def _silent(self, tracks: Mapping[str, Track], due: set[Partition]) -> list[Acknowledgement]:
         """What was acknowledged a day ago: Kafka forgets the offsets of a group that is silent for a week."""
         live = {track.partition for track in tracks.values() if not track.retired}
         self._done = {partition: done for partition, done in self._done.items() if partition in live}
         limit = time.monotonic() - _AGAIN_AFTER
-        return [one for at, one in self._done.values() if at < limit and not one.receipts]
+        done = (one for at, one in self._done.values() if at < limit and not one.receipts)
+        return [one for one in done if one.partition not in due]
 
 
 def _merged(
