@@ -1,0 +1,181 @@
+"""The demo's story."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.demo.place import DemoError, Place, Processes, ask, call, find_place, listens, nats_server
+from pipelines.demo.traffic import Traffic, messages
+from pipelines.demo.view import next_steps, show
+from transforms.errors import PersistorError
+
+__all__ = ["main"]
+
+_PATIENCE = 60.0
+_PAUSE = 0.2
+_ENDED = ("COMPLETED", "FAILED", "CANCELLED")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo.
+
+    Returns:
+        0 where every resubmitted message equals its original.
+    """
+    parser = argparse.ArgumentParser(prog="make demo", description="See Persistor work on this machine.")
+    parser.add_argument(
+        "--once", action="store_true", help="end by itself; exit code 0 only if all compared equal"
+    )
+    parser.add_argument(
+        "--messages", type=int, default=12_000, metavar="N", help="how many to publish (%(default)s)"
+    )
+    parser.add_argument(
+        "--directory", type=Path, default=Path(".demo"), metavar="DIR", help="made anew (%(default)s)"
+    )
+    arguments = parser.parse_args(argv)
+    console = Console(highlight=False)
+    try:
+        return asyncio.run(_demo(console, arguments.directory.absolute(), arguments.messages, arguments.once))
+    except PersistorError as error:
+        console.print(f"[bold red]The demo failed:[/] {error}", soft_wrap=True)
+        return 1
+    except asyncio.CancelledError:
+        return 130
+
+
+async def _demo(console: Console, directory: Path, count: int, once: bool) -> int:
+    _cancelled_by_signals()
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    place = find_place(directory)
+    processes = Processes(directory)
+    try:
+        return await _story(console, place, processes, count, once)
+    finally:
+        console.print("Stopping: persist writes what is open, then every process ends.", style="dim")
+        processes.stop()
+
+
+def _cancelled_by_signals() -> None:
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel if task else loop.stop)
+
+
+async def _story(console: Console, place: Place, processes: Processes, count: int, once: bool) -> int:
+    processes.start("nats-server", nats_server(place))
+    await _until(processes, lambda: listens(place.nats))
+    async with Traffic(place.broker) as traffic:
+        await traffic.create_streams()
+        started = time.monotonic()
+        for name, words in place.commands().items():
+            processes.start(name, [sys.executable, "-m", "pipelines.cli", *words])
+        with _step(console, f"{count:,} messages published while persist, index and API start"):
+            await traffic.publish(messages(count))
+            published = datetime.now(timezone.utc)
+            await _until(processes, lambda: call(place, "/readyz") is not None)
+        with _step(console, "every message is in the lake and in the index"):
+            await _until(processes, lambda: _indexed(place) >= count)
+        seconds = time.monotonic() - started
+        request = _request(published)
+        with _step(console, "one hour of version 2 of the orders resubmitted to orders-replay"):
+            job = await _resubmit(place, processes, request)
+        equal = await _compare(console, traffic, request["selection"])
+        show(console, place, (count, seconds), job, request)
+        if not once:
+            await _stay(console, place, processes, traffic)
+    return 0 if equal else 1
+
+
+async def _resubmit(place: Place, processes: Processes, request: dict[str, Any]) -> dict[str, Any]:
+    job = ask(place, "/v1/resubmissions", request)
+
+    def ended() -> bool:
+        job.update(call(place, f"/v1/resubmissions/{job['id']}") or {})
+        return job["state"] in _ENDED
+
+    await _until(processes, ended)
+    if job["state"] != "COMPLETED":
+        raise DemoError(f"the resubmission ended as {job['state']}: {job['reason']}")
+    return job
+
+
+async def _compare(console: Console, traffic: Traffic, selection: dict[str, Any]) -> bool:
+    start, end = (datetime.fromisoformat(selection[name]) for name in ("published_from", "published_to"))
+    originals = await traffic.read("orders", start, end)
+    wanted = [message for message in originals if dict(message.headers)["version"] == "2"]
+    arrived = await traffic.read("orders-replay")
+    if wanted == arrived and wanted:
+        console.print(
+            f"[bold green]✓ equal[/]  {len(arrived):,} messages compared: payloads, headers and order"
+        )
+        return True
+    wrong = sum(one != other for one, other in itertools.zip_longest(wanted, arrived))
+    console.print(
+        f"[bold red]✗ {wrong:,} messages differ[/]: {len(wanted):,} expected, {len(arrived):,} arrived"
+    )
+    return False
+
+
+def _request(published: datetime) -> dict[str, Any]:
+    hour = published.replace(minute=0, second=0, microsecond=0)
+    selection = {
+        "sources": ["orders"],
+        "published_from": hour.isoformat(),
+        "published_to": (hour + timedelta(hours=1)).isoformat(),
+        "where": [{"attributes.version": "2"}],
+    }
+    return {"destination": "demo", "topic": "orders-replay", "selection": selection}
+
+
+async def _stay(console: Console, place: Place, processes: Processes, traffic: Traffic) -> None:
+    """Keep a few messages a second coming until Ctrl-C."""
+    console.print(next_steps(place))
+    console.print("Messages keep arriving. [bold]Ctrl-C[/] stops everything.")
+    live = messages(1_000_000, seed=8)
+    try:
+        while True:
+            processes.check()
+            await traffic.publish(itertools.islice(live, 3))
+            await asyncio.sleep(1)
+    except asyncio.CancelledError:
+        return
+
+
+async def _until(processes: Processes, true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not await asyncio.to_thread(true):
+        processes.check()
+        if time.monotonic() > deadline:
+            raise DemoError(f"this took longer than {_PATIENCE:.0f} s; the logs are in .demo")
+        await asyncio.sleep(_PAUSE)
+
+
+@contextmanager
+def _step(console: Console, what: str) -> Iterator[None]:
+    started = time.monotonic()
+    with console.status(f"{what} …"):
+        yield
+    console.print(f"[green]✓[/] {time.monotonic() - started:4.1f} s  {what}")
+
+
+def _indexed(place: Place) -> int:
+    everything = {"destination": "demo", "topic": "orders-replay", "selection": {"all": True}}
+    return int(ask(place, "/v1/plans", everything)["messages"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
