@@ -1,0 +1,43 @@
+"""The index made again from the lake alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from pipelines.settings import RebuildSettings
+from transforms import registry
+from transforms.lake import Lake
+from transforms.rebuild import Rebuilt, rebuild
+
+__all__ = ["run"]
+
+
+def run(
+    settings: RebuildSettings,
+    *,
+    progress: Callable[[int, int, int], object] = lambda _indexed, _failed, _messages: None,
+) -> Rebuilt:
+    """Index every file of the lake; see :func:`transforms.rebuild.rebuild`.
+
+    Args:
+        settings: of the command.
+        progress: told messages indexed, entries and files that failed, and messages read so far.
+
+    Raises:
+        ConfigurationError: something in the settings cannot be right.
+        TransientError: the index does not answer at the start.
+    """
+    lake = Lake(settings.lake, settings.lake_config)
+    index = registry.index(settings.index).open(settings.index)
+    try:
+        return rebuild(lake, index, datetime.now(timezone.utc), progress=progress)
+    finally:
+        index.close()
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["rebuild", *sys.argv[1:]]))
