@@ -11,14 +11,14 @@ from typing import Any
 
 from resubmit_api import job_rows
 from resubmit_api.backends import Backends
-from resubmit_api.errors import RETRY_AFTER, AwayError, needs, problem
+from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, needs, problem
 from resubmit_api.launchers import Launcher
 from resubmit_api.launchers.subprocess import same_process
 from resubmit_api.metrics import Metrics
 from resubmit_api.publishers import Lent
 from resubmit_api.schemas import ReplayRequest
 from transforms.brokers import Destination
-from transforms.errors import ConfigurationError, TransientError, retry
+from transforms.errors import ConfigurationError, PersistorError, TransientError, retry
 from transforms.ledger import total
 from transforms.plans import Plan, load_plan
 from transforms.replay import freeze_plan, replay_inline
@@ -147,7 +147,8 @@ class Jobs:
         threading.Thread(target=work, args=(row,), name=row["id"], daemon=True).start()
 
     def _run_job(self, row: _Row) -> None:
-        with self._job_places, self._told(row):
+        # What goes wrong is told by the row; nobody waits for this thread.
+        with self._job_places, contextlib.suppress(PersistorError), self._told(row):
             plan = retry(lambda: self._freeze(row), f"plan {row['id']}", **self._patience())
             row = job_rows.planned(row, plan)
             run = retry(lambda: self._launch(row), f"start {row['id']}", **self._patience())
@@ -174,8 +175,6 @@ class Jobs:
             "lake_config": self._backends.lake_config,
             "destination": url,
             "destination_config": dict(config),
-            "timestamp": row["options"]["timestamp"],
-            "lossy": row["options"]["lossy"],
             "resume": row["id"],
         }
         return self._launcher.start(row["id"], settings)
@@ -184,6 +183,7 @@ class Jobs:
         outcome = self._launcher.wait(row["run"])
         if outcome.report is not None:
             self._finish(job_rows.ended(row, outcome.report))
+            self._launcher.forget(row["run"])
         else:
             self._finish(job_rows.failed(self._with_progress(row), outcome.reason))
 
@@ -228,7 +228,7 @@ class Jobs:
             yield
             reason = ""
         except ConfigurationError as error:
-            reason = " ".join(error.problems)
+            reason = in_words_of_requests(" ".join(error.problems))
             raise
         except TransientError as error:
             waits = row["state"] == "PLANNED" and self._closing.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from apiflask import APIFlask
@@ -33,5 +34,14 @@ def describe(app: APIFlask) -> None:
 def _add_problems(spec: dict[str, Any] | str) -> dict[str, Any] | str:
     if isinstance(spec, dict):  # text only where YAML is asked for
         spec["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        for parameter in _parameters(spec):
+            if parameter["in"] == "path":
+                parameter["required"] = True  # which OpenAPI asks for and APIFlask leaves out
         spec["paths"] = dict(sorted(spec["paths"].items(), key=lambda path: not path[0].startswith("/v1/")))
     return spec
+
+
+def _parameters(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for operations in spec["paths"].values():
+        for operation in operations.values():
+            yield from operation["parameters"]

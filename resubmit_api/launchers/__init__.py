@@ -45,3 +45,6 @@ class Launcher(Protocol):
 
     def wait(self, run: Mapping[str, Any]) -> Outcome:
         """Block until the run has ended; at once for one that ended before."""
+
+    def forget(self, run: Mapping[str, Any]) -> None:
+        """Throw away what a run left behind, once its report is kept elsewhere."""

@@ -66,9 +66,13 @@ class SubprocessLauncher:
         process = same_process(run)
         if process is not None:
             process.wait()
-        job = str(run["job"])
-        self._path(job, "config").unlink(missing_ok=True)
-        return _outcome(self._path(job, "out"), self._path(job, "err"))
+        self._path(run["job"], "config").unlink(missing_ok=True)
+        return _outcome(self._path(run["job"], "out"), self._path(run["job"], "err"))
+
+    def forget(self, run: Mapping[str, Any]) -> None:
+        """Delete the output; that of a process without a report is kept for who looks into it."""
+        for suffix in ("out", "err"):
+            self._path(run["job"], suffix).unlink(missing_ok=True)
 
     def _path(self, job: str, suffix: str) -> Path:
         return self._directory / f"{job}.{suffix}"

@@ -81,6 +81,7 @@ class Site:
 def _run(server: Any) -> None:
     with contextlib.suppress(OSError):  # closed under its loop at the end of a test
         server.run()
+    server.task_dispatcher.shutdown()
 
 
 class Streams:
