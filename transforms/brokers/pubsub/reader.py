@@ -1,0 +1,135 @@
+"""Reading from Google Pub/Sub; see :mod:`transforms.brokers.pubsub`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from google.cloud import pubsub_v1
+
+from transforms.brokers import Acknowledgement, Fetched, Partition
+from transforms.brokers.pubsub.client import calling, client_options, parse_url
+from transforms.brokers.pubsub.deliveries import Deliveries
+from transforms.errors import ConfigurationError
+
+__all__ = ["PubsubReader"]
+
+
+class PubsubReader:
+    """Reads subscriptions message by message; see :class:`transforms.brokers.Reader`."""
+
+    positions = False
+
+    def __init__(self, url: str, config: Mapping[str, str], exclude: Sequence[str]) -> None:
+        self._project, self._names = parse_url(url)
+        refused = [name for name in self._names if any(fnmatchcase(name, pattern) for pattern in exclude)]
+        if refused:
+            raise ConfigurationError(
+                f"{name!r} is one of the job's own topics or excluded, so it cannot be a source."
+                for name in refused
+            )
+        self._options = client_options(config)
+        self._client: pubsub_v1.SubscriberClient | None = None
+        self._topics: dict[Partition, str] = {}
+        self._deliveries: dict[Partition, Deliveries] = {}
+        self._paused: frozenset[Partition] = frozenset()
+
+    def identity(self) -> str:
+        """The project; which topic a subscription reads is its incarnation."""
+        return f"pubsub:{self._project}"
+
+    def discover(self) -> Mapping[Partition, str]:
+        """See :class:`transforms.brokers.Reader`; the incarnation is the topic's full name."""
+        problems = list[str]()
+        for name in self._names:
+            try:
+                with calling(f"read the subscription {name}"):
+                    found = self._open().get_subscription(subscription=self._path(name))
+            except ConfigurationError as error:
+                problems += error.problems
+            else:
+                self._topics[Partition(name, None)] = found.topic
+        if problems:
+            raise ConfigurationError(problems)
+        return dict(self._topics)
+
+    def committed(self, partition: Partition) -> tuple[int, str] | None:
+        """None: Pub/Sub has no positions."""
+
+    def earliest(self, partition: Partition) -> int:  # noqa: ARG002 - as in the contract
+        """0: Pub/Sub has no positions."""
+        return 0
+
+    def assign(self, positions: Mapping[Partition, int]) -> None:
+        """See :class:`transforms.brokers.Reader`; positions mean nothing here."""
+        for partition in self._deliveries.keys() - positions.keys():
+            self._deliveries.pop(partition).close()
+        for partition in positions.keys() - self._deliveries.keys():
+            if partition not in self._topics:
+                self.discover()
+            topic = self._topics[partition].rpartition("/")[2]
+            self._deliveries[partition] = Deliveries(self._open(), self._path(partition.topic), topic)
+
+    def poll(self, seconds: float) -> list[Fetched]:
+        """See :class:`transforms.brokers.Reader`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            fetched = self._fetch()
+            left = deadline - time.monotonic()
+            if fetched or left <= 0:
+                return fetched
+            self._wait(min(left, 0.05))
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """See :class:`transforms.brokers.Reader`."""
+        self._paused = frozenset(partitions)
+
+    def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """See :class:`transforms.brokers.Reader`; ``receipts`` count."""
+        for acknowledgement in acknowledgements:
+            deliveries = self._deliveries.get(acknowledgement.partition)
+            if deliveries is not None:
+                deliveries.acknowledge(acknowledgement.receipts)
+
+    def release(self, receipts: Sequence[Any]) -> None:
+        """Have these deliveries delivered again at once."""
+        for deliveries in self._deliveries.values():
+            deliveries.release(receipts)
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Messages pulled and not yet given; Pub/Sub does not tell how many wait behind them."""
+        return {partition: deliveries.waiting for partition, deliveries in self._deliveries.items()}
+
+    def close(self) -> None:
+        """Give back all that is not acknowledged; see :class:`transforms.brokers.Reader`."""
+        self.assign({})
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _fetch(self) -> list[Fetched]:
+        fetched = list[Fetched]()
+        for partition, deliveries in self._deliveries.items():
+            deliveries.polled(listening=partition not in self._paused)
+            if partition not in self._paused:
+                messages, receipts = deliveries.take(quiet=bool(fetched))
+                if receipts:
+                    fetched.append(Fetched(partition, messages, 0, receipts))
+        return fetched
+
+    def _wait(self, seconds: float) -> None:
+        for partition, deliveries in self._deliveries.items():
+            if partition not in self._paused:
+                deliveries.wait(seconds)
+                return
+        time.sleep(seconds)
+
+    def _path(self, subscription: str) -> str:
+        return f"projects/{self._project}/subscriptions/{subscription}"
+
+    def _open(self) -> pubsub_v1.SubscriberClient:
+        if self._client is None:
+            self._client = pubsub_v1.SubscriberClient(**self._options)
+        return self._client
