@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
 
 from transforms.dataphos import POSITION
+from transforms.indexes import _bson
 from transforms.indexes._mongo_query import BINARY_KEY, FOREIGN, escape, unescape
 from transforms.model import ENTRY_SCHEMA
 
@@ -36,60 +39,39 @@ FIELDS = {
 }
 """The field that holds each column of ``ENTRY_SCHEMA``."""
 
-_OPTIONAL = ("partition", "offset", "publish_time_us", "checksum")
-_escape = lru_cache(1024)(escape)
 _unescape = lru_cache(1024)(unescape)
 
 
-def documents(entries: pa.Table) -> Iterator[Document]:
+def documents(entries: pa.Table) -> Iterator[RawBSONDocument]:
     """The documents to insert, null columns left out."""
-    now = DatetimeMS(datetime.now(timezone.utc))
-    plain = [_plain(entries[name]) for name in ENTRY_SCHEMA.names]
-    for (
-        id,
-        source,
-        incarnation,
-        topic,
-        partition,
-        offset,
-        published,
-        ingested,
-        key,
-        attributes,
-        size,
-        traits,
-        checksum,
-        location,
-        position,
-    ) in zip(*plain, strict=True):
-        document = {
-            "_id": id,
-            "broker_id": source,
-            "broker_msg_id": _broker_message_id(id, source, partition, offset),
-            "unique_id": id,
-            "incarnation": incarnation,
-            "topic": topic,
-            "partition": partition,
-            "offset": offset,
-            "publish_time_us": published,
-            "ingestion_time": DatetimeMS(ingested // 1000),
-            "indexer_ingestion_time": now,
-            "additional_metadata": {_escape(name): value for name, value in attributes},
-            "size": size,
-            "traits": traits,
-            "checksum": checksum,
-            "location_key": location,
-            "location_position": position + 1,
-            "confirmation_flag": False,
-        }
-        if published is not None:
-            document["publish_time"] = DatetimeMS(published // 1000)
-        if key is not None:
-            document.update(_key_fields(key))
-        for name in _OPTIONAL:
-            if document[name] is None:
-                del document[name]
-        yield document
+    now = np.full(len(entries), time.time_ns() // 1000)
+    column = {name: _plain(entries[name]) for name in ENTRY_SCHEMA.names}
+    text, binary = _keys(column["key"])
+    return _bson.documents(
+        [
+            _bson.string(b"_id", column["id"]),
+            _bson.string(b"broker_id", column["source"]),
+            _bson.string(b"broker_msg_id", _broker_message_ids(column)),
+            _bson.string(b"unique_id", column["id"]),
+            _bson.int32(b"incarnation", column["incarnation"]),
+            _bson.string(b"topic", column["topic"]),
+            _bson.int32(b"partition", column["partition"]),
+            _bson.int64(b"offset", column["offset"]),
+            _bson.date(b"publish_time", column["publish_time"]),
+            _bson.int64(b"publish_time_us", column["publish_time"]),
+            _bson.date(b"ingestion_time", column["ingestion_time"]),
+            _bson.date(b"indexer_ingestion_time", pa.array(now)),
+            _bson.string(b"ordering_key", text),
+            _bson.string(BINARY_KEY.encode(), binary),
+            _bson.document(b"additional_metadata", _attribute_elements(column["attributes"])),
+            _bson.int64(b"size", column["size"]),
+            _bson.int32(b"traits", column["traits"]),
+            _bson.int64(b"checksum", column["checksum"]),
+            _bson.string(b"location_key", column["location"]),
+            _bson.int64(b"location_position", pc.add(column["position"], 1)),
+            _bson.false(b"confirmation_flag"),
+        ]
+    )
 
 
 def table_of(found: Sequence[Document], columns: Sequence[str]) -> pa.Table:
@@ -146,19 +128,46 @@ def _escaped_names() -> Document:
     return {"$arrayToObject": renamed}
 
 
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    return (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    return array.cast(pa.int64()) if pa.types.is_timestamp(array.type) else array
 
 
-def _broker_message_id(id: str, source: str, partition: int | None, offset: int | None) -> str:
-    return id[len(source) + 1 :] if offset is None else f"{partition or 0}_{offset}"
+def _broker_message_ids(column: Mapping[str, pa.Array]) -> pa.Array:
+    partitions = pc.fill_null(column["partition"], 0).cast(pa.string())
+    positions = pc.binary_join_element_wise(partitions, column["offset"].cast(pa.string()), "_")
+    if not positions.null_count:
+        return positions
+    named = zip(column["id"].to_pylist(), column["source"].to_pylist(), strict=True)
+    return pc.coalesce(positions, pa.array([id[len(source) + 1 :] for id, source in named], pa.string()))
 
 
-def _key_fields(key: bytes) -> Document:
+def _keys(keys: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Keys that are UTF-8, and the others as :data:`BINARY_KEY` holds them."""
     try:
-        return {"ordering_key": key.decode()}
+        return keys.cast(pa.string()), pa.nulls(len(keys), pa.string())
+    except pa.ArrowInvalid:
+        values = keys.to_pylist()
+    texts = [_decoded(key) for key in values]
+    others = [
+        key.decode("latin-1") if key is not None and text is None else None
+        for key, text in zip(values, texts, strict=True)
+    ]
+    return pa.array(texts, pa.string()), pa.array(others, pa.string())
+
+
+def _decoded(key: bytes | None) -> str | None:
+    try:
+        return None if key is None else key.decode()
     except UnicodeDecodeError:
-        return {BINARY_KEY: key.decode("latin-1")}
+        return None
+
+
+def _attribute_elements(attributes: pa.MapArray) -> pa.ListArray:
+    names = attributes.keys.dictionary_encode()
+    escaped = pa.array([escape(name) for name in names.dictionary.to_pylist()], pa.string())
+    elements = _bson.string(escaped.cast(pa.binary()).take(names.indices), attributes.items)
+    return pa.ListArray.from_arrays(attributes.offsets, elements)
 
 
 def _array(found: Sequence[Document], name: str) -> pa.Array:
