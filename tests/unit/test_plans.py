@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests._archive import archive
+from tests._messages import row, table
+from transforms.brokers import Destination
+from transforms.errors import ConfigurationError
+from transforms.indexes import Index, sqlite
+from transforms.lake import Lake
+from transforms.model import Trait
+from transforms.planning import WINDOW_BYTES, WINDOW_ROWS, _cuts, lane_of
+from transforms.plans import (
+    LANES,
+    WINDOW_SCHEMA,
+    Options,
+    Plan,
+    PlanStore,
+    load_plan,
+    new_job_id,
+    read_windows,
+)
+from transforms.replay import freeze_plan, make_plan
+from transforms.selection import Selection
+
+EVERYTHING = Trait(sum(Trait))
+TARGET = Destination("copy", EVERYTHING, partitions=3, original_time=True)
+ALL = Selection(all=True)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(f"file://{tmp_path}/lake")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return sqlite.open(f"sqlite://{tmp_path}/index.db")
+
+
+def fill(lake: Lake, index: Index, *partitions: int, source: str = "orders", files: int = 10) -> None:
+    for number, rows in enumerate(partitions):
+        messages = [row(partition=number, offset=n, data=b"x" * n, publish_time=n) for n in range(rows)]
+        archive(lake, index, table(*messages), rows_per_file=files, source=source)
+
+
+def plan(lake: Lake, index: Index, selection: Selection = ALL, **more: object) -> Plan:
+    settled = {"url": "kafka://h/copy", "destination": TARGET, "options": Options(), **more}
+    return make_plan(index, [lake], selection, **settled)  # type: ignore[arg-type]
+
+
+def rows_of(lake: Lake, frozen: Plan, done: int = 0) -> list[tuple[str, str, int, int]]:
+    read = [w for lane in frozen.lanes for w in read_windows(lake, frozen, lane, done)]
+    return [tuple(r.values()) for window in read for r in window.to_pylist()]  # type: ignore[misc]
+
+
+def test_a_job_id_has_26_letters_and_digits_and_sorts_by_time() -> None:
+    ids = [new_job_id() for _ in range(200)]
+    assert all(len(id) == 26 and id.isalnum() for id in ids)
+    assert [id[:10] for id in ids] == sorted(id[:10] for id in ids)
+    assert len(set(ids)) == 200
+
+
+def test_a_plan_counts_what_is_selected(lake: Lake, index: Index) -> None:
+    fill(lake, index, 25, 5)
+    made = plan(lake, index)
+    assert (made.messages, made.files, made.requests, made.largest) == (30, 4, 4, 24)
+    assert made.bytes == sum(range(25)) + sum(range(5))
+    assert (made.oldest_us, made.newest_us) == (0, 24)
+    assert made.lanes == {lane_of("orders", 0): 25, lane_of("orders", 1): 5}
+    report = made.report()
+    assert report["oldest"] == "1970-01-01T00:00:00+00:00"
+    assert report["sources"][0]["newest"] == "1970-01-01T00:00:00.000024+00:00"
+    assert "lanes" not in report
+    assert made.problems == ()
+
+
+def test_a_plan_of_nothing_has_no_lanes_and_warns(lake: Lake, index: Index) -> None:
+    made = plan(lake, index, Selection(sources=("absent",)))
+    assert (made.messages, made.lanes, made.problems) == (0, {}, ())
+    assert made.warnings[0] == "No message matches the selection."
+
+
+def test_a_plan_survives_its_stored_form(lake: Lake, index: Index) -> None:
+    fill(lake, index, 3)
+    made = plan(lake, index, options=Options("now", "key", lossy=True))
+    assert Plan.from_json(made.to_json()) == made
+
+
+def test_limit_takes_the_first_in_replay_order(lake: Lake, index: Index) -> None:
+    fill(lake, index, 12, 5)
+    frozen = freeze(lake, index, Selection(all=True, limit=13))
+    assert [r[0] for r in rows_of(lake, frozen)] == [*(f"orders_0_{n}" for n in range(12)), "orders_1_0"]
+
+
+def freeze(lake: Lake, index: Index, selection: Selection = ALL, job: str | None = None) -> Plan:
+    return freeze_plan(
+        index, [lake], selection, url="kafka://h/copy", destination=TARGET, options=Options(), job=job
+    )
+
+
+def test_a_frozen_plan_gives_its_rows_in_order_without_the_index(lake: Lake, index: Index) -> None:
+    fill(lake, index, 30)
+    frozen = freeze(lake, index)
+    index.close()
+    read = rows_of(lake, load_plan(lake, frozen.job))
+    assert [(r[0], r[2]) for r in read] == [(f"orders_0_{n}", n % 10) for n in range(30)]
+    assert all(r[3] is not None for r in read)
+
+
+@pytest.mark.parametrize("done", [0, 1, 10, 29, 30])
+def test_a_lane_goes_on_behind_what_is_done(lake: Lake, index: Index, done: int) -> None:
+    fill(lake, index, 30)
+    frozen = freeze(lake, index)
+    assert rows_of(lake, frozen, done) == rows_of(lake, frozen)[done:]
+
+
+def test_a_lane_goes_on_across_its_objects(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.plans._OBJECT_BYTES", 1)
+    store, window = PlanStore(lake, "job"), window_of(3)
+    for _ in range(4):
+        store.add(7, window)
+    frozen = store.finish(some_plan("job", {7: 12}))
+    assert len(list(lake.list(f"_persistor/plans/job/{frozen.attempt}"))) == 4
+    for done in range(13):
+        assert len(rows_of(lake, frozen, done)) == 12 - done
+
+
+def window_of(rows: int) -> pa.RecordBatch:
+    made = [
+        {"id": str(n), "location": f"file:///x/{n}", "position": n, "checksum": None} for n in range(rows)
+    ]
+    return pa.RecordBatch.from_pylist(made, schema=WINDOW_SCHEMA)
+
+
+def some_plan(job: str, lanes: dict[int, int]) -> Plan:
+    return Plan(job, {}, "kafka://h/t", "t", Options(), lanes, sum(lanes.values()), 0, 1, 1, 0, None, None)
+
+
+def test_the_first_of_two_plans_of_a_job_stays(lake: Lake, index: Index) -> None:
+    fill(lake, index, 5)
+    first = freeze(lake, index, job="01job")
+    fill(lake, index, 7, source="late")
+    assert freeze(lake, index, job="01job") == first
+    racing = PlanStore(lake, "01job")
+    racing.add(1, window_of(2))
+    assert racing.finish(some_plan("01job", {1: 2})) == first
+    assert len(list(lake.list("_persistor/plans/01job"))) == 2
+
+
+def test_a_refused_plan_leaves_nothing_behind(lake: Lake, index: Index) -> None:
+    fill(lake, index, 5)
+    away = Destination("copy", EVERYTHING, partitions=3, problems=["The topic is away."])
+    with pytest.raises(ConfigurationError) as refused:
+        freeze_plan(index, [lake], ALL, url="kafka://h/copy", destination=away, options=Options())
+    assert refused.value.problems == ["The topic is away."]
+    assert list(lake.list("_persistor")) == []
+
+
+def test_an_unknown_job_is_named(lake: Lake) -> None:
+    with pytest.raises(ConfigurationError, match="no plan of job 'absent'"):
+        load_plan(lake, "absent")
+
+
+def test_unknown_options_are_all_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Options("yesterday", "round")
+    assert len(refused.value.problems) == 2
+
+
+def test_lanes_are_the_same_in_every_process() -> None:
+    assert [lane_of("orders", n) for n in range(4)] == [2, 4, 14, 8]
+    assert lane_of("orders", None) < LANES
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from([0, 1, 1000, WINDOW_BYTES // 2, 2 * WINDOW_BYTES])),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_windows_hold_every_row_once_within_their_bounds(rows: list[tuple[int, int]]) -> None:
+    files, sizes = [f"f{file}" for file, _ in rows], np.array([size for _, size in rows])
+    bounds = _cuts(pa.chunked_array([files]), sizes)
+    assert (bounds[0], bounds[-1]) == (0, len(rows))
+    for start, end in pairwise(bounds):
+        assert start < end
+        assert end - start == 1 or sizes[start:end].sum() <= WINDOW_BYTES
+
+
+def test_windows_end_between_files_where_they_can() -> None:
+    files = [*["a"] * 12_000, *["b"] * 12_000, *["c"] * 45_000]
+    assert _cuts(pa.chunked_array([files]), np.ones(len(files), np.int64)) == [
+        0, 12_000, 24_000, 24_000 + WINDOW_ROWS, 24_000 + 2 * WINDOW_ROWS, 69_000
+    ]  # fmt: skip
+
+
+def test_a_large_selection_is_cut_into_windows_in_order(lake: Lake, index: Index) -> None:
+    count = 2 * WINDOW_ROWS + 5_000
+    archive(lake, index, table(*[row(offset=n) for n in range(count)]), rows_per_file=6_000)
+    frozen = freeze(lake, index)
+    windows = list(read_windows(lake, frozen, lane_of("orders", 0)))
+    assert [len(w) for w in windows] == [18_000, 18_000, 9_000]
+    assert frozen.requests == frozen.files == 8
+    assert [r[0] for r in rows_of(lake, frozen)] == [f"orders_0_{n}" for n in range(count)]

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+
+from tests._archive import archive
+from tests._messages import file_tables, row, table
+from transforms import preflight
+from transforms.brokers import Destination, Undelivered
+from transforms.entries import traits
+from transforms.indexes import sqlite
+from transforms.lake import Lake
+from transforms.lane import _take_back
+from transforms.ledger import Ledger, total
+from transforms.model import Trait
+from transforms.outcome import ERRORS_KEPT, Failure, Report, Tally
+from transforms.planning import Survey
+from transforms.plans import WINDOW_SCHEMA, Options, Plan, SourcePlan
+from transforms.preflight import adapt, not_carried
+from transforms.selection import Selection
+from transforms.windows import Checked, read_window
+
+EVERYTHING = Trait(sum(Trait))
+OLD, NEW = 1_000_000, 2_000_000
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(f"file://{tmp_path}/lake")
+
+
+def plan_for(survey: Survey, options: Options | None = None, **destination: Any) -> Plan:
+    given = {"topic": "copy", "carries": EVERYTHING, "partitions": 3, "original_time": True, **destination}
+    return preflight.make(
+        survey,
+        Destination(**given),
+        options or Options(),
+        job="j",
+        selection=Selection(all=True),
+        url="k://h/copy",
+    )
+
+
+def survey(traits: Mapping[int, int] | None = None, highest: int = 2, largest: int = 10) -> Survey:
+    found = Survey(
+        10, 1, largest, {0: 10}, {"s": SourcePlan("s", 10, 100, OLD, NEW)}, dict(traits or {0: 10})
+    )
+    found.highest_partition = highest
+    return found
+
+
+def test_messages_that_would_soon_be_deleted_refuse_the_job_unless_they_get_new_times() -> None:
+    assert plan_for(survey(), oldest_kept_us=OLD).problems == ()
+    [problem] = plan_for(survey(), oldest_kept_us=OLD + 1).problems
+    assert problem == (
+        "The oldest message is of 1970-01-01T00:00:01+00:00, but copy refuses or soon deletes what is older "
+        "than 1970-01-01T00:00:01.000001+00:00: use --timestamp now."
+    )
+    assert plan_for(survey(), Options(timestamp="now"), oldest_kept_us=NEW).problems == ()
+    assert plan_for(survey(), oldest_kept_us=NEW, original_time=False).problems == ()
+
+
+def test_a_message_over_the_limit_refuses_the_job_unless_it_is_lossy() -> None:
+    assert plan_for(survey(largest=50), max_bytes=50).problems == ()
+    [problem] = plan_for(survey(largest=51), max_bytes=50).problems
+    assert problem.startswith("The largest message has 51 bytes, but copy takes 50")
+    assert plan_for(survey(largest=51), Options(lossy=True), max_bytes=50).problems == ()
+
+
+def test_what_cannot_be_carried_is_counted_and_refused_unless_the_job_is_lossy() -> None:
+    found = survey({int(Trait.KEY): 4, int(Trait.KEY | Trait.NULL_DATA): 2, 0: 4})
+    poor = {"carries": EVERYTHING & ~(Trait.KEY | Trait.NULL_DATA)}
+    refused = plan_for(found, **poor)
+    assert list(refused.cannot_carry.values()) == [2, 6]
+    [problem] = refused.problems
+    assert problem.startswith(
+        "copy cannot carry 2 null payloads (sent as empty ones if lossy), 6 keys (dropped"
+    )
+    allowed = plan_for(found, Options(lossy=True), **poor)
+    assert allowed.problems == ()
+    assert allowed.warnings[0].startswith("copy cannot carry 2 null payloads")
+
+
+@pytest.mark.parametrize(
+    ("highest", "partitions", "chosen"),
+    [(2, 3, "original"), (2, 4, "key"), (2, 2, "key"), (-1, None, "key"), (0, None, "key")],
+)
+def test_partitions_are_kept_where_both_topics_have_as_many(
+    highest: int, partitions: int | None, chosen: str
+) -> None:
+    assert plan_for(survey(highest=highest), partitions=partitions).options.partitions == chosen
+
+
+def test_original_partitions_that_the_destination_lacks_refuse_the_job() -> None:
+    wanted = Options(partitions="original")
+    assert plan_for(survey(highest=2), wanted, partitions=4).problems == ()
+    [problem] = plan_for(survey(highest=2), wanted, partitions=2).problems
+    assert problem.startswith("Messages are of partitions up to 2, but copy has only 2")
+
+
+def test_files_outside_the_lakes_are_a_warning_and_a_problem_if_they_are_all() -> None:
+    found = survey()
+    found.outside, found.outside_example = 4, "s3://elsewhere/x.parquet"
+    assert plan_for(found).problems == ()
+    assert plan_for(found).warnings[0].startswith("4 messages lie outside the configured lakes")
+    found.outside = 10
+    assert plan_for(found).problems[0].startswith("All files lie outside the configured lakes")
+
+
+def test_a_destination_without_original_times_is_said() -> None:
+    assert "messages get the current time" in plan_for(survey(), original_time=False).warnings[0]
+
+
+POOR = [
+    Trait(0),
+    EVERYTHING & ~Trait.KEY,
+    Trait.KEY | Trait.HEADERS,
+    Trait.KEY | Trait.HEADERS | Trait.BINARY_HEADERS | Trait.BINARY_KEY,
+    Trait.HEADERS | Trait.REPEATED_HEADERS | Trait.BINARY_HEADERS,
+    EVERYTHING & ~Trait.REPEATED_HEADERS,
+]
+
+
+@pytest.mark.parametrize("carries", POOR)
+@settings(max_examples=25, deadline=None)
+@given(messages=file_tables())
+def test_adapted_messages_can_be_carried_and_the_others_stay(carries: Trait, messages: pa.Table) -> None:
+    lacking = not_carried(traits(messages), int(carries))
+    adapted = adapt(messages, int(carries))
+    assert not not_carried(traits(adapted), int(carries)).any()
+    same = pa.array(~lacking)
+    assert adapted.filter(same).to_pylist() == messages.filter(same).to_pylist()
+    assert adapted.schema == messages.schema
+
+
+def test_what_is_lost_is_what_was_promised() -> None:
+    headers = [("a", b"1"), ("b", b"\xff"), ("a", b"2"), ("c", None)]
+    messages = table(row(key=b"\xff", headers=[{"name": n, "value": v} for n, v in headers], data=None))
+    [adapted] = adapt(messages, int(Trait.KEY | Trait.HEADERS)).to_pylist()
+    assert (adapted["data"], adapted["key"]) == (b"", None)
+    assert adapted["headers"] == [{"name": "a", "value": b"2"}, {"name": "c", "value": b""}]
+
+
+def window(*rows: tuple[str, str, int, int | None]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(
+        [dict(zip(WINDOW_SCHEMA.names, each, strict=True)) for each in rows], schema=WINDOW_SCHEMA
+    )
+
+
+@pytest.fixture
+def archived(lake: Lake, tmp_path: Path) -> list[dict[str, Any]]:
+    """Twelve messages in three files; their index entries."""
+    index = sqlite.open(f"sqlite://{tmp_path}/index.db")
+    messages = [row(offset=n, data=b"%d" % n, key=b"k" if n == 5 else None) for n in range(12)]
+    archive(lake, index, table(*messages), rows_per_file=4)
+    entries = [r for t in index.select(Selection(all=True), WINDOW_SCHEMA.names) for r in t.to_pylist()]
+    index.close()
+    return entries
+
+
+def read(lake: Lake, entries: list[dict[str, Any]], plan: Plan | None = None) -> Checked:
+    rows = window(*[tuple(entry[name] for name in WINDOW_SCHEMA.names) for entry in entries])  # type: ignore[misc]
+    return read_window(rows, plan or plan_for(survey()), [lake])
+
+
+def test_a_window_is_read_in_its_own_order(lake: Lake, archived: list[dict[str, Any]]) -> None:
+    wanted = [archived[n] for n in (9, 0, 4, 1, 11, 5, 3, 3)]
+    checked = read(lake, wanted)
+    assert checked.messages["data"].to_pylist() == [b"9", b"0", b"4", b"1", b"11", b"5", b"3", b"3"]
+    assert checked.locations.to_pylist() == [entry["location"] for entry in wanted]
+    assert checked.tally == Tally(published=8, verified_by_checksum=8)
+
+
+def test_a_wrong_entry_is_reported_and_the_rest_goes_on(lake: Lake, archived: list[dict[str, Any]]) -> None:
+    archived[1] |= {"checksum": archived[1]["checksum"] + 1}
+    archived[2] |= {"position": 3}
+    archived[6] |= {"position": 4}
+    archived[7] |= {"position": -1}
+    archived[8] |= {"location": lake.location("orders/gone.parquet")}
+    archived[9] |= {"location": "s3://elsewhere/a.parquet"}
+    archived[10] |= {"location": lake.location("orders/../../../etc/passwd")}
+    checked = read(lake, archived)
+    assert checked.messages["data"].to_pylist() == [b"0", b"3", b"4", b"5", b"11"]
+    assert checked.tally.published == 5
+    assert checked.tally.failed == {"mismatch": 2, "position": 2, "missing": 1, "outside": 2}
+    assert checked.tally.done == checked.rows == 12
+    assert {f.id: f.category for f in checked.tally.errors} == {
+        "orders_0_1": "mismatch",
+        "orders_0_2": "mismatch",
+        "orders_0_6": "position",
+        "orders_0_7": "position",
+        "orders_0_8": "missing",
+        "orders_0_9": "outside",
+        "orders_0_10": "outside",
+    }
+
+
+@pytest.mark.parametrize("keep", [0, 40, -1])
+def test_a_truncated_file_is_damaged_and_the_others_are_read(
+    lake: Lake, archived: list[dict[str, Any]], keep: int
+) -> None:
+    path = Path(archived[4]["location"].removeprefix("file://"))
+    path.write_bytes(path.read_bytes()[:keep])
+    checked = read(lake, archived)
+    assert checked.messages["data"].to_pylist() == [b"0", b"1", b"2", b"3", b"8", b"9", b"10", b"11"]
+    assert checked.tally.failed == {"damaged": 4}
+
+
+def test_a_file_that_says_another_content_than_was_indexed_is_a_mismatch(
+    lake: Lake, archived: list[dict[str, Any]]
+) -> None:
+    one, other = (Path(archived[n]["location"].removeprefix("file://")) for n in (0, 4))
+    one.write_bytes(other.read_bytes())
+    assert read(lake, archived).tally.failed == {"mismatch": 4}
+
+
+def test_what_the_file_shows_beyond_the_index_is_an_error_unless_the_job_is_lossy(
+    lake: Lake, archived: list[dict[str, Any]]
+) -> None:
+    poor = {"carries": EVERYTHING & ~Trait.KEY}
+    strict = read(lake, archived, plan_for(survey(), **poor))
+    assert strict.tally.failed == {"cannot_carry": 1}
+    assert strict.tally.errors[0].id == "orders_0_5"
+    lossy = read(lake, archived, plan_for(survey(), Options(lossy=True), **poor))
+    assert lossy.tally == Tally(published=12, verified_by_checksum=12, reduced=1)
+    assert lossy.messages["key"].null_count == 12
+
+
+def test_files_of_dataphos_persistor_are_verified_by_id_only(lake: Lake) -> None:
+    theirs = Path("/work/shared/refs/lake_clean_100.avro")
+    if not theirs.exists():
+        pytest.skip("no sample of a foreign file here")
+    assert lake.put_new("theirs.avro", theirs.read_bytes())
+
+
+def test_undelivered_messages_are_taken_back(lake: Lake, archived: list[dict[str, Any]]) -> None:
+    checked = read(lake, archived)
+    _take_back(checked, [Undelivered("orders_0_3", "too large"), Undelivered("other", "x")])
+    assert checked.tally.published == checked.tally.verified_by_checksum == 11
+    assert checked.tally.errors == [
+        Failure("orders_0_3", archived[3]["location"], "undelivered", "too large")
+    ]
+
+
+def test_a_tally_keeps_the_first_errors_and_counts_all() -> None:
+    tally = Tally(published=3)
+    tally.fail("missing", "gone", [(f"m{n}", "f") for n in range(ERRORS_KEPT + 5)])
+    both = Tally(published=1, failed={"damaged": 2})
+    both.add(tally)
+    assert (both.published, both.failed, len(both.errors)) == (4, {"damaged": 2, "missing": 105}, 100)
+    assert both.done == 111
+    assert Tally.from_json(both.to_json()) == both
+
+
+def test_a_report_tells_this_run_from_earlier_ones() -> None:
+    report = Report(job="j", destination="t", planned=10)
+    report.settle(Tally(published=8, failed={"missing": 1}), Tally(published=5), 2.0)
+    assert (report.published, report.already_published, report.exit_code) == (3, 5, 1)
+    told = json.loads(json.dumps(report.to_dict()))
+    assert (told["rate"], told["exit_code"]) == (1.5, 1)
+    assert told["notes"] == ["1 messages were not dealt with: go on with --resume j."]
+
+
+def test_a_ledger_keeps_what_is_confirmed(lake: Lake) -> None:
+    plan = Plan("j", {}, "k://h/t", "t", Options(), {3: 9, 4: 1}, 10, 0, 1, 1, 0, None, None)
+    ledger = Ledger(lake, plan, 3)
+    assert ledger.start() == (Tally(), False)
+    assert Ledger(lake, plan, 3).start() == (Tally(), True)
+    ledger.write(Tally(published=4))
+    ledger.write(Tally(published=4, failed={"missing": 5}))
+    assert Ledger(lake, plan, 3).start() == (Tally(published=4, failed={"missing": 5}), True)
+    Ledger(lake, plan, 4).start()
+    assert total(lake, plan) == Tally(published=4, failed={"missing": 5})
+    assert len(list(lake.list("_persistor/plans/j/done/03"))) == 1
