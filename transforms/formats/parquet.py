@@ -1,7 +1,13 @@
-"""Parquet: the default. Compressed columns, read by query engines and row group by row group by us."""
+"""Parquet: the default. Compressed columns, read by query engines and row group by row group by us.
+
+Pages have Parquet's own CRC. The footer has none there, and a damaged one can end the whole
+process inside of Arrow, so its CRC-32 (little endian) lies in the four bytes before it, where
+other readers do not look.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,14 +28,14 @@ _ROW_GROUP_BYTES = 2 * _MIB
 # Below this a second request takes longer than the bytes it would save.
 _SMALL_FILE = 1 * _MIB
 _TAIL = 64 * 1024
-_FOOTER_END = 8
+_END, _CRC = 8, 4
 _REPEATING = ["topic", "partition", "headers.list.element.name", "headers.list.element.value"]
 # Bounds of payloads serve no query and can be as large as the payloads.
 _WITH_BOUNDS = ["id", "topic", "partition", "offset", "publish_time"]
 _ERRORS = (OSError, ValueError, KeyError, MemoryError)
 
 
-def encode(table: pa.Table) -> pa.Buffer:
+def encode(table: pa.Table) -> bytes:
     """See :mod:`transforms.formats`. Row groups hold about 2 MiB, pages have a CRC."""
     # One chunk each, since chunks would show in the pages.
     whole = table.combine_chunks().replace_schema_metadata(None)
@@ -46,13 +52,15 @@ def encode(table: pa.Table) -> pa.Buffer:
         write_page_checksum=True,
         store_schema=False,
     )
-    return sink.getvalue()
+    data = memoryview(sink.getvalue())
+    start = _footer_start(data)
+    return b"".join([data[:start], zlib.crc32(data[start:-_END]).to_bytes(_CRC, "little"), data[start:]])
 
 
 def decode(data: bytes | memoryview | pa.Buffer) -> pa.Table:
     """See :mod:`transforms.formats`."""
     with damage("Parquet", *_ERRORS):
-        return _typed(_open(pa.py_buffer(data)).read())
+        return _typed(_open(memoryview(data)).read())
 
 
 def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
@@ -63,7 +71,7 @@ def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
     sparse = np.zeros(file.size, np.uint8)
     with damage("Parquet", *_ERRORS):
         _fetch_footer(file, sparse)
-        parquet = _open(pa.py_buffer(sparse))
+        parquet = _open(sparse.data)
     check_rows(rows, parquet.metadata.num_rows)
     counts = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
@@ -71,11 +79,20 @@ def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
     _fetch(file, sparse, [_extent(parquet.metadata.row_group(int(group))) for group in wanted])
     with damage("Parquet", *_ERRORS):
         table = _typed(parquet.read_row_groups(wanted.tolist()))
-    return table.take(pa.array(_positions(rows, starts, wanted)))
+        return table.take(pa.array(_positions(rows, starts, wanted)))
 
 
-def _open(data: pa.Buffer) -> pq.ParquetFile:
-    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+def _open(data: memoryview) -> pq.ParquetFile:
+    start = _footer_start(data)
+    if start < _CRC or zlib.crc32(data[start:-_END]).to_bytes(_CRC, "little") != data[start - _CRC : start]:
+        raise PermanentError(
+            "not a whole Parquet file of messages (its footer is damaged or not Persistor's)"
+        )
+    return pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), page_checksum_verification=True)
+
+
+def _footer_start(data: memoryview) -> int:
+    return len(data) - _END - int.from_bytes(data[-_END:][:4], "little")
 
 
 def _typed(table: pa.Table) -> pa.Table:
@@ -87,9 +104,9 @@ def _typed(table: pa.Table) -> pa.Table:
 def _fetch_footer(file: LakeFile, sparse: npt.NDArray[np.uint8]) -> None:
     tail = max(0, file.size - _TAIL)
     _fetch(file, sparse, [(tail, file.size)])
-    footer = file.size - _FOOTER_END - int.from_bytes(sparse[-_FOOTER_END:][:4].tobytes(), "little")
-    if 0 <= footer < tail:
-        _fetch(file, sparse, [(footer, tail)])
+    start = _footer_start(sparse.data) - _CRC
+    if 0 <= start < tail:
+        _fetch(file, sparse, [(start, tail)])
 
 
 def _fetch(file: LakeFile, sparse: npt.NDArray[np.uint8], ranges: Sequence[tuple[int, int]]) -> None:
