@@ -105,7 +105,7 @@ class View:
 
     def _lines(self, lines: Iterator[tuple[str, str]]) -> None:
         for name, value in lines:
-            self._out.print(f"{name + ':':<22}", value, sep="", soft_wrap=True, markup=False)
+            self._out.print(f"{name + ':':<24}", value, sep="", soft_wrap=True, markup=False)
 
 
 def human_bytes(count: int) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 
 from transforms.errors import ConfigurationError
 
@@ -110,6 +110,8 @@ def serve(port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - Prometheus 
     with _lock:
         if port == 0 or port in _served:
             return
+        # A creation time beside each series would double what is stored for nothing.
+        disable_created_metrics()
         try:
             start_http_server(port, host)
         except OSError as error:

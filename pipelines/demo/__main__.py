@@ -143,7 +143,7 @@ def _request(published: datetime) -> dict[str, Any]:
 
 async def _stay(console: Console, place: Place, processes: Processes, traffic: Traffic) -> None:
     """Keep a few messages a second coming until Ctrl-C."""
-    console.print(next_steps(place))
+    next_steps(console, place)
     console.print("Messages keep arriving. [bold]Ctrl-C[/] stops everything.")
     live = messages(1_000_000, seed=8)
     try:

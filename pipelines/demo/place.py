@@ -58,7 +58,14 @@ class Place:
         return {
             "persist": [
                 *["persist", "--source", f"{self.broker}/orders,telemetry", "--lake", self.lake],
-                *["--metadata", f"{self.broker}/persistor-metadata", "--batch_age", "1s"],
+                *[
+                    "--metadata",
+                    f"{self.broker}/persistor-metadata",
+                    "--batch_messages",
+                    "2000",
+                    "--batch_age",
+                    "1s",
+                ],
                 *["--metrics_host", "127.0.0.1", "--metrics_port", str(self.metrics)],
             ],
             "index": [

@@ -6,11 +6,11 @@ import json
 import os
 import sysconfig
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
-from rich.syntax import Syntax
 from rich.table import Table
 
 from pipelines.demo.place import Place
@@ -37,44 +37,45 @@ def show(
     """
     count, seconds = archived
     files = [path for path in (place.directory / "lake").rglob("*.parquet") if "_persistor" not in path.parts]
-    stored = sum(path.stat().st_size for path in files)
+    stored = human_bytes(sum(path.stat().st_size for path in files))
     report = job["report"]
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("archived", f"{count:,} messages in {len(files)} Parquet files, {human_bytes(stored)}")
-    facts.add_row("", f"in {seconds:.1f} s from the start of the processes to the last index entry")
-    facts.add_row("lake", f"{place.directory}/lake")
-    facts.add_row("such as", str(min(files).relative_to(place.directory / "lake")))
-    facts.add_row("index", f"{place.directory}/index.db")
-    facts.add_row(
-        "resubmitted", f"{report['published']:,} of {report['planned']:,}, {report['rate']:,.0f} messages/s"
-    )
+    facts.add_row("archived", f"{count:,} messages, {len(files)} Parquet files, {stored}")
+    facts.add_row("", f"in {seconds:.1f} s, the start of all processes included")
+    facts.add_row("lake", _shown(place.directory / "lake"))
+    facts.add_row("index", _shown(place.directory / "index.db"))
+    facts.add_row("resubmitted", f"{report['published']:,} messages, {report['rate']:,.0f} a second")
     facts.add_row("verified", f"{report['verified_by_checksum']:,} by checksum before they were sent")
-    console.print(Panel(facts, title="What happened", title_align="left"))
-    console.print("The request that did it:", style="bold")
-    body = json.dumps(request, indent=2)
-    console.print(
-        Syntax(f"curl {place.url}/v1/resubmissions --json '{body}'", "bash", background_color="default")
-    )
+    console.print(Panel(facts, title="What happened", title_align="left", expand=False))
+    _command(console, "One of the files", _shown(min(files)))
+    _command(console, "The request that resubmitted", _curl(place, "/v1/resubmissions", request))
 
 
-def next_steps(place: Place) -> Panel:
+def next_steps(console: Console, place: Place) -> None:
     """Commands to copy, with this demo's addresses."""
-    persistor = f"{os.path.relpath(sysconfig.get_path('scripts'))}/persistor"
-    steps = Table.grid(padding=(0, 1))
-    steps.add_row("[bold]The API and its page[/]", f"{place.url}/docs")
-    steps.add_row("[bold]Find messages[/]", f"curl {place.url}/v1/messages/search --json \\")
-    steps.add_row("", """'{"selection": {"where": [{"attributes.key": "device-007"}]}, "limit": 3}'""")
-    steps.add_row(
-        "[bold]Plan without sending[/]", f"{persistor} resubmit --plan_only --index {place.index} \\"
+    persistor = _shown(Path(sysconfig.get_path("scripts")) / "persistor")
+    lookup = {"selection": {"where": [{"attributes.key": "device-007"}]}, "limit": 3}
+    plan = f'--plan_only --destination {place.broker}/orders-replay --selection \'{{"sources": ["orders"]}}\''
+    stored = f"--lake {place.lake} --index"
+    _command(console, "The API's page", f"{place.url}/docs")
+    _command(console, "Find messages", _curl(place, "/v1/messages/search", lookup))
+    _command(console, "Plan a resubmission", f"{persistor} resubmit {stored} {place.index} {plan}")
+    _command(
+        console, "Make the index anew", f"{persistor} rebuild {stored} sqlite://{place.directory}/anew.db"
     )
-    steps.add_row("", f"--lake {place.lake} --destination {place.broker}/orders-replay \\")
-    steps.add_row("", """--selection '{"sources": ["orders"]}'""")
-    steps.add_row(
-        "[bold]Make the index anew[/]",
-        f"{persistor} rebuild --index sqlite:///tmp/rebuilt.db --lake {place.lake}",
-    )
-    steps.add_row(
-        "[bold]Watch persist[/]", f"curl -s http://127.0.0.1:{place.metrics}/metrics | grep ^persistor"
-    )
-    steps.add_row("[bold]Logs[/]", f"{place.directory}/*.log")
-    return Panel(steps, title="What to try next", title_align="left")
+    _command(console, "Watch persist", f"curl -s http://127.0.0.1:{place.metrics}/metrics | grep ^persistor")
+    _command(console, "Logs", f"{_shown(place.directory)}/*.log")
+
+
+def _command(console: Console, what: str, line: str) -> None:
+    # Never wrapped, so that it can be copied.
+    console.print(what, style="bold")
+    console.print(f"  {line}", soft_wrap=True, markup=False)
+
+
+def _curl(place: Place, path: str, body: Mapping[str, Any]) -> str:
+    return f"curl -s {place.url}{path} -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,56 @@
+"""The settings table of the README, made from the declarations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.config import SETTINGS, SUMMARIES, Setting, settings_of
+
+__all__ = ["BEGIN", "END", "main", "settings_table"]
+
+BEGIN, END = "<!-- settings: written by make reference -->", "<!-- end of settings -->"
+
+
+def settings_table() -> str:
+    """One Markdown table of every setting, the shared ones first and then command by command."""
+    shared = [setting for setting in SETTINGS if len(setting.commands) > 1]
+    own = [s for command in SUMMARIES for s in settings_of(command) if len(s.commands) == 1]
+    rows = [_row(setting) for setting in [*own, *shared]]
+    return "\n".join(["| Setting | Commands | Default | Meaning |", "|---|---|---|---|", *rows])
+
+
+def main() -> int:
+    """Write the table into the file that is named, between its two marks."""
+    file = Path(sys.argv[1])
+    before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    file.write_text(f"{before}{BEGIN}\n\n{settings_table()}\n\n{END}{after}", encoding="utf-8")
+    return 0
+
+
+def _row(setting: Setting) -> str:
+    cells = (
+        f"`--{setting.name}`",
+        " ".join(setting.commands),
+        _default(setting),
+        ". ".join(_meaning(setting)),
+    )
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _default(setting: Setting) -> str:
+    return "required" if setting.required else f"`{setting.default}`" if setting.default else ""
+
+
+def _meaning(setting: Setting) -> Iterator[str]:
+    yield setting.help.replace("<", "&lt;")
+    if setting.choices:
+        yield f"One of {', '.join(setting.choices)}"
+    if setting.repeatable:
+        yield "Repeatable"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
