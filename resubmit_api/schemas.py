@@ -84,7 +84,7 @@ class JobsQuery(_Request):
     """Which page of the resubmissions to list."""
 
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Resubmissions on a page.")
-    cursor: str | None = Field(default=None, max_length=8192, description="`next` of the page before.")
+    cursor: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
 
 
 class Problem(BaseModel):

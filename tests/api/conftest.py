@@ -51,6 +51,11 @@ class Site:
     lake: Lake
     index: Index
 
+    @classmethod
+    def at(cls, directory: Path) -> Site:
+        url = f"sqlite://{directory}/index.db"
+        return cls(directory, url, Lake(f"file://{directory}/lake"), registry.index(url).open(url))
+
     def archive(self, *rows: dict[str, Any], **options: Any) -> list[str]:
         return archive(self.lake, self.index, table(*rows), **options)
 
@@ -133,10 +138,9 @@ def streams(broker: Nats) -> Streams:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    url = f"sqlite://{tmp_path}/index.db"
-    index = registry.index(url).open(url)
-    yield Site(tmp_path, url, Lake(f"file://{tmp_path}/lake"), index)
-    index.close()
+    made = Site.at(tmp_path)
+    yield made
+    made.index.close()
 
 
 @pytest.fixture

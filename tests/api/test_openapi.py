@@ -1,0 +1,119 @@
+"""The OpenAPI document: what it says is what is answered, and its page needs nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from tests.api.conftest import Client, Site, Streams, order
+from tests.servers.nats import Nats
+
+OPERATIONS = [
+    "POST /v1/plans",
+    "POST /v1/resubmissions",
+    "GET /v1/resubmissions",
+    "GET /v1/resubmissions/{id}",
+    "POST /v1/messages/search",
+    "GET /v1/messages/{id}",
+    "GET /v1/messages/{id}/payload",
+    "GET /healthz",
+    "GET /readyz",
+    "GET /metrics",
+]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, broker: Nats, streams: Streams) -> Iterator[Client]:
+    site = Site.at(tmp_path_factory.mktemp("openapi"))
+    site.archive(*(order(n, key=b"\xff", headers=[{"name": "version", "value": b"2"}]) for n in range(5)))
+    streams.create("openapi")
+    with site.serve({"main": broker.url}) as client:
+        yield client
+    site.index.close()
+
+
+@pytest.fixture(scope="module")
+def schema(service: Client) -> Any:
+    return schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+
+
+@pytest.mark.parametrize(
+    "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=lambda mode: mode.value
+)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_answer_is_as_declared(schema: Any, operation: str, mode: GenerationMode) -> None:
+    method, path = operation.split()
+    cases = schema[path][method].as_strategy(generation_mode=mode)
+
+    @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(cases)
+    def check(case: Any) -> None:
+        if isinstance(case.body, dict) and mode is GenerationMode.POSITIVE and "destination" in case.body:
+            case.body |= {"destination": "main", "topic": "openapi"}  # beyond the first refusal
+        case.call_and_validate(checks=CHECKS)
+
+    with contextlib.suppress(Unsatisfiable):  # an operation without input cannot be asked wrongly
+        check()
+
+
+def test_no_operation_is_left_out(schema: Any) -> None:
+    found = {f"{o.ok().method.upper()} {o.ok().path}" for o in schema.get_all_operations()}
+    assert found == set(OPERATIONS)
+
+
+def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(service: Client) -> None:
+    page = service.get("/docs")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    spec = service.get("/openapi.json").json()
+    for path, operations in spec["paths"].items():
+        assert f"<code>{path}</code>" in page.text
+        for operation in operations.values():
+            assert f'id="{operation["operationId"]}"' in page.text
+    assert "<script" not in page.text
+    loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
+    assert loaded
+    assert all(address.startswith(("/", "data:,")) for address in loaded)
+    assert service.get("/static/api.css").headers["Content-Type"] == "text/css; charset=utf-8"
+    for link in re.findall(r'href="#([^"]+)"', page.text):
+        assert f'id="{link}"' in page.text
+
+
+def test_the_document_names_every_field_of_a_selection(service: Client) -> None:
+    schemas = service.get("/openapi.json").json()["components"]["schemas"]
+    selection = next(schema for name, schema in schemas.items() if name.endswith("Selection"))
+    assert set(selection["properties"]) == {
+        "sources",
+        "published_from",
+        "published_to",
+        "ids",
+        "where",
+        "limit",
+        "sample",
+        "all",
+    }

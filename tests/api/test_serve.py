@@ -1,0 +1,111 @@
+"""The service as a process: where it listens, whom it answers, how it stops."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from resubmit_api.serve import serve
+from tests.api.conftest import Site, order
+from tests.servers import free_port
+from transforms.errors import ConfigurationError
+
+PROGRAM = Path(sys.executable).with_name("persistor")
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = subprocess.Popen([PROGRAM, "api", *arguments], stdout=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("Listening on http://"), line
+        yield process, line.split()[2]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def arguments(site: Site, *others: str) -> list[str]:
+    given = {"index": site.index_url, "lake": site.lake.url, "destination": "main=nats://127.0.0.1:1"}
+    return [word for name, value in given.items() for word in (f"--{name}", value)] + list(others)
+
+
+def options(site: Site) -> dict:
+    return {
+        "index": site.index_url,
+        "lakes": [site.lake.url],
+        "lake_config": {},
+        "destinations": {"main": ("nats://127.0.0.1:1", {})},
+    }
+
+
+def test_the_command_answers_and_ends_well_on_sigterm(site: Site) -> None:
+    site.archive(order(0))
+    with running(*arguments(site, "--port", "0")) as (process, url):
+        assert requests.get(f"{url}/v1/messages/orders_0_0/payload", timeout=10).content == b"order 0"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_on_loopback_no_web_page_gets_in_under_a_name_of_its_own(site: Site) -> None:
+    with running(*arguments(site, "--port", "0")) as (_, url):
+        for name in ("localhost", "127.0.0.1", "localhost:8080", "[::1]:8080"):
+            answer = requests.get(f"{url}/healthz", headers={"Host": name}, timeout=10)
+            assert answer.status_code == 200
+        refused = requests.get(f"{url}/healthz", headers={"Host": "evil.example:8080"}, timeout=10)
+    assert refused.status_code == 400
+    assert refused.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
+def test_without_authentication_only_loopback_is_listened_on(site: Site, host: str) -> None:
+    with pytest.raises(ConfigurationError, match="the API has no authentication"):
+        serve(host=host, **options(site))
+
+
+def test_whoever_insists_is_warned(site: Site) -> None:
+    with running(*arguments(site, "--port", "0", "--host", "0.0.0.0", "--allow_remote")) as (_, url):
+        port = url.rpartition(":")[2]
+        answer = requests.get(f"http://127.0.0.1:{port}/healthz", headers={"Host": "any"}, timeout=10)
+        assert answer.status_code == 200
+
+
+def test_a_port_in_use_is_named(site: Site) -> None:
+    port = free_port()
+    with (
+        running(*arguments(site, "--port", str(port))),
+        pytest.raises(ConfigurationError, match=f"--port {port}: Address already in use; choose another"),
+    ):
+        serve(port=port, **options(site))
+
+
+def test_all_that_is_wrong_with_the_configuration_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        serve(
+            index="postgres://x",
+            lakes=["ftp://x"],
+            lake_config={},
+            destinations={"a": ("smtp://x", {}), "b": ("nothing", {})},
+            jobs_directory=tmp_path,
+        )
+    assert len(raised.value.problems) == 4
+    assert [problem.split("'")[1] for problem in raised.value.problems] == [
+        "postgres",
+        "ftp://x",
+        "smtp",
+        "nothing",
+    ]
+
+
+def test_the_service_never_loads_beam() -> None:
+    code = (
+        "import sys, resubmit_api.serve; sys.exit('apache_beam' in sys.modules or 'pipelines' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
