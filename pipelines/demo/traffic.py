@@ -18,7 +18,7 @@ import nats
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-__all__ = ["STREAMS", "Message", "Traffic", "messages"]
+__all__ = ["STREAMS", "Message", "Outgoing", "Traffic", "messages"]
 
 STREAMS = {
     "ORDERS": "orders",
@@ -39,19 +39,21 @@ class Message(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Outgoing:
+class Outgoing:
+    """A message on its way to a subject."""
+
     subject: str
     message: Message
 
 
-def messages(count: int, seed: int = 7) -> Iterator[_Outgoing]:
+def messages(count: int, seed: int = 7) -> Iterator[Outgoing]:
     """Two orders for each telemetry reading; the same ones for the same seed."""
     dice = random.Random(seed)  # noqa: S311 - makes up data
     for number in range(count):
         yield _telemetry(dice, number) if number % 3 == 2 else _order(dice, number)
 
 
-def _order(dice: random.Random, number: int) -> _Outgoing:
+def _order(dice: random.Random, number: int) -> Outgoing:
     customer = f"customer-{dice.randrange(2000):04d}"
     lines = [
         {"article": dice.choice(_ARTICLES), "quantity": dice.randrange(1, 9)}
@@ -65,15 +67,15 @@ def _order(dice: random.Random, number: int) -> _Outgoing:
     }
     version = dice.choice("122223")
     headers = (("key", customer), ("version", version), ("content-type", "application/json"))
-    return _Outgoing("orders", Message(json.dumps(order, ensure_ascii=False).encode(), headers))
+    return Outgoing("orders", Message(json.dumps(order, ensure_ascii=False).encode(), headers))
 
 
-def _telemetry(dice: random.Random, number: int) -> _Outgoing:
+def _telemetry(dice: random.Random, number: int) -> Outgoing:
     device = dice.randrange(500)
     readings = [dice.gauss(21, 3) for _ in range(8)]
     data = struct.pack(">IQ8d", device, number, *readings) + dice.randbytes(dice.randrange(4, 60))
     headers = (("key", f"device-{device:03d}"), ("version", dice.choice("12")), ("unit", "°C"))
-    return _Outgoing("telemetry", Message(data, headers))
+    return Outgoing("telemetry", Message(data, headers))
 
 
 class Traffic:
@@ -98,7 +100,7 @@ class Traffic:
         for name, subject in STREAMS.items():
             await stream.add_stream(name=name, subjects=[subject])
 
-    async def publish(self, outgoing: Iterator[_Outgoing]) -> None:
+    async def publish(self, outgoing: Iterator[Outgoing]) -> None:
         """Publish and wait until the server has confirmed every message."""
         stream = self._client.jetstream(publish_async_max_pending=1000)
         for one in outgoing:
