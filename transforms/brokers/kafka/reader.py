@@ -189,15 +189,17 @@ class KafkaReader(Client):
 
     def lag(self) -> Mapping[Partition, int]:
         """Messages up to the end, 0 where the end was met even if markers lie behind the last message."""
-        return {p: self._partition_lag(p, at) for p, at in self._positions.items()}
+        lags = {p: self._partition_lag(p, at) for p, at in self._positions.items()}
+        return {p: lag for p, lag in lags.items() if lag is not None}
 
     def close(self) -> None:
         """Leave the group's offsets as they are."""
         self._consumer.close()
 
-    def _partition_lag(self, partition: Partition, position: int) -> int:
+    def _partition_lag(self, partition: Partition, position: int) -> int | None:
+        reached = max(position, self._ends.get(partition, 0))
         _, high = self._consumer.get_watermark_offsets(_plain(partition), cached=True) or (0, -1)
-        return max(0, high - max(position, self._ends.get(partition, 0)))
+        return max(0, high - reached) if high >= 0 else None
 
     def _without_errors(self, messages: list[Message]) -> list[Message]:
         for message in messages:

@@ -1,0 +1,339 @@
+"""The reading engine on a real Kafka: claims, restarts, holes, incarnations."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.servers import wait_until
+from tests.servers.kafka import Kafka
+from transforms.buffers import Limits
+from transforms.claims import Claims
+from transforms.errors import ConfigurationError
+from transforms.lake import Lake
+from transforms.model import Batch
+from transforms.shard import Ready, Shard
+from transforms.source import Source
+from transforms.writing import BatchWriter
+
+_SOON = Limits(messages=10, bytes=2**20, age=0.3)
+_DEADLINE = 30.0
+
+
+class _Reading:
+    """A shard in use: turns it until enough came, remembering positions as a restriction does."""
+
+    def __init__(self, source: Source) -> None:
+        self.shard = Shard(source)
+        self.ready: list[Ready] = []
+        self._positions: dict[str, int] = {}
+
+    def turn(self, *, drain: bool = False) -> list[Ready]:
+        ready = self.shard.turn(0.2, self._positions, drain=drain)
+        self._positions.update({one.key: one.next for one in ready})
+        self.ready += ready
+        return ready
+
+    def until(self, rows: int) -> _Reading:
+        deadline = time.monotonic() + _DEADLINE
+        while len(self.ids) < rows:
+            assert time.monotonic() < deadline, f"{len(self.ids)} of {rows} messages came"
+            self.turn()
+        return self
+
+    def acknowledge(self) -> None:
+        self.shard.durable([(one.key, one.acknowledgement) for one in self.ready])
+        self.turn()
+
+    @property
+    def open_rows(self) -> int:
+        return sum(track.buffer.rows for track in self.shard._tracks.values())
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [one.batch for one in self.ready if one.batch is not None]
+
+    @property
+    def ids(self) -> list[str]:
+        return [id for batch in self.batches for id in batch.messages["id"].to_pylist()]
+
+
+@contextmanager
+def _reading(source: Source) -> Iterator[_Reading]:
+    reading = _Reading(source)
+    try:
+        yield reading
+    finally:
+        reading.shard.close()
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def source(kafka: Kafka, topic: str, tmp_path: Path) -> Source:
+    return Source(
+        f"{kafka.url}/{topic}", lake=f"file://{tmp_path}/lake", limits=_SOON, purpose=f"{tmp_path}/lake"
+    )
+
+
+def _values(start: int, end: int) -> list[dict[str, bytes]]:
+    return [{"value": b"%d" % number} for number in range(start, end)]
+
+
+def _ids(topic: str, start: int, end: int) -> list[str]:
+    return [f"{topic}_0_{offset}" for offset in range(start, end)]
+
+
+def test_batches_close_by_count_then_by_age(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 25))
+    with _reading(source) as reading:
+        reading.until(25)
+    assert [(b.name, len(b.messages), b.close_reason) for b in reading.batches] == [
+        (f"{topic}-0-{0:020d}", 10, "count"),
+        (f"{topic}-0-{10:020d}", 10, "count"),
+        (f"{topic}-0-{20:020d}", 5, "age"),
+    ]
+    assert reading.ids == _ids(topic, 0, 25)
+
+
+def test_no_batch_exceeds_the_bytes_but_one_message_that_does(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, [{"value": bytes(size)} for size in (400, 400, 400, 3000, 100)])
+    with _reading(replace(source, limits=Limits(messages=10, bytes=1000, age=0.3))) as reading:
+        reading.until(5)
+    assert [len(batch.messages) for batch in reading.batches] == [2, 1, 1, 1]
+
+
+def test_an_open_batch_is_closed_when_the_shard_drains(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 3))
+    with _reading(replace(source, limits=Limits(age=3600))) as reading:
+        wait_until(lambda: reading.turn() == [] and reading.open_rows == 3, _DEADLINE, "all read")
+        reading.turn(drain=True)
+    assert reading.ids == _ids(topic, 0, 3)
+    assert [batch.close_reason for batch in reading.batches] == ["drain"]
+
+
+def test_a_restart_before_anything_was_acknowledged_cuts_the_same_batches(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 25))
+    with _reading(source) as first:
+        first.until(25)
+    kafka.produce(topic, _values(25, 30))
+    larger = replace(source, limits=Limits(messages=1000, age=0.3))
+    with _reading(larger) as second:
+        second.until(30)
+    assert [batch.name for batch in second.batches[:3]] == [batch.name for batch in first.batches]
+    assert [len(batch.messages) for batch in second.batches] == [10, 10, 5, 5]
+    assert second.ids == _ids(topic, 0, 30)
+
+
+def test_a_restart_goes_on_behind_what_was_acknowledged(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 20))
+    with _reading(source) as first:
+        first.until(20)
+        first.acknowledge()
+    kafka.produce(topic, _values(20, 25))
+    with _reading(source) as second:
+        second.until(5)
+    assert second.ids == _ids(topic, 20, 25)
+
+
+def test_without_the_groups_offsets_reading_goes_on_behind_the_last_durable_claim(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 20))
+    with _reading(source) as first:
+        first.until(20)
+        first.acknowledge()
+        kafka.produce(topic, _values(20, 30))
+        first.until(30)  # claimed, with 20 as what is durable
+    kafka.delete_group(source.group)
+    with _reading(source) as second:
+        second.until(10)
+    assert second.ids == _ids(topic, 20, 30)
+
+
+def test_an_offset_that_another_committed_is_not_believed(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 20))
+    with _reading(source) as first:
+        first.until(20)
+        [*_, last] = first.ready
+        stray = replace(last.acknowledgement, position=17, note="")
+        first.shard.durable([(last.key, stray)])
+        first.turn()
+    with _reading(source) as second:
+        second.until(20)
+    assert second.ids == _ids(topic, 0, 20)
+
+
+def test_two_jobs_on_one_topic_cut_it_alike(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    with _reading(source) as one, _reading(replace(source, limits=Limits(messages=7, age=0.1))) as other:
+        for start in range(0, 100, 20):
+            kafka.produce(topic, _values(start, start + 20))
+            one.until(start + 13)
+            other.until(start + 9)
+        one.until(100)
+        other.until(100)
+    assert one.ids == other.ids == _ids(topic, 0, 100)
+    assert {b.name: len(b.messages) for b in one.batches} == {b.name: len(b.messages) for b in other.batches}
+
+
+def test_markers_and_aborted_messages_leave_no_lag(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    kafka.produce_in_transaction(topic, _values(0, 3))
+    kafka.produce_in_transaction(topic, _values(3, 5), commit=False)
+    kafka.produce_in_transaction(topic, _values(5, 6))
+    with _reading(source) as reading:
+        reading.until(4)
+        wait_until(lambda: reading.turn() is not None and reading.shard.lag() == 0, _DEADLINE, "no lag")
+    assert [d for b in reading.batches for d in b.messages["data"].to_pylist()] == [b"0", b"1", b"2", b"5"]
+
+
+def test_messages_that_retention_took_are_a_claim_without_rows(
+    kafka: Kafka, topic: str, source: Source, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 10))
+    with _reading(source) as first:
+        first.until(10)
+        first.acknowledge()
+    kafka.produce(topic, _values(10, 40))
+    kafka.delete_records(topic, 0, 25)
+    with _reading(source) as second:
+        second.until(15)
+    assert second.ids == _ids(topic, 25, 40)
+    assert [(one.start, one.next) for one in second.ready if one.batch is None] == [(10, 25)]
+    claims = Claims(Lake(f"file://{tmp_path}/lake"))
+    [track] = second.shard._tracks.values()
+    assert claims.ahead(track.chain, 10)[10].rows == 0
+
+
+def test_a_topic_that_begins_late_is_read_from_where_it_begins(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 10))
+    kafka.delete_records(topic, 0, 4)
+    with _reading(source) as reading:
+        reading.until(6)
+    assert reading.ids == _ids(topic, 4, 10)
+    assert (reading.ready[0].start, reading.ready[0].next) == (0, 4)
+
+
+@pytest.mark.parametrize("again", [5, 15, 40])
+def test_a_topic_made_anew_is_another_incarnation_with_ids_of_its_own(
+    kafka: Kafka, topic: str, source: Source, again: int
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 15))
+    with _reading(source) as reading:
+        reading.until(15)
+        reading.acknowledge()
+        kafka.delete_topic(topic)
+        kafka.create_topic(topic)
+        kafka.produce(topic, _values(0, again))
+        reading.until(15 + again)
+    assert reading.ids[15:] == [f"{topic}~2_0_{offset}" for offset in range(again)]
+    assert [b.messages["data"].to_pylist() for b in reading.batches][-1][-1] == b"%d" % (again - 1)
+    with _reading(source) as later:
+        later.until(again)
+    assert later.ids == reading.ids[15:]
+
+
+def test_a_source_of_another_cluster_is_refused(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    assert source.lake
+    Claims(Lake(source.lake)).incarnation(topic, "another cluster", "its topic")
+    with (
+        _reading(source) as reading,
+        pytest.raises(ConfigurationError, match="belongs to the broker another"),
+    ):
+        reading.turn()
+
+
+def test_a_missing_topic_is_named(source: Source, topic: str) -> None:
+    with _reading(source) as reading, pytest.raises(ConfigurationError, match=f"{topic}.* does not exist"):
+        reading.turn()
+
+
+def test_a_pattern_finds_new_topics_and_partitions_and_leaves_out_what_is_excluded(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    kafka.create_topic(f"{topic}.a")
+    kafka.create_topic(f"{topic}.meta")
+    kafka.produce(f"{topic}.a", _values(0, 2))
+    kafka.produce(f"{topic}.meta", _values(0, 2))
+    pattern = replace(source, url=f"{kafka.url}/{topic}.*", exclude=(f"{topic}.meta",))
+    with _reading(pattern) as reading:
+        reading.until(2)
+        kafka.create_topic(f"{topic}.b", partitions=2)
+        kafka.produce(f"{topic}.b", [{"value": b"x", "partition": 0}, {"value": b"y", "partition": 1}])
+        kafka.produce(f"{topic}.a", _values(2, 3))
+        reading.until(5)
+    assert sorted(reading.ids) == sorted(
+        [f"{topic}.a_0_{offset}" for offset in range(3)] + [f"{topic}.b_{number}_0" for number in (0, 1)]
+    )
+
+
+def test_a_range_read_again_after_compaction_gives_what_the_first_file_holds(
+    kafka: Kafka, topic: str, source: Source, tmp_path: Path
+) -> None:
+    kafka.create_topic(
+        topic,
+        cleanup_policy="compact",
+        segment_ms=100,
+        min_cleanable_dirty_ratio="0.01",
+        delete_retention_ms=0,
+    )
+    kafka.produce(topic, [{"key": b"k%d" % (n % 4), "value": b"%d" % n} for n in range(10)])
+    writer = BatchWriter(Lake(f"file://{tmp_path}/lake"))
+    with _reading(source) as first:
+        first.until(10)
+        before = [file for batch in first.batches for file in writer.write(batch)[0]]
+    _compact(kafka, topic, lambda: len(_Earliest(kafka, topic).read()) < 10)
+    with _reading(source) as second:
+        wait_until(lambda: bool(second.turn() or second.batches), _DEADLINE, "the range again")
+        assert 0 < len(second.batches[0].messages) < 10
+        [after] = writer.write(second.batches[0])[0]
+    assert after.location == before[0].location
+    dropped = before[0].entries.drop_columns("ingestion_time")
+    assert after.entries.drop_columns("ingestion_time") == dropped
+
+
+class _Earliest:
+    """Reads a topic with a job of its own."""
+
+    def __init__(self, kafka: Kafka, topic: str) -> None:
+        self._source = Source(f"{kafka.url}/{topic}", limits=Limits(age=0.2), purpose=uuid.uuid4().hex)
+
+    def read(self) -> list[str]:
+        with _reading(self._source) as reading:
+            wait_until(lambda: bool(reading.turn()) and reading.shard.lag() == 0, _DEADLINE, "the topic")
+            return [id for id in reading.ids if int(id.rpartition("_")[2]) < 10]
+
+
+def _compact(kafka: Kafka, topic: str, compacted: Callable[[], bool]) -> None:
+    def roll_and_look() -> bool:
+        kafka.produce(topic, [{"key": b"roll", "value": b"x"}])  # closes a segment for the cleaner
+        return compacted()
+
+    wait_until(roll_and_look, _DEADLINE, "compaction")
