@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from bson import CodecOptions, decode_all
+from bson.codec_options import DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
@@ -38,6 +40,10 @@ FIELDS = {
     "position": "location_position",
 }
 """The field that holds each column of ``ENTRY_SCHEMA``."""
+
+DECODING: CodecOptions[Document] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
+)
 
 _unescape = lru_cache(1024)(unescape)
 
@@ -78,6 +84,17 @@ def table_of(found: Sequence[Document], columns: Sequence[str]) -> pa.Table:
     """Documents as a table of ``columns`` with the types of ``ENTRY_SCHEMA``."""
     arrays = [_array(found, name) for name in columns]
     return pa.Table.from_arrays(arrays, schema=pa.schema([ENTRY_SCHEMA.field(name) for name in columns]))
+
+
+def table_of_batch(batch: bytes, columns: Sequence[str]) -> pa.Table:
+    """The same from the BSON of our own documents, by columns where all of them have the same fields."""
+    fields = _bson.columns(batch)
+    if not fields or BINARY_KEY in fields:
+        return table_of(decode_all(batch, DECODING), columns)
+    schema = pa.schema([ENTRY_SCHEMA.field(name) for name in columns])
+    size = len(next(iter(fields.values())))
+    arrays = [_typed(fields.get(FIELDS[field.name]), field, size) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def projection(columns: Sequence[str]) -> Document:
@@ -180,6 +197,16 @@ def _array(found: Sequence[Document], name: str) -> pa.Array:
     if name in _CONVERTED:
         return pa.array(_CONVERTED[name](values), kind)
     return pa.array(values, pa.int64()).cast(kind) if pa.types.is_timestamp(kind) else pa.array(values, kind)
+
+
+def _typed(values: pa.Array | None, field: pa.Field, size: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(size, field.type)
+    if field.name == "position":
+        values = pc.subtract(values, 1)
+    if field.name == "ingestion_time":
+        values = pc.multiply(values, 1000)
+    return values.cast(field.type)
 
 
 def _key_of(document: Document) -> bytes | None:

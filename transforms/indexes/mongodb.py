@@ -11,12 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from itertools import islice
 from typing import Any, cast
 
 import pyarrow as pa
-from bson import CodecOptions, InvalidDocument, decode_all
-from bson.codec_options import DatetimeConversion
+from bson import InvalidDocument, decode_all
 from pymongo import DESCENDING, IndexModel, MongoClient
 from pymongo import errors as mongo
 from pymongo.collection import Collection
@@ -24,11 +22,19 @@ from pymongo.uri_parser import parse_uri
 
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.indexes import ConflictError, SourceSummary
-from transforms.indexes._mongo_documents import Document, documents, normalized, projection, table_of
+from transforms.indexes._mongo_documents import (
+    DECODING,
+    Document,
+    documents,
+    normalized,
+    projection,
+    table_of,
+    table_of_batch,
+)
 from transforms.indexes._mongo_query import FOREIGN, Query, behind, by_id, exact, indexed
 from transforms.model import ENTRY_SCHEMA
 from transforms.secrets import resolve
-from transforms.selection import Selection
+from transforms.selection import Selection, sample_and_limit
 
 __all__ = ["LOCAL", "MongoIndex", "open"]
 
@@ -42,10 +48,6 @@ _DUPLICATE = 11000
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _REFUSED = {13, 18, 8000}
 _PERMANENT = {2, 9, 14, 121, 10334}
-_DECODING: CodecOptions[Document] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
-)
-
 _REPLAY_ORDER = ("broker_id", "incarnation", "partition", "offset", "unique_id")
 # Milliseconds grow with microseconds, so this is the order of (publish time, id), and an index has it.
 _SEARCH_ORDER = ("publish_time", "publish_time_us", "unique_id")
@@ -85,7 +87,7 @@ def open(url: str) -> MongoIndex:
     except BaseException:
         client.close()
         raise
-    return MongoIndex(messages.with_options(codec_options=_DECODING))
+    return MongoIndex(messages.with_options(codec_options=DECODING))
 
 
 class MongoIndex:
@@ -121,8 +123,7 @@ class MongoIndex:
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """See :meth:`transforms.indexes.Index.select`."""
         with _errors():
-            for found in self._read(selection, {}, _REPLAY_ORDER, columns):
-                yield table_of(found, columns)
+            yield from self._read(selection, {}, _REPLAY_ORDER, columns)
 
     def search(
         self, selection: Selection, limit: int, after: tuple[int | None, str] | None = None
@@ -132,9 +133,9 @@ class MongoIndex:
             if not selection.sources and not selection.ids:
                 # The index begins with the source: the server merges its part of each source.
                 selection = selection.model_copy(update={"sources": tuple(self.sources())})
-            batches = self._read(selection, behind(after), _SEARCH_ORDER, ENTRY_SCHEMA.names, limit)
-            found = list(islice((document for batch in batches for document in batch), limit))
-        return table_of(found, ENTRY_SCHEMA.names)
+            found = self._read(selection, behind(after), _SEARCH_ORDER, ENTRY_SCHEMA.names, limit)
+            page = sample_and_limit(found, Selection(all=True, limit=limit))
+            return pa.concat_tables([ENTRY_SCHEMA.empty_table(), *page])
 
     def get(self, id: str) -> pa.Table:
         """See :meth:`transforms.indexes.Index.get`."""
@@ -192,7 +193,7 @@ class MongoIndex:
         order: Sequence[str],
         columns: Sequence[str],
         limit: int | None = None,
-    ) -> Iterator[list[Document]]:
+    ) -> Iterator[pa.Table]:
         foreign = self._has_foreign()
         stages: list[Document] = _matching(selection, bound, foreign=foreign)
         if not foreign:
@@ -204,12 +205,13 @@ class MongoIndex:
             stages.append({"$project": projection([*columns, "id"])})
         last = None
         with self._messages.aggregate_raw_batches(stages, allowDiskUse=True, batchSize=_ROWS) as cursor:
-            for batch in cast("Iterator[bytes]", cursor):
-                found = decode_all(batch, _DECODING)
-                if foreign and found:
-                    found, last = _without_repeats(found, last), found[-1]["unique_id"]
-                if found:
-                    yield found
+            for batch in filter(None, cast("Iterator[bytes]", cursor)):
+                if not foreign:
+                    yield table_of_batch(batch, columns)
+                    continue
+                found = decode_all(batch, DECODING)
+                yield table_of(_without_repeats(found, last), columns)
+                last = found[-1]["unique_id"]
 
     def _check_duplicates(self, ids: Sequence[str], entries: pa.Table) -> None:
         found = self._messages.find({"_id": {"$in": list(ids)}}, {"checksum": 1})
