@@ -1,0 +1,298 @@
+"""Real servers for the tests: one module per server, all of one shape.
+
+``Server`` runs one server process of its own on 127.0.0.1; ``install`` fetches what it needs into
+``.servers/`` at the project's root. Use one as a context manager, or start and stop it by hand::
+
+    with Kafka() as kafka:
+        kafka.create_topic("orders", partitions=4)
+        ...
+        kafka.kill()
+        kafka.start()
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, TypeVar
+
+__all__ = ["SERVERS", "Server", "Unavailable", "fetch_once", "free_port", "run", "tool", "wait_until"]
+
+SERVERS = Path(__file__).resolve().parents[2] / ".servers"
+"""Where servers are installed; kept between runs and out of version control."""
+
+_T = TypeVar("_T")
+_random = random.SystemRandom()
+
+
+class Unavailable(Exception):  # noqa: N818 - it is a state of the machine, which tests turn into a skip
+    """This machine cannot have that server.
+
+    Attributes:
+        reason: what is missing.
+        install: the command line that would install it.
+    """
+
+    def __init__(self, reason: str, install: str) -> None:
+        super().__init__(f"{reason}; install it with: {install}")
+        self.reason = reason
+        self.install = install
+
+    def __reduce__(self) -> tuple[type[Unavailable], tuple[str, str]]:
+        return type(self), (self.reason, self.install)
+
+
+class Server:
+    """One server process with its own port, data directory and process group.
+
+    A subclass gives ``name``, ``url``, ``command`` and ``answers``, and ``install`` and ``prepare``
+    where it needs them.
+    """
+
+    name: ClassVar[str]
+    start_seconds: ClassVar[float] = 60.0
+
+    def __init__(self, data: Path | None = None, port: int | None = None) -> None:
+        self._temporary = None if data else tempfile.TemporaryDirectory(prefix=f"{self.name}-")
+        self.data = data or Path(self._temporary.name)  # type: ignore[union-attr]
+        self.port = port or free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+
+    @classmethod
+    def install(cls) -> None:
+        """Fetch what is missing; quick when nothing is, safe in several processes at once.
+
+        Raises:
+            Unavailable: this machine cannot have it.
+        """
+
+    @property
+    def url(self) -> str:
+        """Where a client of Persistor finds it."""
+        raise NotImplementedError
+
+    def command(self) -> Sequence[str]:
+        """The command line of the server's process."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Ask the server something only a working one answers. An OSError counts as no."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Called before each start; ``data`` exists."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Variables that the process gets besides ours."""
+        return {}
+
+    def start(self) -> None:
+        """Start on ``port`` and return once it answers.
+
+        Raises:
+            Unavailable: it cannot be installed here.
+            RuntimeError: it ended, or does not answer in ``start_seconds``; shows its log's end.
+        """
+        self.install()
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.prepare()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                list(self.command()),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment()},
+                start_new_session=True,
+            )
+        try:
+            wait_until(self._is_up, self.start_seconds, f"{self.name} to answer on port {self.port}")
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """End it by SIGTERM, and by SIGKILL where that takes longer than ``seconds``."""
+        self.resume()
+        self._signal(signal.SIGTERM)
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes, at once."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+        self._process = None
+
+    def restart(self) -> None:
+        """Stop, then start on the same port and data."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it; connections stay open and nobody answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo ``pause``."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Kill it and remove its data if the directory was its own."""
+        atexit.unregister(self.close)
+        self.kill()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    @property
+    def pid(self) -> int:
+        """The process, which leads its own process group.
+
+        Raises:
+            RuntimeError: it does not run.
+        """
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"{self.name} does not run")
+        return self._process.pid
+
+    @property
+    def log(self) -> Path:
+        """What the server printed."""
+        return self.data / f"{self.name}.log"
+
+    def __enter__(self: _T) -> _T:
+        try:
+            self.start()  # type: ignore[attr-defined]
+        except BaseException:
+            self.close()  # type: ignore[attr-defined]
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.close()
+
+    def _is_up(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            end = self.log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{self.name} ended while starting:\n{end}")
+        try:
+            return self.answers()
+        except OSError:
+            return False
+
+    def _signal(self, number: int) -> None:
+        # A leader that was waited for may have given its number to somebody else.
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on.
+
+    Below the range from which the system takes the ports of outgoing connections: a client that
+    keeps knocking at a stopped server's port could else be given that very port and meet itself.
+    """
+    while True:
+        port = _random.randrange(15_000, 32_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+def wait_until(condition: Callable[[], _T], seconds: float, what: str, pause: float = 0.05) -> _T:
+    """Ask until the answer is true, and return it.
+
+    Raises:
+        TimeoutError: it was never true in that time; the message names ``what``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(pause)
+
+
+def tool(name: str, install: str) -> str:
+    """The path of a program on this machine.
+
+    Raises:
+        Unavailable: it is not installed; ``install`` is the line that would.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise Unavailable(f"{name} is not on this machine", install)
+    return path
+
+
+def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    """Run one step of an installation.
+
+    Raises:
+        Unavailable: it failed; gives the end of what it printed.
+    """
+    done = subprocess.run(
+        list(command),
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if done.returncode:
+        end = done.stdout.decode(errors="replace").strip()[-1000:]
+        raise Unavailable(f"{command[0]} failed: {end}", f"(in {cwd}) {' '.join(command)}")
+
+
+def fetch_once(name: str, fetch: Callable[[Path], None]) -> Path:
+    """The directory ``.servers/<name>``, which ``fetch`` fills the first time it is asked for.
+
+    Several processes may ask at once: one fetches, the others wait. A fetch that fails leaves nothing.
+    """
+    target = SERVERS / name
+    if target.is_dir():
+        return target
+    with _locked(SERVERS / f"{name.replace('/', '-')}.lock"):
+        if not target.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=SERVERS, prefix=".fetching-") as scratch:
+                content = Path(scratch) / "content"
+                content.mkdir()
+                fetch(content)
+                content.rename(target)
+    return target
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
