@@ -81,10 +81,13 @@ async def _story(console: Console, place: Place, processes: Processes, count: in
     async with Traffic(place.broker) as traffic:
         await traffic.create_streams()
         started = time.monotonic()
-        for name, words in place.commands().items():
-            processes.start(name, [sys.executable, "-m", "pipelines.cli", *words])
+        commands = {name: [sys.executable, "-m", "pipelines.cli", *w] for name, w in place.commands().items()}
         with _step(console, f"{count:,} messages published while persist, index and API start"):
+            # The API is up soonest and needed last: the others get the processor first.
+            for name in ("persist", "index"):
+                processes.start(name, commands[name])
             await traffic.publish(messages(count))
+            processes.start("api", commands["api"])
             published = datetime.now(timezone.utc)
             await _until(processes, lambda: call(place, "/readyz") is not None)
         with _step(console, "every message is in the lake and in the index"):
