@@ -23,6 +23,7 @@ EXTRAS["dev"] = [
     "pytest-timeout",
     "pytest-xdist",
     "ruff",
+    "schemathesis>=4",
     "types-PyYAML",
 ]
 

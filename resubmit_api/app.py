@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import logging
+import re
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -29,6 +30,7 @@ __all__ = ["MAX_BODY", "close_app", "create_app"]
 
 MAX_BODY = 1 << 20
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PORT = re.compile(r":[0-9]*\Z")
 _log = logging.getLogger(__name__)
 
 _SECURITY_HEADERS = {
@@ -69,7 +71,8 @@ def create_app(
         jobs_directory: where those processes find their settings and leave their output
             (created with mode 0700); a directory of this user below the system's temporary one
             unless given.
-        trusted_hosts: values of the header Host that are answered, all where None.
+        trusted_hosts: names under which requests are answered (header Host, without a port), any
+            name where None.
 
     Raises:
         ConfigurationError: all problems of the configuration at once.
@@ -78,7 +81,9 @@ def create_app(
     backends, metrics = Backends(index, lakes, lake_config, destinations), Metrics()
     jobs = Jobs(backends, launcher, inline_limit, metrics)
     app = _new_app()
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, TRUSTED_HOSTS=trusted_hosts and list(trusted_hosts))
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    if trusted_hosts is not None:
+        app.before_request(_only_for(frozenset(trusted_hosts)))
     app.extensions[EXTENSION] = Parts(backends, jobs, metrics)
     for views in (messages, resubmissions, operations):
         app.register_blueprint(views.blueprint)
@@ -154,6 +159,15 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _only_for(hosts: frozenset[str]) -> Callable[[], None]:
+    # Flask's own TRUSTED_HOSTS takes no IPv6 address.
+    def check() -> None:
+        if _PORT.sub("", request.headers.get("Host", "")).lower() not in hosts:
+            raise errors.problem(400, "host", f"Ask under one of the names {', '.join(sorted(hosts))}.")
+
+    return check
 
 
 def _begin() -> None:

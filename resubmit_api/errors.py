@@ -34,6 +34,7 @@ RETRY_AFTER = 5
 _TITLES = {
     "cursor": "The cursor is not valid",
     "damaged": "The stored message cannot be read",
+    "host": "The service is not known under that name",
     "json": "The request is not JSON",
     "gone": "The stored message is gone",
     "message": "No such message",

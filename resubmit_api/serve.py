@@ -23,6 +23,7 @@ __all__ = ["make_server", "serve"]
 
 _MOST_HEADERS = 64 << 10
 _IDLE = 60
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def serve(
@@ -72,7 +73,7 @@ def serve(
         destinations=destinations,
         inline_limit=inline_limit,
         jobs_directory=jobs_directory,
-        trusted_hosts=["localhost", "127.0.0.1", "[::1]", host] if local else None,
+        trusted_hosts=_LOOPBACK_NAMES if local else None,
     )
     try:
         _run(make_server(app, host=host, port=port, threads=threads), local=local)

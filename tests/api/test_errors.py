@@ -186,7 +186,6 @@ def test_every_answer_has_the_security_headers(api: Client, address: str) -> Non
     "head",
     [
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-A: " + b"a" * 66_000 + b"\r\n\r\n",
         b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
     ],
 )
