@@ -1,0 +1,249 @@
+"""Apache Kafka: one KRaft process, broker and controller in one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.servers import Server, Unavailable, fetch_once, free_port, run, tool, wait_until
+
+__all__ = ["PASSWORD", "USER", "Kafka"]
+
+VERSION = "4.1.2"
+USER, PASSWORD = "persistor", "right-password"
+"""Who may log in on the SASL listener (mechanism PLAIN)."""
+
+_JAVA_LINE = "sudo apt-get install openjdk-17-jre-headless maven"
+_POM = """<project><modelVersion>4.0.0</modelVersion>
+<groupId>persistor</groupId><artifactId>kafka</artifactId><version>1</version>
+<dependencies><dependency>
+<groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{version}</version>
+</dependency></dependencies></project>
+"""
+_PROPERTIES = """process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
+listener.name.sasl.sasl.enabled.mechanisms=PLAIN
+listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+user_{user}="{password}";
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+log.cleaner.backoff.ms=200
+log.retention.check.interval.ms=1000
+log.initial.task.delay.ms=500
+log.dirs={data}
+"""
+
+
+class Kafka(Server):
+    """A broker with a plain and a SASL listener; topics are not created by themselves.
+
+    Its logs survive ``kill``, as the page cache does; starting again takes about 5 s.
+    """
+
+    name = "kafka"
+
+    def __init__(self, data: Path | None = None, port: int | None = None, heap: str = "512m") -> None:
+        super().__init__(data, port)
+        self.sasl_port = free_port()
+        self._controller_port = free_port()
+        self._heap = heap
+
+    @classmethod
+    def install(cls) -> None:
+        _libraries()
+
+    @property
+    def bootstrap(self) -> str:
+        """``host:port`` for clients of Kafka itself."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def sasl_bootstrap(self) -> str:
+        """``host:port`` of the listener that wants ``USER`` and ``PASSWORD``."""
+        return f"127.0.0.1:{self.sasl_port}"
+
+    @property
+    def url(self) -> str:
+        return f"kafka://{self.bootstrap}"
+
+    def prepare(self) -> None:
+        text = _PROPERTIES.format(
+            port=self.port,
+            sasl=self.sasl_port,
+            controller=self._controller_port,
+            user=USER,
+            password=PASSWORD,
+            data=self.data / "logs",
+        )
+        self._properties.write_text(text)
+        if not (self.data / "logs" / "meta.properties").exists():
+            tools = [*_java("256m"), "kafka.tools.StorageTool"]
+            cluster = subprocess.run([*tools, "random-uuid"], capture_output=True, text=True, check=True)
+            identity = cluster.stdout.split()[-1]
+            run([*tools, "format", f"--cluster-id={identity}", "-c", str(self._properties)], cwd=self.data)
+
+    def command(self) -> Sequence[str]:
+        return [*_java(self._heap), "kafka.Kafka", str(self._properties)]
+
+    def answers(self) -> bool:
+        try:
+            admin = self.admin({"socket.timeout.ms": 1000})  # must outlive the request
+            return len(admin.describe_cluster(request_timeout=1).result(2).nodes) == 1
+        except (KafkaException, TimeoutError):
+            return False
+
+    @property
+    def _properties(self) -> Path:
+        return self.data / "server.properties"
+
+    def admin(self, config: Mapping[str, Any] | None = None) -> AdminClient:
+        """A client for what the helpers below do not do."""
+        quiet = {"bootstrap.servers": self.bootstrap, "log_level": 0}
+        return AdminClient({**quiet, **(config or {})})
+
+    def create_topic(self, topic: str, partitions: int = 1, **config: str | int) -> str:
+        """Create a topic, ``retention_ms=…`` for ``retention.ms``; returns its name once it is usable."""
+        settings = {name.replace("_", "."): str(value) for name, value in config.items()}
+        admin = self.admin()
+        admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])[topic].result(30)
+        wait_until(lambda: self._has(admin, topic, partitions), 30, f"topic {topic}")
+        return topic
+
+    def delete_topic(self, topic: str) -> None:
+        """Delete a topic and return once it is gone, so that the name can be used again."""
+        admin = self.admin()
+        admin.delete_topics([topic])[topic].result(30)
+        wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, f"{topic} to go")
+
+    def produce(
+        self, topic: str, messages: Iterable[Mapping[str, Any]], config: Mapping[str, Any] | None = None
+    ) -> list[Message]:
+        """Publish ``Producer.produce`` keyword sets; returns their acknowledgements, in that order.
+
+        Raises:
+            KafkaException: the first message that the broker did not acknowledge.
+        """
+        producer = Producer(self._producing(config))
+        reports = _send(producer, topic, messages)
+        producer.flush()
+        return _acknowledged(reports)
+
+    def produce_in_transaction(
+        self, topic: str, messages: Iterable[Mapping[str, Any]], *, commit: bool = True
+    ) -> None:
+        """Publish in one transaction, which leaves a marker in each partition, and commit or abort it."""
+        producer = Producer(self._producing({"transactional.id": f"tests-{topic}-{free_port()}"}))
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        _send(producer, topic, messages)
+        if commit:
+            producer.commit_transaction(30)
+        else:
+            producer.flush()
+            producer.abort_transaction(30)
+
+    def delete_group(self, group: str) -> None:
+        """Forget a consumer group with its offsets."""
+        admin = self.admin()  # must outlive the request
+        admin.delete_consumer_groups([group])[group].result(30)
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        """Move the start of a partition forward, as its retention would."""
+        target = TopicPartition(topic, partition, before)
+        admin = self.admin()  # must outlive the request
+        admin.delete_records([target])[target].result(30)
+
+    def _producing(self, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        settled = {"bootstrap.servers": self.bootstrap, "enable.idempotence": True, "linger.ms": 5}
+        return {**settled, "log_level": 0, "message.max.bytes": 20_000_000, **(config or {})}
+
+    @staticmethod
+    def _has(admin: AdminClient, topic: str, partitions: int) -> bool:
+        known = admin.list_topics(timeout=10).topics.get(topic)
+        if known is None or known.error is not None or len(known.partitions) != partitions:
+            return False
+        return all(partition.leader >= 0 for partition in known.partitions.values())
+
+
+def _send(
+    producer: Producer, topic: str, messages: Iterable[Mapping[str, Any]]
+) -> list[tuple[KafkaError | None, Message]]:
+    reports: list[Any] = []
+    for message in messages:
+        place = len(reports)
+        reports.append(None)
+
+        def keep(error: KafkaError | None, sent: Message, place: int = place) -> None:
+            reports[place] = (error, sent)
+
+        while True:
+            try:
+                producer.produce(topic, on_delivery=keep, **message)
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    return reports
+
+
+def _acknowledged(reports: Iterable[tuple[KafkaError | None, Message]]) -> list[Message]:
+    acknowledged = []
+    for error, message in reports:
+        if error is not None:
+            raise KafkaException(error)
+        acknowledged.append(message)
+    return acknowledged
+
+
+def _libraries() -> Path:
+    _require_java()
+    return fetch_once(f"kafka/{VERSION}", _fetch)
+
+
+def _fetch(target: Path) -> None:
+    maven = tool("mvn", _JAVA_LINE)
+    (target / "pom.xml").write_text(_POM.format(version=VERSION))
+    copy = ["dependency:copy-dependencies", "-DoutputDirectory=libs", "-DincludeScope=runtime"]
+    run([maven, "-q", "-B", *copy], cwd=target)
+
+
+def _require_java() -> None:
+    java = tool("java", _JAVA_LINE)
+    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', shown)
+    if version is None or int(version[1]) < 17:
+        raise Unavailable("Kafka needs Java 17 or newer", _JAVA_LINE)
+
+
+def _java(heap: str) -> list[str]:
+    libraries = _libraries() / "libs" / "*"
+    # Serial collection and one compiler tier: a short-lived broker shares two cores with the tests.
+    return [
+        tool("java", _JAVA_LINE),
+        f"-Xmx{heap}",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        str(libraries),
+    ]
