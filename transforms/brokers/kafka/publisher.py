@@ -111,6 +111,7 @@ class KafkaPublisher(Client):
                 elif self._failed:
                     return  # a transaction that must be aborted takes nothing more
                 else:
+                    self._serve(lambda: self._producer.poll(0))  # tells what was fatal, such as fencing
                     self.ask(functools.partial(_raise, exception))
             if id in alone:
                 self._flush()
