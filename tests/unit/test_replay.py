@@ -232,13 +232,6 @@ def test_what_the_file_shows_beyond_the_index_is_an_error_unless_the_job_is_loss
     assert lossy.messages["key"].null_count == 12
 
 
-def test_files_of_dataphos_persistor_are_verified_by_id_only(lake: Lake) -> None:
-    theirs = Path("/work/shared/refs/lake_clean_100.avro")
-    if not theirs.exists():
-        pytest.skip("no sample of a foreign file here")
-    assert lake.put_new("theirs.avro", theirs.read_bytes())
-
-
 def test_undelivered_messages_are_taken_back(lake: Lake, archived: list[dict[str, Any]]) -> None:
     checked = read(lake, archived)
     _take_back(checked, [Undelivered("orders_0_3", "too large"), Undelivered("other", "x")])

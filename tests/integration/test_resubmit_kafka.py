@@ -1,0 +1,370 @@
+"""Resubmission to a real Kafka: what arrives is what was archived, once, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from pipelines import resubmit
+from pipelines.settings import ResubmitSettings
+from tests._archive import archive
+from tests._messages import row, table, with_checksums
+from tests.servers import Unavailable, wait_until
+from tests.servers.kafka import Kafka
+from transforms.brokers import kafka as broker
+from transforms.errors import ConfigurationError
+from transforms.indexes import Index, sqlite
+from transforms.lake import Lake
+from transforms.ledger import total
+from transforms.plans import Options, load_plan
+from transforms.replay import freeze_plan, replay_inline, replay_lane
+from transforms.selection import Selection
+
+NOW_MS = time.time_ns() // 1_000_000
+BIG = os.urandom(900_000)
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[Kafka]:
+    try:
+        server = Kafka()
+        server.start()
+    except Unavailable as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(f"file://{tmp_path}/lake")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return sqlite.open(f"sqlite://{tmp_path}/index.db")
+
+
+def header(name: str, value: bytes | None) -> dict[str, Any]:
+    return {"name": name, "value": value}
+
+
+SHAPES: list[dict[str, Any]] = [
+    {"data": b""},
+    {"data": None, "key": b"tombstone"},
+    {"key": None},
+    {"key": b""},
+    {"data": BIG},
+    {"key": b"\xff\x00\xfe"},
+    {"headers": [header("n\u00e4me", b"\xff\xfe")]},
+    {"headers": [header("a", b"1"), header("b", b"2"), header("a", b"3")]},
+    {"headers": [header("null", None), header("", b"")]},
+    {"publish_time": (NOW_MS - 3_600_000) * 1000},
+]
+
+
+def shapes() -> pa.Table:
+    plain = {"partition": 0, "data": b"x", "publish_time": NOW_MS * 1000}
+    return table(*[row(offset=n, **{**plain, **shape}) for n, shape in enumerate(SHAPES)])
+
+
+def contents(kafka: Kafka, topic: str, count: int, partitions: int = 1) -> list[tuple[Any, ...]]:
+    """What a read-committed consumer sees, by partition in order, once all of it is there."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "group.id": "tests",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.message.max.bytes": 20_000_000,
+        }
+    )
+    consumer.assign([TopicPartition(topic, n, 0) for n in range(partitions)])
+    found: dict[int, list[tuple[Any, ...]]] = {n: [] for n in range(partitions)}
+    ended: set[int] = set()
+    deadline = time.monotonic() + 60
+    while len(ended) < partitions and time.monotonic() < deadline:
+        for message in consumer.consume(10_000, 0.5):
+            if message.error():
+                ended.add(message.partition())
+                continue
+            told = message.key(), message.value(), message.headers(), message.timestamp()[1]
+            found[message.partition()].append((message.partition(), *told))
+    consumer.close()
+    messages = [message for n in range(partitions) for message in found[n]]
+    assert len(messages) == count
+    return messages
+
+
+def expected(messages: pa.Table) -> list[tuple[Any, ...]]:
+    return [
+        (
+            r["partition"],
+            r["key"],
+            r["data"],
+            [(h["name"], h["value"]) for h in r["headers"]] or None,
+            round(r["publish_time"].timestamp() * 1000),
+        )
+        for r in messages.to_pylist()
+    ]
+
+
+def settings(kafka: Kafka, tmp_path: Path, topic: str, **more: Any) -> ResubmitSettings:
+    plain = {
+        "destination": f"{kafka.url}/{topic}",
+        "destination_config": {},
+        "lakes": (f"file://{tmp_path}/lake",),
+        "lake_config": {},
+        "index": f"sqlite://{tmp_path}/index.db",
+        "selection": json.dumps({"sources": ["orders"]}),
+        "plan_only": False,
+        "resume": None,
+        "timestamp": "original",
+        "partitions": None,
+        "lossy": False,
+        "json": False,
+    }
+    return ResubmitSettings(**{**plain, **more})
+
+
+@pytest.mark.parametrize("format", ["parquet", "avro", "jsonl"])
+def test_every_shape_of_message_arrives_as_it_was(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path, format: str
+) -> None:
+    topic = kafka.create_topic(f"shapes-{format}", 1)
+    archive(lake, index, shapes(), format=format)
+    report = resubmit.run(settings(kafka, tmp_path, topic))
+    assert report.to_dict() | {"job": "", "seconds": 0, "rate": 0} == {
+        "job": "",
+        "destination": topic,
+        "planned": len(SHAPES),
+        "published": len(SHAPES),
+        "verified_by_checksum": len(SHAPES),
+        "verified_by_id": 0,
+        "reduced": 0,
+        "may_repeat": 0,
+        "failed": {},
+        "errors": [],
+        "already_published": 0,
+        "notes": [],
+        "seconds": 0,
+        "rate": 0,
+        "exit_code": 0,
+    }
+    assert contents(kafka, topic, len(SHAPES)) == expected(shapes())
+
+
+def test_a_chain_of_200_resubmissions_leaves_a_message_as_it_was(
+    kafka: Kafka, lake: Lake, index: Index
+) -> None:
+    topic = kafka.create_topic("chain", 1)
+    url = f"{kafka.url}/{topic}"
+    reader = broker.open_reader(url, {}, group="chain")
+    [partition] = reader.discover()
+    reader.assign({partition: 0})
+    publisher = broker.open_publisher(url, {})
+    publisher.begin()
+    target = publisher.destination()
+    shape = row(
+        key=b"\xff", data=None, publish_time=NOW_MS * 1000, headers=[header("a", b"\xff"), header("a", None)]
+    )
+    first = message = with_checksums(table(shape))
+    for link in range(200):
+        archive(lake, index, message, source=f"link{link}")
+        _, report = replay_inline(
+            index,
+            [lake],
+            Selection(ids=(f"link{link}_0_{max(link - 1, 0)}",)),
+            url=url,
+            publisher=publisher,
+            destination=target,
+            options=Options(),
+        )
+        assert report.published == 1
+        [fetched] = wait_until(lambda: reader.poll(0.02), 20, "the message to arrive")
+        assert fetched.position == link + 1
+        message = with_checksums(fetched.messages.append_column("checksum", pa.nulls(1, pa.int64())))
+    same = ["partition", "publish_time", "key", "data", "headers", "checksum"]
+    assert message.select(same).to_pylist() == first.select(same).to_pylist()
+    publisher.close()
+    reader.close()
+
+
+def numbered(count: int, partition: int = 0) -> pa.Table:
+    time_us = NOW_MS * 1000
+    return table(
+        *[
+            row(partition=partition, offset=n, data=b"%d" % n, key=b"k%d" % (n % 7), publish_time=time_us)
+            for n in range(count)
+        ]
+    )
+
+
+def test_what_is_wrong_in_lake_or_index_is_reported_and_never_published(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    topic = kafka.create_topic("wrong", 1)
+    locations = archive(lake, index, numbered(50), rows_per_file=10)
+    files = [Path(location.removeprefix("file://")) for location in locations]
+    files[1].unlink()
+    files[2].write_bytes(files[2].read_bytes()[:100])
+    files[3].write_bytes(files[4].read_bytes())
+    report = resubmit.run(settings(kafka, tmp_path, topic))
+    assert (report.published, report.exit_code) == (20, 1)
+    assert report.failed == {"missing": 10, "damaged": 10, "mismatch": 10}
+    assert {e.id for e in report.errors} == {f"orders_0_{n}" for n in range(10, 40)}
+    assert [m[2] for m in contents(kafka, topic, 20)] == [b"%d" % n for n in [*range(10), *range(40, 50)]]
+
+
+def test_order_and_partition_are_kept(kafka: Kafka, lake: Lake, index: Index, tmp_path: Path) -> None:
+    topic = kafka.create_topic("ordered", 3)
+    for partition in range(3):
+        archive(lake, index, numbered(1000, partition), rows_per_file=300)
+    assert resubmit.run(settings(kafka, tmp_path, topic)).exit_code == 0
+    sent = [message for n in range(3) for message in expected(numbered(1000, n))]
+    assert contents(kafka, topic, 3000, partitions=3) == sent
+
+
+def test_a_job_that_was_done_is_not_done_again(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    topic = kafka.create_topic("again", 1)
+    archive(lake, index, numbered(100))
+    first = resubmit.run(settings(kafka, tmp_path, topic))
+    index.close()
+    (tmp_path / "index.db").unlink()
+    again = resubmit.run(settings(kafka, tmp_path, topic, selection=None, resume=first.job))
+    assert (again.published, again.already_published, again.exit_code) == (0, 100, 0)
+    contents(kafka, topic, 100)
+
+
+def test_a_job_is_not_led_to_another_destination(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    kafka.create_topic("led", 1)
+    archive(lake, index, numbered(10))
+    first = resubmit.run(settings(kafka, tmp_path, "led"))
+    with pytest.raises(ConfigurationError, match="leave out --destination or start a new job"):
+        resubmit.run(settings(kafka, tmp_path, "other", selection=None, resume=first.job))
+
+
+def test_a_missing_topic_refuses_the_job(kafka: Kafka, lake: Lake, index: Index, tmp_path: Path) -> None:
+    archive(lake, index, numbered(10))
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        resubmit.run(settings(kafka, tmp_path, "absent"))
+    assert resubmit.plan(settings(kafka, tmp_path, "absent")).problems
+
+
+def test_messages_older_than_the_retention_are_refused_until_they_get_new_times(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    topic = kafka.create_topic("short", 1, retention_ms=600_000)
+    archive(lake, index, shapes())
+    with pytest.raises(ConfigurationError, match="use --timestamp now"):
+        resubmit.run(settings(kafka, tmp_path, topic))
+    assert resubmit.run(settings(kafka, tmp_path, topic, timestamp="now")).exit_code == 0
+    assert all(m[4] >= NOW_MS for m in contents(kafka, topic, len(SHAPES)))
+
+
+def command(made: ResubmitSettings, *more: str) -> Sequence[str]:
+    plain = ["--index", made.index, "--lake", made.lakes[0], "--destination", made.destination or ""]
+    return [sys.executable, "-m", "pipelines.resubmit", "--json", *plain, *more]
+
+
+def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    topic = kafka.create_topic("killed", 2)
+    for partition in range(2):
+        archive(lake, index, numbered(60_000, partition), rows_per_file=7_000)
+    made = settings(kafka, tmp_path, topic)
+    target = broker.open_publisher(made.destination or "", {}).destination()
+    plan = freeze_plan(
+        index,
+        [lake],
+        Selection(sources=("orders",)),
+        url=made.destination or "",
+        destination=target,
+        options=Options(),
+    )
+    for least in (1, 50_000):
+        process = subprocess.Popen(command(made, "--resume", plan.job), stdout=subprocess.DEVNULL)
+        wait_until(lambda: total(lake, plan).done >= least, 60, "the job to get on", pause=0.01)  # noqa: B023
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert 50_000 <= total(lake, plan).done < 120_000
+    done = subprocess.run(command(made, "--resume", plan.job), stdout=subprocess.PIPE, check=False, text=True)
+    report = json.loads(done.stdout)["report"]
+    assert done.returncode == 0
+    assert report["published"] + report["already_published"] == 120_000
+    assert report["already_published"] >= 50_000
+    assert (report["verified_by_checksum"], report["may_repeat"], report["failed"]) == (120_000, 0, {})
+    sent = [message for n in range(2) for message in expected(numbered(60_000, n))]
+    assert contents(kafka, topic, 120_000, partitions=2) == sent
+
+
+def test_a_worker_that_was_replaced_ends_quietly(kafka: Kafka, lake: Lake, index: Index) -> None:
+    topic = kafka.create_topic("fenced", 1)
+    archive(lake, index, numbered(60_000))
+    url = f"{kafka.url}/{topic}"
+    target = broker.open_publisher(url, {}).destination()
+    plan = freeze_plan(
+        index, [lake], Selection(sources=("orders",)), url=url, destination=target, options=Options()
+    )
+    [lane] = plan.lanes
+    old, new = (broker.open_publisher(url, {}, name=f"{plan.job}-{lane}") for _ in range(2))
+    begun: list[int | None] = []
+
+    def replaced() -> bool:
+        if not begun and total(lake, plan).done > 0:
+            begun.append(new.begin())
+        return False
+
+    first = replay_lane(plan, lane, [lake], old, stopped=replaced)
+    assert 0 < first.published < 60_000
+    assert begun == [first.published]
+    assert "was taken over by another worker" in first.notes[0]
+    second = replay_lane(plan, lane, [lake], new)
+    assert (second.published, second.already_published) == (60_000 - first.published, first.published)
+    assert contents(kafka, topic, 60_000) == expected(numbered(60_000))
+
+
+def test_a_stopped_lane_ends_early_and_is_resumed(kafka: Kafka, lake: Lake, index: Index) -> None:
+    topic = kafka.create_topic("stopped", 1)
+    archive(lake, index, numbered(60_000))
+    url = f"{kafka.url}/{topic}"
+    target = broker.open_publisher(url, {}).destination()
+    plan = freeze_plan(
+        index, [lake], Selection(sources=("orders",)), url=url, destination=target, options=Options()
+    )
+    [lane] = plan.lanes
+    first = replay_lane(
+        plan,
+        lane,
+        [lake],
+        broker.open_publisher(url, {}, name=f"{plan.job}-{lane}"),
+        stopped=lambda: total(lake, plan).done > 0,
+    )
+    assert 0 < first.published < 60_000
+    assert first.notes == [
+        f"{60_000 - first.published} messages were not dealt with: go on with --resume {plan.job}."
+    ]
+    again = replay_lane(
+        load_plan(lake, plan.job), lane, [lake], broker.open_publisher(url, {}, name=f"{plan.job}-{lane}")
+    )
+    assert again.exit_code == 0
+    assert contents(kafka, topic, 60_000) == expected(numbered(60_000))
