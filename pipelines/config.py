@@ -187,14 +187,14 @@ SETTINGS: tuple[Setting, ...] = (
             "or when its first message has waited so long, also on a quiet topic",
             default="30s"),
     Setting("on_failure", _PERSIST, _FAILURES, Kind("CHOICE", str),
-            "while lake or index is away: retry leaves the messages on the broker until it is back, "
-            "dead_letter gives up after --give_up_after",
+            "while the lake is away: retry leaves the messages on the broker until it is back, "
+            "dead_letter gives a batch up after --give_up_after",
             default="retry", choices=("retry", "dead_letter")),
     Setting("give_up_after", _PERSIST, _FAILURES, _AGE,
             "how long to retry before a batch goes to the dead letters"),
     Setting("dead_letter", _STREAMING, _FAILURES, _URL,
             "topic for messages that can never be archived or indexed, unchanged and with the reason in "
-            "headers; without it such a message stops its partition"),
+            "headers; without it such a message stops the job"),
     Setting("dead_letter_config", _STREAMING, _FAILURES, PAIRS, _CLIENT, repeatable=True),
     Setting("selection", _RESUBMIT, _BROKER, Kind("JSON", _text_or_file),
             'what to send, as JSON or @FILE: {"sources": ["orders"], "published_from": '

@@ -29,9 +29,7 @@ __all__ = [
     "MESSAGES",
     "MOST_SOURCES",
     "OLDEST",
-    "PUBLISHED",
     "RETRIES",
-    "UNDELIVERED",
     "WRITE_SECONDS",
     "label",
     "oldest",
@@ -64,8 +62,6 @@ DEAD_LETTERS = Counter(
 )
 GAPS = Counter("persistor_gap_messages", "Messages that retention removed before they were read.", ["source"])
 CONFLICTS = Counter("persistor_conflicts", "Ids indexed already for another message.", ["source"])
-PUBLISHED = Counter("persistor_published_messages", "Messages resubmitted and confirmed.", ["source"])
-UNDELIVERED = Counter("persistor_undelivered_messages", "Messages that could not be resubmitted.", ["source"])
 
 _lock = threading.Lock()
 _sources: set[str] = set()
