@@ -19,33 +19,31 @@ from confluent_kafka import Consumer, TopicPartition
 from pipelines import resubmit
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
+from tests._brokers import KafkaSite, installed
 from tests._messages import row, table, with_checksums
-from tests.servers import Unavailable, wait_until
+from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.brokers import kafka as broker
 from transforms.errors import ConfigurationError
+from transforms.formats import avro
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
 from transforms.ledger import total
+from transforms.model import ENTRY_SCHEMA
 from transforms.plans import Options, load_plan
 from transforms.replay import freeze_plan, replay_inline, replay_lane
 from transforms.selection import Selection
 
 NOW_MS = time.time_ns() // 1_000_000
+DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"
 BIG = os.urandom(900_000)
 
 
 @pytest.fixture(scope="module")
 def kafka() -> Iterator[Kafka]:
-    try:
-        server = Kafka()
-        server.start()
-    except Unavailable as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
-    yield server
-    server.close()
+    with installed("kafka") as site:
+        assert isinstance(site, KafkaSite)
+        yield site.server
 
 
 @pytest.fixture
@@ -228,6 +226,52 @@ def test_what_is_wrong_in_lake_or_index_is_reported_and_never_published(
     assert report.failed == {"missing": 10, "damaged": 10, "mismatch": 10}
     assert {e.id for e in report.errors} == {f"orders_0_{n}" for n in range(10, 40)}
     assert [m[2] for m in contents(kafka, topic, 20)] == [b"%d" % n for n in [*range(10), *range(40, 50)]]
+
+
+@pytest.mark.parametrize("wrong", [None, 7])
+def test_files_of_dataphos_persistor_are_verified_by_id_only(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path, wrong: int | None
+) -> None:
+    topic = kafka.create_topic(f"dataphos-{wrong}", 4)
+    data = (DATAPHOS / "lake_msg-0_0_1000.avro").read_bytes()
+    assert lake.put_new("2026/msg-0_0.avro", data)
+    theirs = avro.decode(data)
+    indexed = [
+        {
+            **dict.fromkeys(ENTRY_SCHEMA.names),
+            "id": f"orders_{id}",
+            "source": "orders",
+            "incarnation": 1,
+            "topic": "orders",
+            "partition": p,
+            "offset": o,
+            "ingestion_time": NOW_MS * 1000,
+            "publish_time": NOW_MS * 1000,
+            "attributes": [],
+            "size": 1,
+            "traits": 0,
+            "location": lake.location("2026/msg-0_0.avro"),
+            "position": 8 if n == wrong else n,
+        }
+        for n, (id, p, o) in enumerate(zip(*(theirs[c].to_pylist() for c in ("id", "partition", "offset"))))
+    ]
+    index.insert(pa.Table.from_pylist(indexed, schema=ENTRY_SCHEMA))
+    report = resubmit.run(settings(kafka, tmp_path, topic))
+    assert (report.verified_by_id, report.verified_by_checksum) == (1000 - (wrong is not None), 0)
+    assert report.failed == ({} if wrong is None else {"mismatch": 1})
+    sent = contents(kafka, topic, report.published, partitions=4)
+    order = [
+        r
+        for n in range(4)
+        for r in theirs.to_pylist()
+        if r["partition"] == n and r["id"] != _id(theirs, wrong)
+    ]
+    assert [m[2] for m in sent] == [r["data"] for r in order]
+    assert [m[3] for m in sent] == [[(h["name"], h["value"]) for h in r["headers"]] for r in order]
+
+
+def _id(messages: pa.Table, row: int | None) -> str | None:
+    return None if row is None else messages["id"][row].as_py()
 
 
 def test_order_and_partition_are_kept(kafka: Kafka, lake: Lake, index: Index, tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""Resubmission to a real NATS JetStream, which carries less than Kafka does and keeps no progress."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipelines import resubmit
+from pipelines.settings import ResubmitSettings
+from tests._archive import archive
+from tests._brokers import NatsSite, fetch, installed, reading, together
+from tests._messages import row, table
+from tests.servers import wait_until
+from transforms.brokers import Partition
+from transforms.errors import ConfigurationError
+from transforms.indexes import Index, sqlite
+from transforms.lake import Lake
+from transforms.ledger import total
+from transforms.plans import load_plan
+
+DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"
+
+
+@pytest.fixture(scope="module")
+def nats() -> Iterator[NatsSite]:
+    with installed("nats") as site:
+        assert isinstance(site, NatsSite)
+        yield site
+
+
+@pytest.fixture
+def subject(nats: NatsSite) -> str:
+    name = f"r{uuid.uuid4().hex[:10]}"
+    nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"], duplicate_window=600))
+    return f"{name}.copy"
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(f"file://{tmp_path}/lake")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return sqlite.open(f"sqlite://{tmp_path}/index.db")
+
+
+def settings(nats: NatsSite, tmp_path: Path, subject: str, **more: Any) -> ResubmitSettings:
+    plain = {
+        "destination": f"{nats.server.url}/{subject}",
+        "destination_config": {},
+        "lakes": (f"file://{tmp_path}/lake",),
+        "lake_config": {},
+        "index": f"sqlite://{tmp_path}/index.db",
+        "selection": json.dumps({"sources": ["orders"]}),
+        "plan_only": False,
+        "resume": None,
+        "timestamp": "original",
+        "partitions": None,
+        "lossy": False,
+        "json": False,
+    }
+    return ResubmitSettings(**{**plain, **more})
+
+
+def header(name: str, value: bytes | None) -> dict[str, Any]:
+    return {"name": name, "value": value}
+
+
+SHAPES: list[dict[str, Any]] = [
+    {"data": b""},
+    {"data": bytes(range(256))},
+    {"headers": [header("a", b"1"), header("b", b"2"), header("a", b"3")]},
+    {"headers": [header("bin", b"\xff\xfe"), header("empty", b"")]},
+    {"data": b"x" * 900_000},
+]
+
+
+def arrived(nats: NatsSite, subject: str, count: int) -> pa.Table:
+    with reading(nats.reader(subject), {Partition(subject, 0): 1}) as reader:
+        return together(fetch(reader, count))
+
+
+def contents(messages: pa.Table) -> list[tuple[Any, ...]]:
+    ours = ("Nats-Msg-Id",)
+    return [
+        (r["data"], r["key"], [(h["name"], h["value"]) for h in r["headers"] if h["name"] not in ours])
+        for r in messages.to_pylist()
+    ]
+
+
+@pytest.mark.parametrize("format", ["parquet", "avro", "jsonl"])
+def test_every_shape_that_nats_carries_arrives_as_it_was(
+    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str, format: str
+) -> None:
+    messages = table(*[row(offset=n, **shape) for n, shape in enumerate(SHAPES)])
+    archive(lake, index, messages, format=format)
+    report = resubmit.run(settings(nats, tmp_path, subject))
+    assert (report.published, report.verified_by_checksum, report.exit_code) == (5, 5, 0)
+    assert contents(arrived(nats, subject, 5)) == contents(messages)
+
+
+def test_what_nats_cannot_carry_is_refused_and_reduced_only_if_lossy(
+    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+) -> None:
+    rich = row(key=b"k", data=None, headers=[header("n", None), header("m", b"1")])
+    archive(lake, index, table(rich, row(offset=1, data=b"plain")))
+    with pytest.raises(ConfigurationError) as refused:
+        resubmit.run(settings(nats, tmp_path, subject))
+    assert "cannot carry 1 null payloads" in str(refused.value)
+    assert "1 keys" in str(refused.value)
+    assert "1 null header values" in str(refused.value)
+    report = resubmit.run(settings(nats, tmp_path, subject, lossy=True))
+    assert (report.published, report.reduced, report.exit_code) == (2, 1, 0)
+    reduced = row(key=None, data=b"", headers=[header("n", b""), header("m", b"1")])
+    expected = table(reduced, row(offset=1, data=b"plain"))
+    assert contents(arrived(nats, subject, 2)) == contents(expected)
+
+
+def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
+    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+) -> None:
+    messages = table(*[row(offset=n, data=b"%d" % n) for n in range(100_000)])
+    archive(lake, index, messages, rows_per_file=7_000)
+    made = settings(nats, tmp_path, subject)
+    command = [sys.executable, "-m", "pipelines.resubmit", "--json", "--index", made.index]
+    command += ["--lake", made.lakes[0], "--destination", made.destination or ""]
+    first = subprocess.Popen([*command, "--selection", made.selection or ""], stdout=subprocess.DEVNULL)
+    job = wait_until(lambda: planned(lake), 60, "the plan")
+    wait_until(lambda: total(lake, load_plan(lake, job)).done > 0, 60, "the first commit", pause=0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    done = total(lake, load_plan(lake, job)).done
+    assert 0 < done < 100_000
+    again = subprocess.run([*command, "--resume", job], stdout=subprocess.PIPE, check=False, text=True)
+    report = json.loads(again.stdout)["report"]
+    assert (again.returncode, report["already_published"], report["published"]) == (0, done, 100_000 - done)
+    assert report["may_repeat"] == 20_000
+    assert arrived(nats, subject, 100_000)["data"].to_pylist() == messages["data"].to_pylist()
+
+
+def planned(lake: Lake) -> str | None:
+    return next((p.split("/")[2] for p, _ in lake.list("_persistor/plans") if p.endswith("plan.json")), None)
