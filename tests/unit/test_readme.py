@@ -1,0 +1,99 @@
+"""The documents say what is: commands parse, links lead somewhere, the settings table is the declarations'."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import EPILOGS, SUMMARIES, settings_of
+from pipelines.leftover import ON_BEAM
+from pipelines.reference import BEGIN, END, settings_table
+from transforms import metrics
+from transforms.registry import names
+from transforms.selection import parse_selection
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+FLINK = {"--checkpointing_interval", "--finish_bundle_before_checkpointing"}
+BEAM = {"--runner", "--streaming", "--flink_master", "--parallelism", "--num_workers", *FLINK}
+
+
+def commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Each command line of ``persistor`` in a text, with its options."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    for line in re.findall(
+        rf"^\s*(?:\$ )?persistor ((?:{'|'.join(SUMMARIES)})\b[^\n#]*(?:\n[^\n$]*?'$)?)", joined, re.MULTILINE
+    ):
+        words = shlex.split(line.replace("…", "")) if line.count("'") % 2 == 0 else line.split()
+        yield words[0], [word.partition("=")[0] for word in words if word.startswith("--")]
+
+
+def test_the_settings_table_is_that_of_the_declarations() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.partition(BEGIN)[2].partition(END)[0].strip() == settings_table(), "run: make reference"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_in_an_example_exists(page: Path) -> None:
+    for command, options in commands(page.read_text()):
+        known = {f"--{setting.name}" for setting in settings_of(command)} | {"--config", "--help"}
+        assert set(options) <= known | (BEAM if command in ON_BEAM else set()), (command, options)
+
+
+@pytest.mark.parametrize("command", sorted(EPILOGS))
+def test_the_examples_of_the_help_use_options_that_exist(command: str) -> None:
+    found = list(commands(EPILOGS[command]))
+    assert found
+    for name, options in found:
+        known = {f"--{setting.name}" for setting in settings_of(command)} | {"--config"}
+        assert name == command
+        assert set(options) <= known | BEAM
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_selections_in_the_documents_are_valid() -> None:
+    texts = [
+        text for page in PAGES for text in re.findall(r"--selection '(\{.*?\})'", page.read_text(), re.DOTALL)
+    ]
+    block = re.search(
+        r"^    \{\n.*?^    \}\n", (ROOT / "docs" / "api.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert len(texts) >= 2
+    assert block
+    for text in [*texts, block[0]]:
+        parse_selection(text)
+
+
+def test_every_broker_has_its_column_in_the_guarantees() -> None:
+    text = (ROOT / "README.md").read_text()
+    [header] = re.findall(r"^\| \|(.*Kafka.*NATS.*)\|$", text, re.MULTILINE)
+    assert len(header.split("|")) == len(names("brokers"))
+
+
+def test_every_metric_is_explained() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    collectors = [
+        value for name, value in vars(metrics).items() if name in metrics.__all__ and name.isupper()
+    ]
+    known = {metric.name for c in collectors if hasattr(c, "collect") for metric in c.collect()}
+    assert known
+    assert {name for name in known if name not in text} == set()
+    assert {name.removesuffix("_total") for name in re.findall(r"persistor_[a-z_]+", text)} <= known
+
+
+def test_make_lists_every_target_that_the_documents_name() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        assert (
+            set(re.findall(r"`?\bmake ([a-z-]+)\b", page.read_text().replace("and make, nothing", "")))
+            <= targets
+        ), page
