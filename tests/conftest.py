@@ -1,0 +1,108 @@
+"""Servers that tests share: each is started by the first test that asks for it.
+
+With pytest-xdist each worker has servers of its own; tests use topics, buckets and databases of
+their own. Where a server cannot be had, its tests are skipped with the line that would install it;
+with ``CI=true`` they fail instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.servers import Server, Unavailable
+from tests.servers.azurite import Azurite
+from tests.servers.gcs import GCS
+from tests.servers.kafka import Kafka
+from tests.servers.minio import MinIO
+from tests.servers.mongodb import MongoDB
+from tests.servers.moto import Moto
+from tests.servers.nats import Nats
+from tests.servers.pubsub import Pubsub
+
+_S = TypeVar("_S", bound=Server)
+
+
+def running(server: type[_S]) -> Iterator[_S]:
+    """Run a server while the fixture that yields from this lasts."""
+    made = server()
+    try:
+        made.start()
+    except Unavailable as error:
+        pytest.skip(str(error))
+    try:
+        yield made
+    finally:
+        made.stop()
+        made.close()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Kafka]:
+    yield from running(Kafka)
+
+
+@pytest.fixture(scope="session")
+def nats() -> Iterator[Nats]:
+    yield from running(Nats)
+
+
+@pytest.fixture(scope="session")
+def pubsub() -> Iterator[Pubsub]:
+    yield from running(Pubsub)
+
+
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[MongoDB]:
+    yield from running(MongoDB)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Moto]:
+    yield from running(Moto)
+
+
+@pytest.fixture(scope="session")
+def minio() -> Iterator[MinIO]:
+    yield from running(MinIO)
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    yield from running(Azurite)
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GCS]:
+    yield from running(GCS)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A server that is missing fails the build; elsewhere it is a skip that names the remedy."""
+    report = yield
+    skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
+    if skipped and os.environ.get("CI") == "true" and _for_want_of_a_server(call.excinfo):
+        report.outcome = "failed"
+        report.longrepr = f"in CI every server must be there: {call.excinfo.value}"  # type: ignore[union-attr]
+    return report
+
+
+def _for_want_of_a_server(excinfo: pytest.ExceptionInfo[BaseException] | None) -> bool:
+    return excinfo is not None and isinstance(excinfo.value.__context__, Unavailable)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say loudly which servers were missing."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}
+    missing = sorted(reason for reason in reasons if "install it with:" in reason)
+    if missing:
+        terminalreporter.section("NOT TESTED for want of a server", sep="!", red=True, bold=True)
+        for reason in missing:
+            terminalreporter.write_line(reason)
