@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -158,7 +159,7 @@ def test_a_message_over_the_limit_is_named_and_the_others_arrive(site: Site) -> 
     publisher.begin()
     limit = publisher.destination().max_bytes
     assert limit is not None
-    sent = messages({"data": b"a"}, {"data": bytes(limit + 1)}, {"data": b"b"})
+    sent = messages({"data": b"a"}, {"data": random.Random(1).randbytes(limit + 1)}, {"data": b"b"})
     publisher.send(sent, PublishOptions(original_time=False))
     undelivered = publisher.commit(0)
     publisher.close()
