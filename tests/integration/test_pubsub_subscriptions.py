@@ -1,0 +1,169 @@
+"""What is particular to Pub/Sub: deadlines, giving back, attributes, ordering keys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from google.cloud import pubsub_v1
+
+from tests._brokers import PubsubSite, fetch, installed, messages, numbered, reading, together
+from tests.servers import wait_until
+from tests.servers.pubsub import PROJECT, Pubsub
+from transforms.brokers import Acknowledgement, Partition, PublishOptions
+from transforms.brokers.pubsub import open_publisher, open_reader
+from transforms.errors import ConfigurationError, TransientError
+
+
+@pytest.fixture(scope="module")
+def pubsub() -> Iterator[PubsubSite]:
+    with installed("pubsub") as site:
+        assert isinstance(site, PubsubSite)
+        yield site
+
+
+def subscribe(topic: str, name: str, **settings: object) -> None:
+    request = {
+        "name": f"projects/{PROJECT}/subscriptions/{name}",
+        "topic": f"projects/{PROJECT}/topics/{topic}",
+        **settings,
+    }
+    with pubsub_v1.SubscriberClient() as client:
+        client.create_subscription(request=request)
+
+
+def test_released_messages_come_again_at_once(pubsub: PubsubSite) -> None:
+    topic = pubsub.topic()
+    pubsub.publish(topic, numbered(10))
+    with reading(pubsub.reader(topic)) as reader:
+        first = fetch(reader, 10)
+        kept, given_back = first[0].receipts[0], first[0].receipts[1:]
+        reader.release([*given_back, *(receipt for one in first[1:] for receipt in one.receipts)])
+        started = time.monotonic()
+        again = together(fetch(reader, 9))
+        assert time.monotonic() - started < 5, "long before the deadline of 10 s"
+        assert sorted(again["id"].to_pylist()) == sorted(together(first)["id"].to_pylist()[1:])
+        reader.acknowledge([Acknowledgement(first[0].partition, 0, "", [kept])])
+
+
+def test_deadlines_are_extended_for_as_long_as_the_reader_is_polled(pubsub: PubsubSite) -> None:
+    topic = pubsub.topic()
+    subscribe(topic, f"{topic}-short", ack_deadline_seconds=10)
+    pubsub.publish(topic, numbered(5))
+    with reading(pubsub.reader(f"{topic}-short")) as reader:
+        fetched = fetch(reader, 5)
+        deadline = time.monotonic() + 14
+        while time.monotonic() < deadline:
+            assert reader.poll(1.0) == [], "delivered again although it is being worked on"
+        receipts = [receipt for one in fetched for receipt in one.receipts]
+        reader.acknowledge([Acknowledgement(fetched[0].partition, 0, "", receipts)])
+
+
+def test_a_reader_that_nobody_polls_gives_its_messages_back(
+    pubsub: PubsubSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = pubsub.topic()
+    pubsub.publish(topic, numbered(5))
+    with reading(pubsub.reader(topic)) as forgotten:
+        fetch(forgotten, 5)
+        monkeypatch.setattr("transforms.brokers.pubsub.deliveries._UNUSED", 1.0)
+        with reading(pubsub.reader(topic)) as reader:
+            assert sorted(together(fetch(reader, 5, 9))["data"].to_pylist()) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_two_readers_share_a_subscription(pubsub: PubsubSite) -> None:
+    topic = pubsub.topic()
+    with reading(pubsub.reader(topic)) as one, reading(pubsub.reader(topic)) as other:
+        pubsub.publish(topic, numbered(2000))
+        read = list[bytes]()
+
+        def finished() -> bool:
+            for reader in (one, other):
+                for fetched in reader.poll(0.1):
+                    read.extend(fetched.messages["data"].to_pylist())
+            return len(read) >= 2000
+
+        wait_until(finished, 20, "2000 messages")
+    assert sorted(read, key=int) == [b"%d" % number for number in range(2000)]
+
+
+def test_one_source_names_several_subscriptions(pubsub: PubsubSite) -> None:
+    topics = [pubsub.topic(), pubsub.topic()]
+    reader = pubsub.reader(",".join(topics))
+    found = reader.discover()
+    reader.close()
+    assert found == {Partition(topic, None): f"projects/{PROJECT}/topics/{topic}" for topic in topics}
+
+
+def test_every_missing_subscription_is_named(pubsub: PubsubSite) -> None:
+    reader = pubsub.reader(f"no-one,{pubsub.topic()},no-two")
+    with pytest.raises(ConfigurationError) as problem:
+        reader.discover()
+    reader.close()
+    assert [("no-one" in s, "no-two" in s) for s in problem.value.problems] == [(True, False), (False, True)]
+
+
+def test_messages_of_one_key_come_in_order_where_ordering_is_enabled(pubsub: PubsubSite) -> None:
+    topic = pubsub.topic()
+    subscribe(topic, f"{topic}-ordered", enable_message_ordering=True)
+    for number in range(5):
+        pubsub.publish(topic, messages({"key": b"k", "data": b"%d" % number}))
+    with reading(pubsub.reader(f"{topic}-ordered")) as reader:
+        read = list[bytes]()
+        while len(read) < 5:
+            (fetched,) = fetch(reader, 1)
+            read += fetched.messages["data"].to_pylist()
+            assert fetched.messages["key"].to_pylist() == [b"k"] * len(fetched.messages)
+            reader.acknowledge([Acknowledgement(fetched.partition, 0, "", fetched.receipts)])
+    assert read == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_attributes_are_sorted_by_name(pubsub: PubsubSite) -> None:
+    topic = pubsub.topic()
+    headers = [{"name": name, "value": b"1"} for name in ("b", "c", "a")]
+    pubsub.publish(topic, messages({"data": b"d", "headers": headers}))
+    with reading(pubsub.reader(topic)) as reader:
+        (found,) = together(fetch(reader, 1))["headers"].to_pylist()
+    assert [header["name"] for header in found] == ["a", "b", "c"]
+
+
+def test_what_the_service_would_refuse_is_named_before_it_is_sent(pubsub: PubsubSite) -> None:
+    topic = pubsub.topic()
+    sent = messages(
+        {"data": b"fine"},
+        {"data": b""},
+        {"headers": [{"name": "googclient", "value": b""}]},
+        {"headers": [{"name": "", "value": b""}]},
+        {"headers": [{"name": "n" * 257, "value": b""}]},
+        {"headers": [{"name": "n", "value": bytes(1025)}]},
+        {"headers": [{"name": f"n{number}", "value": b""} for number in range(101)]},
+        {"data": b"d", "key": bytes(1025)},
+        {"data": b"fine, too"},
+    )
+    publisher = pubsub.publisher(topic)
+    publisher.begin()
+    publisher.send(sent, PublishOptions())
+    assert [one.id for one in publisher.commit(0)] == sent["id"].to_pylist()[1:-1]
+    publisher.close()
+    with reading(pubsub.reader(topic)) as reader:
+        assert sorted(together(fetch(reader, 2))["data"].to_pylist()) == [b"fine", b"fine, too"]
+
+
+def test_a_server_that_is_away_is_trouble_that_passes(pubsub: PubsubSite) -> None:
+    with Pubsub() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUBSUB_EMULATOR_HOST", server.variables["PUBSUB_EMULATOR_HOST"])
+        topic = pubsub.topic()
+        with reading(pubsub.reader(topic)) as reader:
+            reader.poll(0.1)
+            server.kill()
+            with pytest.raises(TransientError):
+                wait_until(lambda: reader.poll(0.5), 20, "trouble")
+
+
+def test_urls_and_settings_that_cannot_be_right_are_refused() -> None:
+    for url in ("pubsub://", "pubsub://project", "pubsub:///name", "pubsub://project/a/b"):
+        with pytest.raises(ConfigurationError):
+            open_reader(url, {}, group="g")
+    with pytest.raises(ConfigurationError, match="one topic"):
+        open_publisher("pubsub://project/a,b", {})
