@@ -29,6 +29,10 @@ _PAUSE = 5.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
+_ALWAYS = {"planned", "published", "messages", "indexed"}
+"""Told even where they are 0."""
+
+
 class Reported(Protocol):
     """What a finished command hands back."""
 
@@ -57,7 +61,8 @@ class View:
             disable=as_json or not sys.stderr.isatty(),
         )
         self._task = self._progress.add_task("messages", total=None, rate="", start=True)
-        self._started = self._told = time.monotonic()
+        self._started: float | None = None
+        self._told = 0.0
 
     def __enter__(self) -> View:
         return self
@@ -86,6 +91,8 @@ class View:
     def progress(self, done: int, failed: int, total: int) -> None:
         """Show how far it is; called as often as one likes, from one thread."""
         now = time.monotonic()
+        if self._started is None:
+            self._started = self._told = now
         rate = f"{done / max(now - self._started, 0.001):,.0f}/s"
         if not self._progress.disable:
             self._progress.start()
@@ -159,7 +166,7 @@ def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((f"{name} ({kind})", f"{count:,}") for kind, count in value.items())
         elif isinstance(value, list):
             yield from ((name.removesuffix("s"), str(item)) for item in value)
-        elif name != "exit_code":
+        elif name != "exit_code" and (value or name in _ALWAYS):
             yield name.replace("_", " "), f"{value:,.1f}" if isinstance(value, float) else _number(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,9 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.config import SUMMARIES
+from pipelines.progress import View, human_bytes
+from transforms.outcome import Failure, Report
+from transforms.plans import Options, Plan, SourcePlan
 
 
 def persistor(*words: str) -> subprocess.CompletedProcess[str]:
@@ -69,3 +73,81 @@ def test_all_problems_come_at_once_without_a_stack_trace() -> None:
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "persistor 0.1.0\n"
+
+
+PLAN = Plan(
+    job="j1",
+    selection={"all": True},
+    destination="kafka://h:9092/t",
+    topic="t",
+    options=Options(partitions="key"),
+    lanes={0: 3},
+    messages=3,
+    bytes=4_200,
+    files=2,
+    requests=2,
+    largest=2_000,
+    oldest_us=0,
+    newest_us=1_000_000,
+    sources=(SourcePlan("orders[x]", 3, 4_200, 0, 1_000_000),),
+    cannot_carry={"null payloads": 1},
+    problems=("It is full.",),
+    warnings=("It is old.",),
+    deduplication="none",
+)
+REPORT = Report(
+    job="j1",
+    planned=3,
+    published=2,
+    failed={"missing": 1},
+    errors=[Failure("orders_0_1", "file:///lake/a.parquet", "missing", "the file is gone")],
+    seconds=2.0,
+)
+
+
+def test_plan_and_report_are_plain_lines_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with View(as_json=False) as view:
+        assert view.plan(PLAN) == 2
+        assert view.report(REPORT) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "job:                    j1",
+        "destination:            kafka://h:9092/t",
+        "messages:               3 (4.2 kB, largest 2.0 kB)",
+        "read from:              2 files in 2 reads",
+        "published:              1970-01-01T00:00:00+00:00 to 1970-01-01T00:00:01+00:00",
+        "sent with:              original timestamps, partitions by key",
+        "repeats after a crash:  none",
+        "source orders[x]:       3 (4.2 kB)",
+        "cannot carry:           null payloads: 1 messages",
+        "warning:                It is old.",
+        "problem:                It is full.",
+        "job:                    j1",
+        "planned:                3",
+        "published:              2",
+        "failed (missing):       1",
+        "not sent:               orders_0_1 in file:///lake/a.parquet: the file is gone",
+        "seconds:                2.0",
+        "rate:                   1.0",
+    ]
+
+
+def test_as_json_plan_and_report_are_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    with View(as_json=True) as view:
+        view.plan(PLAN)
+        view.progress(1, 0, 3)
+        view.report(REPORT)
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads(
+        json.dumps({"plan": PLAN.report(), "report": REPORT.to_dict()})
+    )
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (4 * 10**15, "4000.0 TB")],
+)
+def test_sizes_are_told_for_people(count: int, shown: str) -> None:
+    assert human_bytes(count) == shown
