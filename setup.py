@@ -30,7 +30,7 @@ EXTRAS["dev"] = [
 setup(
     name="persistor",
     version="0.1.0",
-    description="Archive every message of your brokers in your object store and send any of them again, unchanged",
+    description="Keep every message of your brokers in your object store; send any again, unchanged",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["pipelines*", "transforms*", "resubmit_api*"]),

@@ -107,7 +107,7 @@ def serve(port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - Prometheus 
         if port == 0 or port in _served:
             return
         # A creation time beside each series would double what is stored for nothing.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         try:
             start_http_server(port, host)
         except OSError as error:
