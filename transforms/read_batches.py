@@ -25,7 +25,7 @@ from transforms.source import Source
 __all__ = ["Positions", "PositionsTracker", "ReadBatches", "close_shards"]
 
 _VERSION = 1
-_TURN = 1.0
+_SECONDS = 1.0
 _UNUSED_AFTER = 60.0
 _END = ("", -1)
 
@@ -162,7 +162,7 @@ class _Read(beam.DoFn):
         with shard.lock:
             drain = stop.stopping()
             taken = []
-            for ready in _turn(shard, tracker, drain=drain):
+            for ready in _turns(shard, tracker, drain=drain):
                 taken.append((ready.key, ready.acknowledgement))
                 if ready.batch is not None:
                     yield ready.batch
@@ -174,23 +174,34 @@ class _Read(beam.DoFn):
                 tracker.defer_remainder()
 
 
-def _turn(shard: Shard, tracker: Any, *, drain: bool) -> Iterator[Ready]:
-    """What one turn gave, as far as the restriction lets it be taken."""
+def _turns(shard: Shard, tracker: Any, *, drain: bool) -> Iterator[Ready]:
+    """About a second of reading, as far as the restriction lets it be taken.
+
+    What one turn gives is written while the next one reads.
+    """
+    end = time.monotonic() + _SECONDS
+    while (left := end - time.monotonic()) > 0:
+        ready = _turn(shard, tracker, left, drain=drain)
+        for taken, one in enumerate(ready):
+            if not tracker.try_claim((one.key, one.next)):
+                shard.refuse(ready[taken:])
+                return
+            yield one
+        if drain or not ready:
+            return
+
+
+def _turn(shard: Shard, tracker: Any, seconds: float, *, drain: bool) -> list[Ready]:
     try:
-        ready = shard.turn(_TURN, tracker.current_restriction().next, drain=drain)
+        return shard.turn(seconds, tracker.current_restriction().next, drain=drain)
     except PersistorError as error:
         stop.note_failure(error)
         raise
-    for taken, one in enumerate(ready):
-        if not tracker.try_claim((one.key, one.next)):
-            shard.refuse(ready[taken:])
-            return
-        yield one
 
 
 def _advance(watermark: Any) -> None:
     """Nothing windows on it; it tells operators that the source is alive. It only moves forward."""
-    now, current = Timestamp.of(time.time() - _TURN), watermark.current_watermark()
+    now, current = Timestamp.of(time.time() - _SECONDS), watermark.current_watermark()
     if current is None or now > current:
         watermark.set_watermark(now)
 
