@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
+import os
 import re
 import tempfile
 import time
@@ -147,7 +147,7 @@ def _new_app() -> APIFlask:
 
 
 def _default_directory() -> Path:
-    return Path(tempfile.gettempdir()) / f"persistor-jobs-{getpass.getuser()}"
+    return Path(tempfile.gettempdir()) / f"persistor-jobs-{os.getuid()}"
 
 
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -121,6 +122,7 @@ def options_of(row: Mapping[str, Any]) -> Options:
     return Options(**row["options"])
 
 
+@functools.cache
 def this_service() -> dict[str, Any]:
     """Which process answers for a row."""
     started = psutil.Process().create_time()

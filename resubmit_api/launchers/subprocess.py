@@ -39,8 +39,10 @@ class SubprocessLauncher:
         self._directory = directory
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if directory.stat().st_uid != os.getuid():
-                raise ConfigurationError(f"{directory} belongs to another user: name another directory.")
+            if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+                raise ConfigurationError(
+                    f"{directory} belongs to another user or is a link: name another directory."
+                )
         except OSError as error:
             raise ConfigurationError(f"{directory} cannot be used for jobs: {error.strerror}.") from error
 

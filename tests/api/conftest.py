@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nats
+import nats as nats_client
 import pyarrow as pa
 import pytest
 import requests
@@ -20,7 +19,6 @@ from resubmit_api.app import close_app, create_app
 from resubmit_api.serve import make_server
 from tests._archive import INGESTED, archive
 from tests._messages import row, table
-from tests.servers import Unavailable
 from tests.servers.nats import Nats
 from transforms import registry
 from transforms.entries import entries
@@ -111,7 +109,7 @@ class Streams:
 
     def _run(self, call: Any) -> Any:
         async def connected() -> Any:
-            client = await nats.connect(self._url)
+            client = await nats_client.connect(self._url)
             try:
                 return await call(client.jetstream())
             finally:
@@ -121,19 +119,8 @@ class Streams:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[Nats]:
-    try:
-        with Nats() as server:
-            yield server
-    except Unavailable as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def streams(broker: Nats) -> Streams:
-    return Streams(broker.url)
+def streams(nats: Nats) -> Streams:
+    return Streams(nats.url)
 
 
 @pytest.fixture
@@ -144,8 +131,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def api(site: Site, broker: Nats) -> Iterator[Client]:
-    with site.serve({"main": broker.url}) as client:
+def api(site: Site, nats: Nats) -> Iterator[Client]:
+    with site.serve({"main": nats.url}) as client:
         yield client
 
 

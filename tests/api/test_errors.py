@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.api.conftest import Client, Site, order
-from tests.servers import Unavailable, wait_until
+from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
 
 JSON = {"Content-Type": "application/json"}
@@ -199,11 +199,8 @@ def test_what_the_server_itself_refuses_is_a_problem_document_too(api: Client, h
     assert json.loads(content)["status"] == int(top.split()[1])
 
 
+@pytest.mark.usefixtures("mongodb")  # skips where there is none; this test kills one of its own
 def test_an_index_that_is_away_is_503_until_it_is_back(site: Site, tmp_path: Path) -> None:
-    try:
-        MongoDB.install()
-    except Unavailable as error:
-        pytest.skip(str(error))
     with MongoDB(tmp_path / "mongodb") as server:
         url = f"{server.url}?serverSelectionTimeoutMS=500"
         with site.serve({"main": "nats://127.0.0.1:1"}, index=url) as api:

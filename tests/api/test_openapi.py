@@ -49,11 +49,11 @@ CHECKS = [
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, broker: Nats, streams: Streams) -> Iterator[Client]:
+def service(tmp_path_factory: pytest.TempPathFactory, nats: Nats, streams: Streams) -> Iterator[Client]:
     site = Site.at(tmp_path_factory.mktemp("openapi"))
     site.archive(*(order(n, key=b"\xff", headers=[{"name": "version", "value": b"2"}]) for n in range(5)))
     streams.create("openapi")
-    with site.serve({"main": broker.url}) as client:
+    with site.serve({"main": nats.url}) as client:
         yield client
     site.index.close()
 

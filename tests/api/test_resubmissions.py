@@ -116,14 +116,14 @@ def test_what_is_damaged_is_reported_and_the_rest_is_sent(
 
 
 def test_a_missing_topic_is_refused_and_not_created(
-    site: Site, api: Client, streams: Streams, broker: Nats
+    site: Site, api: Client, streams: Streams, nats: Nats
 ) -> None:
     site.archive(order(0))
     for address in ("/v1/plans", "/v1/resubmissions"):
         response = api.post(address, json=body("nowhere"))
         assert response.status_code == 422
         assert "No JetStream stream takes the subject 'nowhere'" in response.json()["detail"]
-        assert str(broker.port) not in response.text
+        assert str(nats.port) not in response.text
     assert api.get("/v1/resubmissions").json()["resubmissions"] == []
     created = streams.create("nowhere")
     assert resubmit(api, created)["state"] == "COMPLETED"
@@ -194,10 +194,10 @@ def test_an_unknown_resubmission_is_not_found(api: Client) -> None:
 
 
 def test_a_large_selection_is_a_job_in_a_process_of_its_own(
-    site: Site, broker: Nats, streams: Streams, topic: str
+    site: Site, nats: Nats, streams: Streams, topic: str
 ) -> None:
     site.archive(*(order(n) for n in range(300)))
-    with site.serve({"main": broker.url}, inline_limit=100) as api:
+    with site.serve({"main": nats.url}, inline_limit=100) as api:
         job = resubmit(api, topic)
         assert (job["state"], job["mode"]) == ("PLANNED", "job")
         done = ended(api, job)
@@ -209,23 +209,23 @@ def test_a_large_selection_is_a_job_in_a_process_of_its_own(
 
 
 def test_a_job_outlives_the_service_and_the_next_one_tells_its_end(
-    site: Site, broker: Nats, streams: Streams, topic: str
+    site: Site, nats: Nats, streams: Streams, topic: str
 ) -> None:
     site.archive(*(order(n) for n in range(300)))
-    with site.serve({"main": broker.url}, inline_limit=100) as api:
+    with site.serve({"main": nats.url}, inline_limit=100) as api:
         job = resubmit(api, topic)
         wait_until(lambda: site.index.get_job(job["id"])["run"], 30, "the job's process")
     # The row as another process left it: this test's own is alive.
     row = site.index.get_job(job["id"])
     site.index.put_job({**row, "service": {**row["service"], "started": 0.0}})
-    with site.serve({"main": broker.url}, inline_limit=100) as api:
+    with site.serve({"main": nats.url}, inline_limit=100) as api:
         assert ended(api, job)["progress"] == {"planned": 300, "published": 300, "failed": 0}
     assert streams.count(topic) == 300
 
 
-def test_a_job_whose_process_was_killed_is_failed_and_says_so(site: Site, broker: Nats, topic: str) -> None:
+def test_a_job_whose_process_was_killed_is_failed_and_says_so(site: Site, nats: Nats, topic: str) -> None:
     site.archive(*(order(n) for n in range(300)))
-    with site.serve({"main": broker.url}, inline_limit=100) as api:
+    with site.serve({"main": nats.url}, inline_limit=100) as api:
         job = resubmit(api, topic)
         run = wait_until(lambda: site.index.get_job(job["id"])["run"], 30, "the job's process")
         os.killpg(run["pid"], signal.SIGKILL)
@@ -236,10 +236,10 @@ def test_a_job_whose_process_was_killed_is_failed_and_says_so(site: Site, broker
 
 
 def test_a_job_that_cannot_be_done_as_asked_says_why(
-    site: Site, broker: Nats, streams: Streams, topic: str
+    site: Site, nats: Nats, streams: Streams, topic: str
 ) -> None:
     site.archive(*(order(n, key=b"k") for n in range(300)))
-    with site.serve({"main": broker.url}, inline_limit=100) as api:
+    with site.serve({"main": nats.url}, inline_limit=100) as api:
         failed = ended(api, resubmit(api, topic))
     assert failed["state"] == "FAILED"
     assert '300 keys (dropped if lossy): choose another or allow it with "lossy": true' in failed["reason"]
@@ -247,15 +247,15 @@ def test_a_job_that_cannot_be_done_as_asked_says_why(
 
 
 def test_what_an_earlier_service_was_sending_is_told_as_unfinished(
-    site: Site, broker: Nats, topic: str
+    site: Site, nats: Nats, topic: str
 ) -> None:
     site.archive(order(0))
-    with site.serve({"main": broker.url}) as api:
+    with site.serve({"main": nats.url}) as api:
         job = resubmit(api, topic)
     row = site.index.get_job(job["id"])
     dead = {**row["service"], "started": 0.0}
     site.index.put_job({**row, "state": "RUNNING", "finished": None, "report": None, "service": dead})
-    with site.serve({"main": broker.url}) as api:
+    with site.serve({"main": nats.url}) as api:
         told = ended(api, job)
     assert (told["state"], told["reason"]) == (
         "FAILED",
