@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
     "kafka": ["confluent-kafka>=2.11"],
-    "nats": ["nats-py>=2.10"],
+    "nats": ["nats-py[nkeys]>=2.10"],
     "pubsub": ["google-cloud-pubsub>=2.28"],
     "mongodb": ["pymongo>=4.10"],
     "avro": ["fastavro>=1.10"],

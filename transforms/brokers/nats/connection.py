@@ -10,12 +10,15 @@ knows that deliveries and confirmations in flight are gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import ssl
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from nats import errors
 from nats.aio.client import Client
@@ -25,7 +28,7 @@ from transforms import secrets
 from transforms.brokers.nats.wire import Raw, RawClient
 from transforms.errors import ConfigurationError, PersistorError, TransientError
 
-__all__ = ["SETTINGS", "ApiError", "Connection", "parse_url"]
+__all__ = ["SETTINGS", "Address", "ApiError", "Connection", "parse_url"]
 
 SETTINGS = (
     "user",
@@ -40,6 +43,9 @@ SETTINGS = (
 )
 """``credentials`` and ``nkey_seed`` are files; ``tls_*`` are PEM files; ``domain`` is JetStream's."""
 
+# A reference may hold what else ends a part of the URL: ${file:/run/secrets/nats}.
+_URL = re.compile(r"nats://(?:((?:\$\{[^}]*\}|[^/@])*)@)?((?:\$\{[^}]*\}|[^/@])*)/?(.*)")
+_LOGIN = re.compile(r"((?:\$\{[^}]*\}|[^:])*)(?::(.*))?")
 _SECONDS = 5.0
 _STALLED = 30.0
 _PING = 20
@@ -60,13 +66,25 @@ class ApiError(PersistorError):
         super().__init__(str(error.get("description", "unknown error")))
 
 
-def parse_url(url: str) -> tuple[list[str], list[str]]:
-    """Servers and subjects of ``nats://[USER:PASSWORD@]HOST[:PORT][,…]/SUBJECT[,…]``."""
-    resolved = secrets.resolve(url)
-    hosts, _, path = resolved.partition("://")[2].partition("/")
-    login, at, hosts = hosts.rpartition("@")
-    servers = [f"nats://{login}{at}{host}" for host in hosts.split(",") if host]
-    subjects = [subject for subject in path.split(",") if subject]
+@dataclass(frozen=True)
+class Address:
+    """What a URL says; ``login`` are settings, references to secrets still in them."""
+
+    servers: tuple[str, ...]
+    subjects: tuple[str, ...]
+    login: Mapping[str, str]
+
+
+def parse_url(url: str) -> Address:
+    """Take ``nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,…]/SUBJECT[,…]`` apart.
+
+    Raises:
+        ConfigurationError: with all that is wrong.
+    """
+    parts = _URL.fullmatch(url)
+    login, hosts, path = parts.groups("") if parts else ("", "", "")
+    servers = [f"nats://{host}" for host in secrets.resolve(hosts).split(",") if host]
+    subjects = [subject for subject in secrets.resolve(path).split(",") if subject]
     problems = [
         f"The server {_shown(server)!r} is not HOST:PORT." for server in servers if not _has_host(server)
     ]
@@ -77,7 +95,16 @@ def parse_url(url: str) -> tuple[list[str], list[str]]:
     ]
     if problems:
         raise ConfigurationError(problems)
-    return servers, subjects
+    return Address(tuple(servers), tuple(dict.fromkeys(subjects)), _login(login))
+
+
+def _login(login: str) -> dict[str, str]:
+    if not login:
+        return {}
+    user, password = _LOGIN.fullmatch(login).groups()  # type: ignore[union-attr]  # it matches anything
+    if password is None:
+        return {"token": unquote(user)}
+    return {"user": unquote(user), "password": unquote(password)}
 
 
 def _has_host(server: str) -> bool:
@@ -88,7 +115,7 @@ def _has_host(server: str) -> bool:
 
 
 def _shown(server: str) -> str:
-    return server.rpartition("@")[2].removeprefix("nats://")
+    return server.removeprefix("nats://")
 
 
 def _fits(subject: str) -> bool:
@@ -104,14 +131,14 @@ class Connection:
         generation: counts how often it was opened; subscriptions belong to one generation.
     """
 
-    def __init__(self, servers: Sequence[str], config: Mapping[str, str]) -> None:
+    def __init__(self, address: Address, config: Mapping[str, str]) -> None:
         unknown = sorted(set(config) - set(SETTINGS))
         if unknown:
             raise ConfigurationError(
                 f"NATS has no settings {', '.join(unknown)}; known are {', '.join(SETTINGS)}."
             )
-        self._servers = list(servers)
-        self._config = dict(config)
+        self._servers = list(address.servers)
+        self._config = {**address.login, **config}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._client: Client | None = None
@@ -164,19 +191,17 @@ class Connection:
         """Send and wait for the one answer."""
         client = self.open()
         self._refusal = ""
+        request = asyncio.wait_for(client.request(subject, data, timeout=_SECONDS), _STALLED)
         try:
-            return self._run(client.request(subject, data, timeout=_SECONDS)).data
+            return self._run(request).data
         except errors.NoRespondersError as error:
             if not client._server_info.get("jetstream", True):  # noqa: SLF001 - no public name for it
                 raise ConfigurationError(
                     f"JetStream is off on the NATS server {_shown(self._servers[0])}; start it with -js."
                 ) from error
             raise TransientError(f"nobody answers on {subject} at NATS") from error
-        except (errors.TimeoutError, TransientError) as error:
-            if self._refusal:
-                raise ConfigurationError(
-                    f"NATS refuses these credentials {subject}: {self._refusal}."
-                ) from error
+        except (errors.Error, asyncio.TimeoutError) as error:
+            self.check()
             raise TransientError(f"NATS did not answer on {subject} in time") from error
 
     def listen(self, subject: str) -> tuple[list[Raw], bytes]:
@@ -207,6 +232,13 @@ class Connection:
             self._drop()
             raise TransientError("NATS takes nothing any more") from error
 
+    def check(self) -> None:
+        """Raise ``ConfigurationError`` if the server has refused a subject to these credentials."""
+        if self._refusal:
+            raise ConfigurationError(
+                f"NATS refuses these credentials a subject that is needed: {self._refusal}."
+            )
+
     def inbox(self) -> str:
         """A subject that nobody else uses."""
         return self.open().new_inbox()
@@ -224,7 +256,9 @@ class Connection:
         client, self._client = self._client, None
         self._lists.clear()
         if client is not None and not client.is_closed:
-            self._run(client.close())
+            # A server that takes nothing any more is left without a farewell.
+            with contextlib.suppress(asyncio.TimeoutError):
+                self._run(asyncio.wait_for(client.close(), _SECONDS))
 
     async def _send(self, commands: bytes) -> None:
         assert self._client is not None  # noqa: S101 - for mypy; send() has looked
@@ -247,6 +281,7 @@ class Connection:
             )
         except (OSError, errors.Error, asyncio.TimeoutError) as error:
             raise self._explained(error) from error
+        self._refusal = ""
         return client
 
     async def _note(self, error: Exception) -> None:
@@ -259,6 +294,8 @@ class Connection:
             return ConfigurationError(
                 f"NATS at {where} refuses the credentials; check user, password or token."
             )
+        if isinstance(error, FileNotFoundError):
+            return ConfigurationError(f"The file {error.filename!r} with credentials for NATS is not there.")
         return TransientError(f"NATS at {where} cannot be reached: {error or type(error).__name__}")
 
     def _credentials(self) -> dict[str, Any]:

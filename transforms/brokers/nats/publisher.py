@@ -40,14 +40,15 @@ class NatsPublisher:
     """
 
     def __init__(self, url: str, config: Mapping[str, str], name: str | None) -> None:
-        servers, subjects = parse_url(url)
+        address = parse_url(url)
+        subjects = address.subjects
         if len(subjects) != 1 or {"*", ">"} & set(subjects[0].split(".")):
             raise ConfigurationError(
                 f"A NATS destination is one subject without wildcards, not {','.join(subjects)!r}."
             )
         self._subject = subjects[0]
         self._given_name, self._name = name, ""
-        self._connection = Connection(servers, config)
+        self._connection = Connection(address, config)
         self._generation = self._sent = self._bytes = 0
         self._waiting: dict[int, tuple[str, int]] = {}
         self._undelivered: list[Undelivered] = []
@@ -170,6 +171,7 @@ class NatsPublisher:
             if not self._connection.alive or time.monotonic() - heard > _SILENCE:
                 self._reset()
                 raise TransientError(_LOST)
+            self._connection.check()
             self._connection.arrived.wait(0.1)
 
     def _take(self) -> int:

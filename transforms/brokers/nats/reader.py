@@ -48,9 +48,10 @@ class NatsReader:
         group: str,
         exclude: Sequence[str],
     ) -> None:
-        servers, self._filters = parse_url(url)
+        address = parse_url(url)
+        self._filters = address.subjects
         _check(self._filters, exclude)
-        self._connection = Connection(servers, config)
+        self._connection = Connection(address, config)
         self._shard = shard
         self._group = group
         self._exclude = tuple(exclude)
@@ -110,6 +111,7 @@ class NatsReader:
             left = deadline - time.monotonic()
             if fetched or left <= 0:
                 return fetched
+            self._connection.check()
             # Not for long at once: a lost connection or consumer does not set the event.
             self._connection.arrived.wait(min(left, 0.5))
 
