@@ -51,6 +51,20 @@ def test_each_command_explains_itself(command: str) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["persist", "index", "resubmit", "rebuild"])
+def test_a_module_is_the_same_as_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = [sys.executable, "-m", f"pipelines.{command}", "--unknown"]
+    done = subprocess.run(module, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == main([command, "--unknown"]) == 2
+    assert done.stderr == capsys.readouterr().err
+    assert f"persistor {command} cannot start" in done.stderr
+
+
+def test_the_api_never_loads_beam() -> None:
+    script = "import sys, pipelines.options, resubmit_api.serve; assert 'apache_beam' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
 def test_a_misspelt_command_gets_a_suggestion() -> None:
     done = persistor("presist")
     assert done.returncode == 2
