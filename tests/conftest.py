@@ -100,7 +100,11 @@ def _for_want_of_a_server(excinfo: pytest.ExceptionInfo[BaseException] | None) -
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say loudly which servers were missing."""
     skipped = terminalreporter.stats.get("skipped", [])
-    reasons = {str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)}
+    reasons = {
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in skipped
+        if isinstance(report.longrepr, tuple)
+    }
     missing = sorted(reason for reason in reasons if "install it with:" in reason)
     if missing:
         terminalreporter.section("NOT TESTED for want of a server", sep="!", red=True, bold=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
@@ -23,7 +24,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.secrets import resolve, resolve_all
 
-__all__ = ["INTERNAL", "SCHEMES", "Lake", "LakeFile", "ObjectMissingError", "find_lake"]
+__all__ = ["INTERNAL", "SCHEMES", "AccessDeniedError", "Lake", "LakeFile", "ObjectMissingError", "find_lake"]
 
 INTERNAL = "_persistor/"
 """Prefix of everything in a lake that is not a file of messages."""
@@ -32,6 +33,20 @@ SCHEMES = ("file", "s3", "gs", "az")
 # Our own retry loop waits out an absent store; the client's would only hide it for minutes.
 _RETRY = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
 _TIMEOUTS = {"connect_timeout": "5s", "timeout": "120s"}
+# Settings of the HTTP client, which obstore takes apart from the store's own and panics on among those.
+_CLIENT_OPTIONS = {
+    "allow_http",
+    "allow_invalid_certificates",
+    "connect_timeout",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "proxy_url",
+    "read_timeout",
+    "root_certificate",
+    "timeout",
+}
+_DENIED = re.compile(r"status code: 40[13]\b")
+_PROVIDERS = "aws_", "azure_", "google_"
 _T = TypeVar("_T")
 
 
@@ -53,8 +68,9 @@ class Lake:
         """Open ``file:///dir``, ``s3://bucket/prefix``, ``gs://…`` or ``az://container/prefix``.
 
         Args:
-            config: settings of the store's client (obstore's names, such as ``endpoint``);
-                values may be secret references. What is not given comes from the
+            config: settings of the store and its HTTP client (obstore's names, such as
+                ``endpoint``); values may be secret references. An endpoint that is given as
+                ``http://`` is used without TLS. What is not given comes from the
                 environment in the store's usual variables (``AWS_…``, ``GOOGLE_…``, ``AZURE_…``).
 
         Raises:
@@ -74,8 +90,9 @@ class Lake:
             False where an object of that path exists, which is left as it is.
 
         Raises:
-            TransientError: the store is away; whether the object was written is not known,
-                and the same call again will tell.
+            TransientError: the store is away or has no such bucket; whether the object was
+                written is not known, and the same call again will tell.
+            PermanentError: no object can have that path.
         """
         try:
             # obstore takes no Arrow buffer, nor a view of one, whose bytes are signed.
@@ -83,6 +100,8 @@ class Lake:
             self._call(lambda: obstore.put(self._store, path, plain, mode="create"))
         except _ExistsError:
             return False
+        except ObjectMissingError as error:
+            raise TransientError(f"{self.url} does not exist; create its bucket or container") from error
         return True
 
     def get(self, path: str) -> memoryview:
@@ -115,7 +134,8 @@ class Lake:
             page = self._call(lambda: next(pages, None))
             if page is None:
                 return
-            yield from ((meta["path"], meta["size"]) for meta in page)
+            # Not every store of Azure's or Google's kind heeds where to begin.
+            yield from ((m["path"], m["size"]) for m in page if after is None or m["path"] > after)
 
     def delete(self, path: str) -> None:
         """Delete an object of ``_persistor/`` that has served its time; one that is gone is no error."""
@@ -149,9 +169,11 @@ class Lake:
             PermissionError,
         ) as error:
             raise AccessDeniedError(f"{self.url} denies access: {_first_line(error)}") from error
-        except (InvalidPathError, NotSupportedError) as error:
+        except (InvalidPathError, NotSupportedError, ValueError) as error:
             raise PermanentError(_first_line(error)) from error
         except (PreconditionError, BaseError, OSError) as error:
+            if _DENIED.search(str(error)):  # a refused list has no class of its own
+                raise AccessDeniedError(f"{self.url} denies access: {_first_line(error)}") from error
             raise TransientError(_first_line(error)) from error
 
 
@@ -199,12 +221,23 @@ def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
     try:
         if scheme == "file":
             return LocalStore(resolve(url)[len("file://") :], mkdir=True)
+        store, client = _divide(resolve_all(config))
         # Which settings there are depends on the scheme: the store itself refuses unknown ones.
         return from_url(  # type: ignore[call-overload]
-            resolve(url), config=resolve_all(config), retry_config=_RETRY, client_options=_TIMEOUTS
+            resolve(url), config=store, retry_config=_RETRY, client_options=client
         )
     except (UnknownConfigurationKeyError, BaseError, OSError, ValueError) as error:
         raise ConfigurationError(f"--lake {url}: {_first_line(error)}") from error
+
+
+def _divide(config: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    plain = {name: name.lower() for name in config}
+    for prefix in _PROVIDERS:
+        plain = {name: short.removeprefix(prefix) for name, short in plain.items()}
+    client = {plain[name]: value for name, value in config.items() if plain[name] in _CLIENT_OPTIONS}
+    store = {name: value for name, value in config.items() if plain[name] not in _CLIENT_OPTIONS}
+    no_tls = any(value.startswith("http://") for value in store.values())
+    return store, {**_TIMEOUTS, **({"allow_http": "true"} if no_tls else {}), **client}
 
 
 def _first_line(error: BaseException) -> str:

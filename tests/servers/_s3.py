@@ -13,7 +13,6 @@ def client_config(url: str) -> dict[str, str]:
     """obstore's settings for a server at ``url``."""
     return {
         "endpoint": url,
-        "allow_http": "true",
         "region": REGION,
         "access_key_id": USER,
         "secret_access_key": PASSWORD,

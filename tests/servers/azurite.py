@@ -25,7 +25,7 @@ _API = "2023-11-03"
 
 
 class Azurite(Server):
-    """Takes its well-known account only; what it confirmed survives ``kill``."""
+    """Takes its well-known account only; its containers survive ``stop``, not ``kill``."""
 
     name: ClassVar[str] = "azurite"
 
@@ -47,7 +47,6 @@ class Azurite(Server):
             "azure_storage_endpoint": self.url,
             "azure_storage_account_name": _ACCOUNT,
             "azure_storage_account_key": _KEY,
-            "allow_http": "true",
         }
 
     def create_bucket(self, name: str) -> str:

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,11 +90,14 @@ class _Front(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         bucket, _, name = unquote(self.path.lstrip("/").partition("?")[0]).partition("/")
-        query = f"uploadType=media&name={quote(name, safe='')}"
+        query = f"uploadType=multipart&name={quote(name, safe='')}"
         generation = self.headers.get("x-goog-if-generation-match")
         if generation is not None:
             query += f"&ifGenerationMatch={generation}"
-        status, headers, body = self._ask("POST", f"/upload/storage/v1/b/{quote(bucket)}/o?{query}")
+        kind, content = _multipart(name, self._content())
+        headers = {"Content-Type": kind, "Host": self.headers["host"]}
+        path = f"/upload/storage/v1/b/{quote(bucket)}/o?{query}"
+        status, headers, body = self._ask("POST", path, headers, content)
         if status == 200:
             made = json.loads(body)
             headers = {"ETag": f'"{made["etag"]}"', "x-goog-generation": str(made["generation"])}
@@ -101,30 +105,47 @@ class _Front(BaseHTTPRequestHandler):
         self._answer(status, headers, body)
 
     def _pass_on(self) -> None:
-        self._answer(*self._ask(self.command, self.path))
-
-    def _ask(self, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
-        content = self.rfile.read(int(self.headers.get("content-length") or 0))
-        connection = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=60)
-        kept = {n: v for n, v in self.headers.items() if n.lower() not in _HOP_BY_HOP}
         # The server knows its buckets by the name of the host that it was told.
-        connection.request(method, path, content, {**kept, "Host": self.headers["host"]})
+        headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP_BY_HOP}
+        headers["Host"] = self.headers["host"]
+        self._answer(*self._ask(self.command, self.path, headers, self._content()))
+
+    def _content(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("content-length") or 0))
+
+    def _ask(
+        self, method: str, path: str, headers: dict[str, str], content: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=60)
+        connection.request(method, path, content, headers)
         answer = connection.getresponse()
         body = answer.read()
         connection.close()
-        return answer.status, {n: v for n, v in answer.getheaders() if n.lower() not in _HOP_BY_HOP}, body
+        kept = {n: v for n, v in answer.getheaders() if n.lower() not in _HOP_BY_HOP}
+        if method == "HEAD":
+            kept["Content-Length"] = answer.getheader("content-length") or "0"
+        return answer.status, kept, body
 
     def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing is logged per request."""
+
+
+def _multipart(name: str, content: bytes) -> tuple[str, bytes]:
+    """The body of an upload of the JSON API; only this kind of upload knows conditions."""
+    boundary = uuid.uuid4().hex
+    resource = json.dumps({"name": name})
+    first = f"--{boundary}\r\nContent-Type: application/json\r\n\r\n{resource}\r\n"
+    second = f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
+    body = b"".join([first.encode(), second.encode(), content, f"\r\n--{boundary}--\r\n".encode()])
+    return f"multipart/related; boundary={boundary}", body
 
 
 def _build(target: Path) -> None:
