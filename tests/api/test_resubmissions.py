@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -223,7 +225,9 @@ def test_a_job_outlives_the_service_and_the_next_one_tells_its_end(
     assert streams.count(topic) == 300
 
 
-def test_a_job_whose_process_was_killed_is_failed_and_says_so(site: Site, nats: Nats, topic: str) -> None:
+def test_a_job_whose_process_was_killed_says_so_and_the_command_sends_the_rest(
+    site: Site, nats: Nats, streams: Streams, topic: str
+) -> None:
     site.archive(*(order(n) for n in range(300)))
     with site.serve({"main": nats.url}, inline_limit=100) as api:
         job = resubmit(api, topic)
@@ -233,6 +237,9 @@ def test_a_job_whose_process_was_killed_is_failed_and_says_so(site: Site, nats: 
     assert failed["state"] == "FAILED"
     assert failed["reason"].startswith("The job's process ended without a report.")
     assert not psutil.pid_exists(run["pid"])
+    words = ["--index", site.index_url, "--lake", site.lake.url, "--resume", job["id"]]
+    subprocess.run([sys.executable, "-m", "pipelines.resubmit", *words], check=True, timeout=120)
+    assert streams.payloads(topic) == [b"order %d" % n for n in range(300)]
 
 
 def test_a_job_that_cannot_be_done_as_asked_says_why(
