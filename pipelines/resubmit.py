@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
@@ -28,6 +30,7 @@ from transforms.stop import failure
 __all__ = ["plan", "run"]
 
 _LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
+_COLLECT = 200_000, 50, 1000
 _TOLD_EVERY = 0.5
 _PATIENCE = 60.0
 
@@ -61,6 +64,8 @@ def run(
         ConfigurationError: the plan has problems, or something in the settings cannot be right.
         TransientError: index, lake or broker stayed away for a minute while planning.
     """
+    # The allocator that Arrow prefers keeps what planning has freed; this one gives it back.
+    pa.set_memory_pool(pa.system_memory_pool())
     lakes = _lakes(settings)
     stored = _resumed(settings, lakes[0]) if settings.resume else _planned(settings, freeze_plan)
     on_plan(stored)
@@ -75,6 +80,9 @@ def run(
 def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str]) -> None:
     options = PipelineOptions(list(beam_args))
     named = options.view_as(StandardOptions).runner
+    # Beam's many objects make every full collection slow, and none of them goes away.
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
     # Named explicitly: Beam's DirectRunner may fetch another runner's program first.
     pipeline = beam.Pipeline(FnApiRunner() if named in _LOCAL_RUNNERS else named, options)
     lanes = ResubmitLanes(stored, settings.lakes, settings.lake_config, settings.destination_config)

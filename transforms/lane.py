@@ -22,10 +22,12 @@ from transforms.windows import Checked, read_window
 
 __all__ = ["Sender", "replay_lane"]
 
+_SEND_MESSAGES = 5_000
+"""Publishers make Python objects of what they send; fewer at a time keep memory low."""
 _COMMIT_MESSAGES = 20_000
 _COMMIT_BYTES = 16 << 20
 _COMMIT_SECONDS = 2.0
-_FILES_AT_A_TIME = 8
+_FILES_AT_A_TIME = 4
 
 
 class Sender:
@@ -47,8 +49,8 @@ class Sender:
             self._since = time.monotonic()
         self._pending.append(checked)
         self.unconfirmed += len(checked.messages)
-        if len(checked.messages):
-            self._publisher.send(checked.messages, self._options)
+        for start in range(0, len(checked.messages), _SEND_MESSAGES):
+            self._publisher.send(checked.messages.slice(start, _SEND_MESSAGES), self._options)
 
     def due(self) -> bool:
         """Whether so much or so old is unconfirmed that a commit should follow."""

@@ -26,6 +26,7 @@ WINDOW_BYTES = 8 << 20
 _COLUMNS = [
     "id", "source", "partition", "publish_time", "size", "traits", "checksum", "location", "position"
 ]  # fmt: skip
+_KEPT = ["id", "size", "checksum", "location", "position"]
 _NEW_FILES_KEPT = 65_536
 
 
@@ -69,7 +70,7 @@ class Survey:
 
     def _add_sources(self, table: pa.Table) -> None:
         plain = table.select(["source", "size"]).append_column("time", table["publish_time"].cast(pa.int64()))
-        grouped = plain.group_by("source").aggregate(
+        grouped = plain.group_by("source", use_threads=False).aggregate(
             [("size", "count"), ("size", "sum"), ("time", "min"), ("time", "max")]
         )
         for row in grouped.to_pylist():
@@ -188,7 +189,7 @@ def _by_lane(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     for start, end in zip([0, *bounds], [*bounds, len(table)], strict=True):
         number = None if numbers[start] < 0 else int(numbers[start])
         lane = lane_of(sources.dictionary[int(codes[start])].as_py(), number)
-        yield lane, table.slice(start, end - start)
+        yield lane, table.slice(start, end - start).select(_KEPT)
 
 
 def _hand_on(

@@ -46,7 +46,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VERSION = 1
 _INTERNAL = {"lanes", "carries", "attempt"}
 _OBJECT_BYTES = 1 << 20
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
 
 def new_job_id() -> str:
