@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import statistics
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,23 @@ def test_every_direct_dependency_is_pinned_at_a_version_that_setup_allows() -> N
             assert have == least if wanted.startswith("==") else have >= least, (
                 f"{name}{wanted}, pinned {version}"
             )
+
+
+def test_every_library_that_is_imported_is_asked_for() -> None:
+    asked = {name.replace("-", "_") for name in direct()} | {
+        "google",
+        "yaml",
+        "nats",
+        "bson",
+        "prometheus_client",
+    }
+    trees = [ast.parse(path.read_text()) for path in MODULES]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    libraries = {name.partition(".")[0] for name in names} - set(PACKAGES) - sys.stdlib_module_names
+    # These two are the lower halves of pydantic and Flask, of the same makers and versions.
+    assert libraries - asked - {"pydantic_core", "werkzeug"} == set()
 
 
 def test_the_pins_of_development_repeat_none_of_the_runtime() -> None:
