@@ -130,15 +130,15 @@ def _has(words: Iterable[str], name: str) -> bool:
 
 
 def _read_file(
-    path: Sequence[str] | str | None, command: str
+    path: str | None, command: str
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], list[str]]:
     """Settings of the file as typed texts, the words of what is not ours, and problems."""
     if path is None:
         return {}, {}, []
     try:
-        content = yaml.safe_load(Path(str(path)).read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        return {}, {}, [f"--config {path}: {error}"]
+        return {}, {}, [f"--config {path}: {' '.join(str(error).split())}."]
     if not isinstance(content, dict):
         return {}, {}, [f"--config {path}: write one 'name: value' a line."]
     known = {setting.name: setting for setting in settings_of(command)}
