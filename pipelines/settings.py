@@ -15,11 +15,31 @@ __all__ = [
     "PersistSettings",
     "RebuildSettings",
     "ResubmitSettings",
+    "StreamingSettings",
 ]
 
 
 @dataclass(frozen=True)
-class PersistSettings:
+class StreamingSettings:
+    """What the streaming commands share.
+
+    Attributes:
+        processes: on this machine, one shard each.
+        shards: on other runners.
+        metrics_port: of the first process; 0 is off.
+    """
+
+    metadata_config: Mapping[str, str]
+    dead_letter: str | None
+    dead_letter_config: Mapping[str, str]
+    processes: int
+    shards: int
+    metrics_host: str
+    metrics_port: int
+
+
+@dataclass(frozen=True)
+class PersistSettings(StreamingSettings):
     """What ``persistor persist`` does; sizes are bytes, times are seconds.
 
     Attributes:
@@ -37,34 +57,20 @@ class PersistSettings:
     layout: Layout
     index: str | None
     metadata: str | None
-    metadata_config: Mapping[str, str]
     batch_messages: int
     batch_bytes: int
     batch_age: float
     on_failure: str
     give_up_after: float | None
-    dead_letter: str | None
-    dead_letter_config: Mapping[str, str]
-    processes: int
-    shards: int
-    metrics_host: str
-    metrics_port: int
 
 
 @dataclass(frozen=True)
-class IndexSettings:
+class IndexSettings(StreamingSettings):
     """What ``persistor index`` does."""
 
     command: ClassVar[str] = "index"
     metadata: str
-    metadata_config: Mapping[str, str]
     index: str
-    dead_letter: str | None
-    dead_letter_config: Mapping[str, str]
-    processes: int
-    shards: int
-    metrics_host: str
-    metrics_port: int
 
 
 @dataclass(frozen=True)
