@@ -29,6 +29,7 @@ class StreamingSettings:
         metrics_port: of the first process; 0 is off.
     """
 
+    command: ClassVar[str]
     metadata_config: Mapping[str, str]
     dead_letter: str | None
     dead_letter_config: Mapping[str, str]
