@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -14,6 +15,8 @@ import requests
 from tests.api.conftest import Client, Site, order
 from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
+from transforms import registry
+from transforms.plans import new_job_id
 
 JSON = {"Content-Type": "application/json"}
 SEARCH, PLANS, RESUBMISSIONS = "/v1/messages/search", "/v1/plans", "/v1/resubmissions"
@@ -141,9 +144,22 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("value", HOSTILE)
-def test_hostile_values_reach_no_store_as_code(site: Site, api: Client, value: Any) -> None:
+@pytest.fixture(scope="module", params=["sqlite", "mongodb"])
+def exposed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A service over each index store, with one message."""
+    site = Site.at(tmp_path_factory.mktemp("exposed"))
+    if request.param == "mongodb":
+        server = request.getfixturevalue("mongodb").url.rpartition("/")[0]
+        site.index_url = f"{server}/t{new_job_id()}"
+        site.index = registry.index(site.index_url).open(site.index_url)
     site.archive(order(0, headers=[{"name": "version", "value": b"2"}]))
+    with site.serve({"main": "nats://127.0.0.1:1"}) as client:
+        yield client
+    site.index.close()
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_hostile_values_reach_no_store_as_code(exposed: Client, value: Any) -> None:
     for selection in (
         {"sources": [value]},
         {"ids": [value]},
@@ -154,14 +170,31 @@ def test_hostile_values_reach_no_store_as_code(site: Site, api: Client, value: A
         {"all": value},
         value,
     ):
-        response = api.post(SEARCH, json={"selection": selection})
+        response = exposed.post(SEARCH, json={"selection": selection})
         assert response.status_code in {200, 422}, response.text
         if response.status_code == 200:
             assert response.json()["messages"] == []
         else:
             problem_of(response, 422)
         assert "Set-Cookie" not in response.headers
-    assert api.post(SEARCH, json={"selection": {"all": True}}).json()["messages"][0]["id"] == "orders_0_0"
+    for address in ("/v1/messages/", "/v1/resubmissions/"):
+        problem_of(exposed.get(address + quote(str(value), safe="")), 404)
+    [message] = exposed.post(SEARCH, json={"selection": {"all": True}}).json()["messages"]
+    assert message["id"] == "orders_0_0"
+
+
+def test_a_caller_writes_no_lines_of_the_log_and_no_body_is_in_it(
+    api: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "resubmit_api")
+    api.get("/v1/messages/x%0d%0a2026-01-01%20INFO%20forged")
+    api.post(SEARCH, json={"selection": {"ids": ["a-secret"]}})
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("resubmit_api")]
+    assert [line.split()[1:4] for line in lines] == [
+        ["GET", "/v1/messages/x%0D%0A2026-01-01%20INFO%20forged", "404"],
+        ["POST", SEARCH, "200"],
+    ]
+    assert "secret" not in "".join(lines)
 
 
 def test_hostile_content_is_shown_as_data(site: Site, api: Client) -> None:
