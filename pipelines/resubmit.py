@@ -68,6 +68,7 @@ def run(
     pa.set_memory_pool(pa.system_memory_pool())
     lakes = _lakes(settings)
     stored = _resumed(settings, lakes[0]) if settings.resume else _planned(settings, freeze_plan)
+    pa.default_memory_pool().release_unused()
     on_plan(stored)
     report = Report(job=stored.job, destination=stored.topic, planned=stored.messages)
     earlier, started = total(lakes[0], stored), time.monotonic()

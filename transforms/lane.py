@@ -232,4 +232,5 @@ class _Lane:
     def _commit(self) -> None:
         self.confirmed.add(self._sender.commit(self.confirmed.done))
         what = f"keep the progress of job {self._plan.job}"
+        pa.default_memory_pool().release_unused()  # or what windows leave behind adds up
         retry(lambda: self._ledger.write(self.confirmed), what, stopped=self._stopped)

@@ -19,7 +19,7 @@ from transforms.selection import Selection, sample_and_limit
 
 __all__ = ["WINDOW_BYTES", "WINDOW_ROWS", "Survey", "lane_of", "survey"]
 
-WINDOW_ROWS = 20_000
+WINDOW_ROWS = 10_000
 WINDOW_BYTES = 8 << 20
 """What is in memory at a time: a window that is sent and one that is read ahead."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
 from transforms import registry
 from transforms.counters import counter
@@ -75,3 +77,7 @@ class _ReplayLane(beam.DoFn):
             return replay_lane(plan, lane, lakes, publisher, stopped=stopping)
         finally:
             publisher.close()
+            # A client refers to itself through its callbacks: its threads and buffers go only now.
+            del publisher
+            gc.collect()
+            pa.default_memory_pool().release_unused()

@@ -198,17 +198,17 @@ def test_windows_hold_every_row_once_within_their_bounds(rows: list[tuple[int, i
 
 
 def test_windows_end_between_files_where_they_can() -> None:
-    files = [*["a"] * 12_000, *["b"] * 12_000, *["c"] * 45_000]
+    files = [*["a"] * 6_000, *["b"] * 6_000, *["c"] * 25_000]
     assert _cuts(pa.chunked_array([files]), np.ones(len(files), np.int64)) == [
-        0, 12_000, 24_000, 24_000 + WINDOW_ROWS, 24_000 + 2 * WINDOW_ROWS, 69_000
+        0, 6_000, 12_000, 12_000 + WINDOW_ROWS, 12_000 + 2 * WINDOW_ROWS, 37_000
     ]  # fmt: skip
 
 
 def test_a_large_selection_is_cut_into_windows_in_order(lake: Lake, index: Index) -> None:
     count = 2 * WINDOW_ROWS + 5_000
-    archive(lake, index, table(*[row(offset=n) for n in range(count)]), rows_per_file=6_000)
+    archive(lake, index, table(*[row(offset=n) for n in range(count)]), rows_per_file=4_000)
     frozen = freeze(lake, index)
     windows = list(read_windows(lake, frozen, lane_of("orders", 0)))
-    assert [len(w) for w in windows] == [18_000, 18_000, 9_000]
-    assert frozen.requests == frozen.files == 8
+    assert [len(w) for w in windows] == [8_000, 8_000, 9_000]
+    assert frozen.requests == frozen.files == 7
     assert [r[0] for r in rows_of(lake, frozen)] == [f"orders_0_{n}" for n in range(count)]
