@@ -82,14 +82,14 @@ async def _story(console: Console, place: Place, processes: Processes, count: in
         await traffic.create_streams()
         started = time.monotonic()
         commands = {name: [sys.executable, "-m", "pipelines.cli", *w] for name, w in place.commands().items()}
-        with _step(console, f"{count:,} messages published while persist, index and API start"):
-            # The API is up soonest and needed last: the others get the processor first.
-            for name in ("persist", "index"):
-                processes.start(name, commands[name])
+        with _step(console, f"{count:,} messages published while persist, API and index start"):
+            # One after the other as they are needed: each start keeps a processor busy for seconds.
+            processes.start("persist", commands["persist"])
             await traffic.publish(messages(count))
-            processes.start("api", commands["api"])
             published = datetime.now(timezone.utc)
+            processes.start("api", commands["api"])
             await _until(processes, lambda: call(place, "/readyz") is not None)
+            processes.start("index", commands["index"])
         with _step(console, "every message is in the lake and in the index"):
             await _until(processes, lambda: _indexed(place) >= count)
         seconds = time.monotonic() - started
