@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
-CODE   := pipelines transforms resubmit_api bench tests setup.py
+CODE   := $(wildcard pipelines transforms resubmit_api bench tests setup.py)
 ARGS   ?=
 
 .PHONY: help
