@@ -67,7 +67,7 @@ def planned(row: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
 
 
 def plan_to_json(plan: Plan, destination: str) -> dict[str, Any]:
-    """A plan as :class:`resubmit_api.schemas.PlanOut` has it: the destination by its name."""
+    """A plan as :class:`resubmit_api.schemas.Plan` has it: the destination by its name."""
     report = plan.report()
     for part in (report, *report["sources"]):
         part |= {name: _precise(part[name]) for name in ("oldest", "newest")}

@@ -17,6 +17,21 @@ _TEXT = (
 )
 
 
+_SELECTION = {
+    "sources": "Names of sources; any source where this is left out.",
+    "published_from": "First publish time that is meant, with its time zone.",
+    "published_to": "First publish time that is no longer meant, with its time zone.",
+    "ids": "Ids of messages.",
+    "where": "Clauses of conditions, one of which must hold, such as "
+    '`[{"attributes.version": "2"}, {"key": {"prefix": "eu-"}, "size": {"gte": 1000}}]`. '
+    "Fields: id, key, topic, partition, offset, publish_time, size, attributes.NAME. "
+    "Operators: eq, ne, gt, gte, lt, lte, in, nin, exists, prefix; key takes eq, in, prefix.",
+    "limit": "At most so many messages, in the order of their partitions. Not for searches.",
+    "sample": "The share of messages to take, the same ones each time. Not for searches.",
+    "all": "Must be said where nothing else narrows the selection.",
+}
+
+
 def describe(app: APIFlask) -> None:
     """Serve the document at ``/openapi.json``."""
     app.config.update(
@@ -28,17 +43,27 @@ def describe(app: APIFlask) -> None:
         DESCRIPTION=_TEXT,
         LICENSE={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    app.spec_processor(_add_problems)
+    app.spec_processor(_complete)
 
 
-def _add_problems(spec: dict[str, Any] | str) -> dict[str, Any] | str:
+def _complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
     if isinstance(spec, dict):  # text only where YAML is asked for
-        spec["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        schemas = spec["components"]["schemas"]
+        schemas["Problem"] = Problem.model_json_schema()
+        for name, schema in schemas.items():
+            if name.endswith(".Selection"):
+                _describe_selection(schema)
         for parameter in _parameters(spec):
             if parameter["in"] == "path":
                 parameter["required"] = True  # which OpenAPI asks for and APIFlask leaves out
         spec["paths"] = dict(sorted(spec["paths"].items(), key=lambda path: not path[0].startswith("/v1/")))
     return spec
+
+
+def _describe_selection(schema: dict[str, Any]) -> None:
+    schema["description"] = "A subset of the indexed messages: every part that is given must hold."
+    for name, text in _SELECTION.items():
+        schema["properties"][name]["description"] = text
 
 
 def _parameters(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:

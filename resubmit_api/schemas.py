@@ -18,7 +18,7 @@ __all__ = [
     "JobsQuery",
     "Message",
     "NoQuery",
-    "PlanOut",
+    "Plan",
     "Problem",
     "ReplayRequest",
     "SearchRequest",
@@ -41,7 +41,7 @@ class NoQuery(_Request):
     """No query parameters: what is not known is refused instead of ignored."""
 
 
-class OptionsIn(_Request):
+class Options(_Request):
     """How messages are sent again; unchanged is the default."""
 
     timestamp: Literal["original", "now"] = Field(
@@ -69,7 +69,7 @@ class ReplayRequest(_Request):
         examples=["orders-replay"],
     )
     selection: Selection
-    options: OptionsIn = Field(default_factory=OptionsIn)
+    options: Options = Field(default_factory=Options)
 
 
 class SearchRequest(_Request):
@@ -152,7 +152,7 @@ class Message(Entry):
     verified_by: Literal["checksum", "id"]
 
 
-class SourceOut(BaseModel):
+class PlannedSource(BaseModel):
     """What a plan holds of one source."""
 
     source: str
@@ -162,8 +162,8 @@ class SourceOut(BaseModel):
     newest: str | None
 
 
-class PlanOut(BaseModel):
-    """What a resubmission would do. It may run where ``problems`` is empty."""
+class Plan(BaseModel):
+    """What a resubmission would do. It may run where `problems` is empty."""
 
     destination: str
     topic: str
@@ -176,7 +176,7 @@ class PlanOut(BaseModel):
     largest: int
     oldest: str | None
     newest: str | None
-    sources: list[SourceOut]
+    sources: list[PlannedSource]
     cannot_carry: dict[str, int]
     problems: list[str]
     warnings: list[str]
@@ -191,7 +191,7 @@ class Progress(BaseModel):
     failed: int = 0
 
 
-class FailureOut(BaseModel):
+class Failure(BaseModel):
     """A message that was not published."""
 
     id: str
@@ -215,11 +215,9 @@ class Job(BaseModel):
     topic: str
     selection: dict[str, Any]
     options: dict[str, Any]
-    plan: PlanOut | None = None
+    plan: Plan | None = None
     progress: Progress
-    errors: list[FailureOut] = Field(
-        default=[], description="The first 100 messages that were not published."
-    )
+    errors: list[Failure] = Field(default=[], description="The first 100 messages that were not published.")
     report: dict[str, Any] | None = Field(default=None, description="The whole account, once it ended.")
 
 

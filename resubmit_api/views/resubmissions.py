@@ -10,7 +10,7 @@ from flask import request, url_for
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import needs
 from resubmit_api.job_rows import plan_to_json
-from resubmit_api.schemas import Job, JobPage, JobsQuery, PlanOut, ReplayRequest
+from resubmit_api.schemas import Job, JobPage, JobsQuery, Plan, ReplayRequest
 from resubmit_api.views.context import parts, problems
 from transforms.plans import Options
 from transforms.replay import make_plan
@@ -24,7 +24,7 @@ _LOCATION = {"Location": {"description": "Address of the resubmission", "schema"
 
 @blueprint.post("/plans")
 @blueprint.input(ReplayRequest)
-@blueprint.output(PlanOut)
+@blueprint.output(Plan)
 @blueprint.doc(operation_id="makePlan", responses=problems(400, 413, 415, 422, 503))
 def make(json_data: ReplayRequest) -> dict[str, Any]:
     """Plan a resubmission.
