@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -231,11 +232,15 @@ def reading(reader: Reader, positions: Mapping[Partition, int] | None = None) ->
         reader.close()
 
 
-def fetch(reader: Reader, count: int, seconds: float = 30.0) -> list[Fetched]:
-    """Poll until at least ``count`` messages are there; trouble that passes is waited out."""
+def fetch(
+    reader: Reader, count: int, seconds: float = 30.0, writer: Future[None] | None = None
+) -> list[Fetched]:
+    """Poll until at least ``count`` messages are there; trouble that passes is waited out, but a writer's."""
     fetched, deadline = list[Fetched](), time.monotonic() + seconds
     while sum(len(one.messages) for one in fetched) < count:
         assert time.monotonic() < deadline, f"{[len(one.messages) for one in fetched]} of {count} messages"
+        if writer is not None and writer.done():
+            writer.result()
         try:
             fetched += reader.poll(0.5)
         except TransientError:

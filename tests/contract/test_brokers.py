@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -348,16 +348,14 @@ def test_killing_the_server_while_publishing_and_reading_loses_and_repeats_nothi
     if not site.survives:
         pytest.skip("this server keeps nothing when it is killed")
     topic, chunks = site.topic(), [numbered(500, 500 * chunk) for chunk in range(40)]
-    writer = threading.Thread(target=publish_all, args=(site, topic, chunks))
-    with reading(site.reader(topic)) as reader:
-        writer.start()
-        fetched = fetch(reader, 2000)
-        site.server.kill()
-        site.server.start()
-        fetched += fetch(reader, 18_000 - sum(len(one.messages) for one in fetched), 60)
-        site.server.kill()
-        site.server.start()
-        writer.join(60)
+    with ThreadPoolExecutor() as threads, reading(site.reader(topic)) as reader:
+        writer = threads.submit(publish_all, site, topic, chunks)
+        fetched = list[Fetched]()
+        for so_far in (2000, 18_000):
+            fetched += fetch(reader, so_far - sum(len(one.messages) for one in fetched), 60, writer)
+            site.server.kill()
+            site.server.start()
+        writer.result(60)
         fetched += fetch(reader, 20_000 - sum(len(one.messages) for one in fetched), 60)
         assert reader.poll(0.5) == []
     assert together(fetched)["data"].to_pylist() == [b"%d" % number for number in range(20_000)]
@@ -372,7 +370,7 @@ def publish_all(site: Site, topic: str, chunks: list[pa.Table]) -> None:
                 done = publisher.begin() or done
                 begun = True
             publisher.send(chunks[done], PublishOptions(original_time=False))
-            publisher.commit(done + 1)
+            assert publisher.commit(done + 1) == []
             done += 1
         except TransientError:
             begun = False
