@@ -1,0 +1,365 @@
+"""Runs the real ``persistor persist`` under load and compares what it archived with its broker."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import requests
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from tests.servers import wait_until
+from tests.servers.kafka import Kafka
+from transforms import registry
+from transforms.indexes import Index
+from transforms.lake import INTERNAL, Lake
+from transforms.model import ENTRY_SCHEMA, FILE_SCHEMA
+from transforms.selection import Selection
+
+__all__ = ["Archive", "Load", "Message", "Persist", "expected", "load_message", "log_of", "metric"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_BATCHES = {"batch_messages": "400", "batch_age": "300ms", "metrics_port": "0"}
+_PLACE = ["id", "checksum", "location", "position"]
+_NO_PLACES = pa.schema([ENTRY_SCHEMA.field(name) for name in _PLACE]).empty_table()
+_NO_ROWS = FILE_SCHEMA.append(ENTRY_SCHEMA.field("location")).append(ENTRY_SCHEMA.field("position"))
+_CONTENT = ["id", "key", "data", "headers", "publish_time"]
+
+Message = tuple[Any, Any, Any, Any]
+"""Key, value, headers and timestamp (ms) of a message, to be compared."""
+
+
+class Persist:
+    """The command as a process of its own, which may be killed, frozen and started again.
+
+    Args:
+        log: where all that it prints is kept.
+        options: of the command, besides small and short batches and no metrics.
+    """
+
+    def __init__(self, log: Path, **options: str | list[str]) -> None:
+        self.log = log
+        self._arguments = []
+        for name, value in {**_BATCHES, **options}.items():
+            values = value if isinstance(value, list) else [value]
+            self._arguments += [f"--{name}={one}" for one in values]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.persist", *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=_ROOT,
+            )
+
+    def kill(self) -> None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def pause(self) -> None:
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
+    def drain(self, seconds: float = 60.0) -> None:
+        """Stop it by SIGTERM; it must end by itself with exit code 0."""
+        os.kill(self.pid, signal.SIGTERM)
+        assert self.ends(seconds) == 0, self.output()
+
+    def ends(self, seconds: float = 60.0) -> int:
+        """The exit code, once there is one."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    @property
+    def pid(self) -> int:
+        """Of the running process; a test fails here where it ended by itself."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.output()
+        return self._process.pid
+
+    def output(self) -> str:
+        """The end of what it printed."""
+        return self.log.read_text(errors="replace")[-6000:]
+
+    def __enter__(self) -> Persist:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+
+class Load:
+    """Numbered messages for some topics, ``rate`` a second for each, until it is told to stop.
+
+    Args:
+        topics: the topics with their numbers of partitions.
+        transactions: publish in transactions, every fifth of which is aborted.
+    """
+
+    def __init__(
+        self, kafka: Kafka, topics: Mapping[str, int], *, rate: int = 1000, transactions: bool = False
+    ) -> None:
+        self.acknowledged: dict[str, set[tuple[int, int]]] = {topic: set() for topic in topics}
+        self._topics = topics
+        self._rate = rate
+        self._kafka = kafka
+        self._transactions = transactions
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load")
+        self._failure: BaseException | None = None
+
+    def check(self) -> None:
+        """Fail where nothing is sent any more."""
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(120)
+        if error is None:
+            self.check()
+
+    def _run(self) -> None:
+        try:
+            self._produce()
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
+            self._failure = error
+
+    def _produce(self) -> None:
+        producer = Producer(self._config())
+        if self._transactions:
+            producer.init_transactions(60)
+        numbers = itertools.count()
+        for turn in itertools.count():
+            if self._stop.wait(0.05):
+                break
+            with_transaction = _aborting if turn % 5 == 4 else _committing
+            send = with_transaction if self._transactions else _plainly
+            send(producer, lambda: self._turn(producer, numbers))
+        assert producer.flush(60) == 0, "the broker did not acknowledge what was sent"
+
+    def _turn(self, producer: Producer, numbers: Iterator[int]) -> None:
+        for number in itertools.islice(numbers, self._rate // 20):
+            for topic, partitions in self._topics.items():
+                sent = load_message(number)
+                producer.produce(topic, partition=number % partitions, on_delivery=self._delivered, **sent)
+        producer.poll(0)
+
+    def _delivered(self, error: Any, message: Any) -> None:
+        if error is None:
+            self.acknowledged[message.topic()].add((message.partition(), message.offset()))
+
+    def _config(self) -> dict[str, Any]:
+        own = {"transactional.id": f"load-{id(self)}", "transaction.timeout.ms": 60_000}
+        return {
+            "bootstrap.servers": self._kafka.bootstrap,
+            "enable.idempotence": True,
+            "log_level": 0,
+            "message.timeout.ms": 60_000 if self._transactions else 120_000,
+            "queue.buffering.max.messages": 500_000,
+            "reconnect.backoff.max.ms": 500,
+            **(own if self._transactions else {}),
+        }
+
+
+def _plainly(producer: Producer, publish: Callable[[], None]) -> None:
+    del producer
+    publish()
+
+
+def _committing(producer: Producer, publish: Callable[[], None]) -> None:
+    producer.begin_transaction()
+    publish()
+    producer.commit_transaction(60)
+
+
+def _aborting(producer: Producer, publish: Callable[[], None]) -> None:
+    producer.begin_transaction()
+    publish()
+    producer.flush(60)
+    producer.abort_transaction(60)
+
+
+def load_message(number: int) -> dict[str, Any]:
+    """What the load sends: a key of a few, a number, and headers of which one chooses the path."""
+    return {
+        "key": b"key-%d" % (number % 7),
+        "value": b'{"number": %d, "text": "%s"}' % (number, b"x" * (number % 150)),
+        "headers": [("path", b"p%d" % (number % 5)), ("n", b"%d" % number), ("n", b"again")],
+    }
+
+
+def log_of(kafka: Kafka, topic: str) -> dict[tuple[int, int], Message]:
+    """What a reader of committed messages finds in a topic now, by partition and offset."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap,
+            "group.id": "check",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "log_level": 0,
+        }
+    )
+    try:
+        return dict(_read_all(consumer, topic))
+    finally:
+        consumer.close()
+
+
+def expected(kafka: Kafka, topic: str) -> dict[str, Message]:
+    """The same by the ids that the archive gives."""
+    return {f"{topic}_{partition}_{offset}": m for (partition, offset), m in log_of(kafka, topic).items()}
+
+
+def _read_all(consumer: Consumer, topic: str) -> Iterator[tuple[tuple[int, int], Message]]:
+    partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+    left, deadline = set(partitions), time.monotonic() + 60
+    while left:
+        assert time.monotonic() < deadline, f"{topic} cannot be read to its end"
+        for message in consumer.consume(10_000, 1.0):
+            if message.error():
+                left.discard(message.partition())
+                continue
+            headers = tuple(message.headers() or ())
+            content = message.key(), message.value(), headers, message.timestamp()[1]
+            yield (message.partition(), message.offset()), content
+
+
+class Archive:
+    """Lake and index of a job, looked at from outside."""
+
+    def __init__(self, lake: Lake, index_url: str, format: str = "parquet") -> None:
+        self.lake = lake
+        self.index_url = index_url
+        self._format = format
+        self._digests: dict[str, bytes] = {}
+
+    def open_index(self) -> Index:
+        """A connection of one's own to the index."""
+        return registry.index(self.index_url).open(self.index_url)
+
+    def indexed(self) -> int:
+        """Messages in the index now."""
+        index = self.open_index()
+        try:
+            return sum(one.messages for one in index.summarize(Selection(all=True)))
+        finally:
+            index.close()
+
+    def files(self) -> list[str]:
+        """Paths of the files of messages."""
+        return sorted(path for path, _ in self.lake.list() if not path.startswith(INTERNAL))
+
+    def claims(self) -> int:
+        """How many ranges were claimed."""
+        return sum(1 for _ in self.lake.list(f"{INTERNAL}claims"))
+
+    def check_not_overwritten(self) -> None:
+        """Every file that was there the last time is there still, with the same bytes."""
+        present = set(self.files())
+        assert self._digests.keys() <= present, "files are gone"
+        for path in present:
+            digest = hashlib.sha256(self.lake.get(path)).digest()
+            assert self._digests.setdefault(path, digest) == digest, f"{path} was overwritten"
+
+    def messages(self) -> pa.Table:
+        """All rows of all files, with their ``location`` and ``position``."""
+        return pa.concat_tables([_NO_ROWS.empty_table(), *map(self._file, self.files())])
+
+    def _file(self, path: str) -> pa.Table:
+        rows = registry.format_of(self._format).decode(self.lake.get(path))
+        places = [self.lake.location(path)] * len(rows), range(len(rows))
+        return pa.table([*rows.columns, *map(pa.array, places)], schema=_NO_ROWS)
+
+    def entries(self) -> pa.Table:
+        """All entries of the index: id, checksum, location, position."""
+        index = self.open_index()
+        try:
+            found = [table.select(_PLACE) for table in index.select(Selection(all=True), _PLACE)]
+        finally:
+            index.close()
+        return pa.concat_tables([_NO_PLACES, *found])
+
+    def wait_for(self, ids: Iterable[str], persist: Persist, seconds: float = 120.0) -> None:
+        """Return once these ids are indexed; fail where the job ended or takes too long."""
+        missing = set(ids)
+
+        def all_there() -> bool:
+            missing.difference_update(self.entries()["id"].to_pylist())
+            return bool(persist.pid) and not missing
+
+        try:
+            wait_until(all_there, seconds, "the messages", pause=0.5)
+        except TimeoutError as error:
+            some = sorted(missing)[:3]
+            raise AssertionError(f"{len(missing)} are not indexed, {some}: {persist.output()}") from error
+
+    def check(self, expected: Mapping[str, Message], *, besides: Set[str] = frozenset()) -> None:
+        """Lake and index hold the expected messages by id, each exactly once and unchanged.
+
+        Args:
+            besides: ids that may be there too, and no others.
+        """
+        self.check_not_overwritten()
+        rows = self.messages()
+        found = {row["id"]: _content(row) for row in rows.select(_CONTENT).to_pylist()}
+        repeated = [id for id, count in Counter(rows["id"].to_pylist()).items() if count > 1]
+        assert repeated == [], f"{len(repeated)} messages are in the lake more than once"
+        missing = sorted(expected.keys() - found.keys())
+        assert missing == [], f"{len(missing)} messages are not in the lake"
+        assert sorted(found.keys() - expected.keys() - besides) == []
+        changed = [id for id, content in expected.items() if found[id] != content]
+        assert changed == [], f"{len(changed)} messages are not as they were"
+        self._check_index(rows)
+
+    def _check_index(self, rows: pa.Table) -> None:
+        entries = self.entries().sort_by("id").to_pydict()
+        assert entries == rows.select(_PLACE).sort_by("id").to_pydict()
+
+
+def _content(row: Mapping[str, Any]) -> Message:
+    headers = tuple((header["name"], header["value"]) for header in row["headers"])
+    return row["key"], row["data"], headers, round(row["publish_time"].timestamp() * 1000)
+
+
+def metric(port: int, name: str, **labels: str) -> float | None:
+    """A value of the metrics page of a running job, None while there is none."""
+    try:
+        page = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=2).text
+    except OSError:
+        return None
+    wanted = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    start = f"{name}{{{wanted}}} " if wanted else f"{name} "
+    values = [line.removeprefix(start) for line in page.splitlines() if line.startswith(start)]
+    return float(values[0]) if values else None
