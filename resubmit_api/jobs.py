@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from typing import Any
 
@@ -113,20 +113,24 @@ class Jobs:
     def _submit_inline(self, row: _Row) -> _Row:
         if not self._places.acquire(blocking=False):
             raise AwayError(f"{_MOST_WAITING} resubmissions are waiting; try again in {RETRY_AFTER} seconds.")
-        future: Future[_Row] = self._inline.submit(self._run_inline, row)
+        stored = threading.Event()
+        future = self._inline.submit(self._run_inline, row, stored)
         future.add_done_callback(lambda _: self._places.release())
+        future.add_done_callback(lambda _: stored.set())
+        stored.wait()  # an answer that names a resubmission is not given before there is one
         try:
             return future.result(_ANSWER_WITHIN)
         except NotYetError:
             return job_rows.running(row)
 
-    def _run_inline(self, row: _Row) -> _Row:
+    def _run_inline(self, row: _Row, stored: threading.Event) -> _Row:
         name, topic = row["destination"], row["topic"]
         with needs(f"Destination {name}"), self._backends.publishers.lend(name, topic) as lent:
             row = self._put(job_rows.running(row))
-            with self._told(row):
+            stored.set()
+            with self._told(row), needs("The index, a lake or the destination"):
                 plan, report = self._replay(row, lent)
-                return self._finish(job_rows.ended(job_rows.planned(row, plan), report.to_dict()))
+            return self._finish(job_rows.ended(job_rows.planned(row, plan), report.to_dict()))
 
     def _replay(self, row: _Row, lent: Lent) -> Any:
         return replay_inline(

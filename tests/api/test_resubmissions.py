@@ -282,3 +282,20 @@ def test_metrics_count_requests_by_route_and_messages_by_destination(
     assert 'route="/v1/messages/<id:id>",status="200"' in text
     assert 'persistor_api_resubmitted_messages_total{destination="main",outcome="published"} 4.0' in text
     assert "BREW" not in text
+
+
+def test_a_destination_that_stops_answering_leaves_a_resubmission_that_says_so(
+    site: Site, tmp_path: Path
+) -> None:
+    site.archive(order(0))
+    with Nats(tmp_path / "nats") as server, site.serve({"main": server.url}) as api:
+        topic = Streams(server.url).create("frozen")
+        assert resubmit(api, topic)["state"] == "COMPLETED"
+        server.pause()
+        job = resubmit(api, topic)
+        assert job["state"] == "RUNNING"
+        assert api.get(f"/v1/resubmissions/{job['id']}").json()["state"] == "RUNNING"
+        server.kill()
+        failed = ended(api, job)
+    assert failed["state"] == "FAILED"
+    assert failed["reason"].startswith("Something was away, and part of it may have been sent")
