@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import shutil
 import signal
 import sys
 import time
@@ -17,7 +16,17 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.demo.place import DemoError, Place, Processes, ask, call, find_place, listens, nats_server
+from pipelines.demo.place import (
+    DemoError,
+    Place,
+    Processes,
+    ask,
+    call,
+    find_place,
+    listens,
+    make_anew,
+    nats_server,
+)
 from pipelines.demo.traffic import Traffic, messages
 from pipelines.demo.view import next_steps, show
 from transforms.errors import PersistorError
@@ -58,9 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _demo(console: Console, directory: Path, count: int, once: bool) -> int:
     _cancelled_by_signals()
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    place = find_place(directory)
+    place = find_place(make_anew(directory))
     processes = Processes(directory)
     try:
         return await _story(console, place, processes, count, once)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sysconfig
@@ -16,7 +17,20 @@ from typing import Any
 
 from transforms.errors import PersistorError
 
-__all__ = ["DemoError", "Place", "Processes", "ask", "call", "find_place", "listens", "nats_server"]
+__all__ = [
+    "DemoError",
+    "Place",
+    "Processes",
+    "ask",
+    "call",
+    "find_place",
+    "listens",
+    "make_anew",
+    "nats_server",
+]
+
+
+_MARK = "persistor-demo"
 
 
 class DemoError(PersistorError):
@@ -77,6 +91,17 @@ class Place:
                 *["--port", str(self.api), "--inline_limit", "100000"],
             ],
         }
+
+
+def make_anew(directory: Path) -> Path:
+    """An empty directory in place of an earlier demo's. Raises ``DemoError`` where it is somebody else's."""
+    mark = directory / _MARK
+    if directory.exists() and any(directory.iterdir()) and not mark.exists():
+        raise DemoError(f"{directory} holds files that are not a demo's; name another --directory.")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    mark.touch()
+    return directory
 
 
 def find_place(directory: Path) -> Place:

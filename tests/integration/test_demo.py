@@ -72,6 +72,16 @@ def test_it_stays_up_until_it_is_interrupted_and_then_stops_everything(tmp_path:
     wait_until(lambda: left_behind(tmp_path) == [], 10, "all processes of the demo to end")
 
 
+def test_it_removes_no_files_but_those_of_a_demo(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("kept")
+    process = demo(tmp_path, "--once")
+    shown, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert "holds files that are not a demo's; name another --directory." in shown
+    assert precious.read_text() == "kept"
+
+
 @pytest.mark.parametrize(("last", "equal"), [(b"}", True), (b"?", False)])
 def test_it_fails_where_one_byte_differs(last: bytes, equal: bool) -> None:
     with Nats() as nats:
