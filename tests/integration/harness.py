@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import requests
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
