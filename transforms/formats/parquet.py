@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.errors import PermanentError
-from transforms.formats._common import Rows, check_rows, damage, take
+from transforms.formats._common import Rows, check_rows, damage
 from transforms.lake import LakeFile
 from transforms.model import FILE_SCHEMA
 
@@ -64,22 +64,24 @@ def decode(data: bytes | memoryview | pa.Buffer) -> pa.Table:
 
 
 def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
-    """See :mod:`transforms.formats`. From 1 MiB on, only the footer and the row groups needed are read."""
-    if file.size < _SMALL_FILE:
-        return take(decode(file.read()), rows)
+    """See :mod:`transforms.formats`. Only the row groups needed are decoded, and from 1 MiB on read."""
+    small = file.size < _SMALL_FILE
     # Zeroed memory is not taken from the system before it is written to, so the gaps cost nothing.
-    sparse = np.zeros(file.size, np.uint8)
+    data = np.frombuffer(file.read(), np.uint8) if small else np.zeros(file.size, np.uint8)
     with damage("Parquet", *_ERRORS):
-        _fetch_footer(file, sparse)
-        parquet = _open(sparse.data)
+        if not small:
+            _fetch_footer(file, data)
+        parquet = _open(data.data)
     check_rows(rows, parquet.metadata.num_rows)
     counts = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     wanted = np.unique(np.searchsorted(starts, rows, side="right") - 1)
-    _fetch(file, sparse, [_extent(parquet.metadata.row_group(int(group))) for group in wanted])
+    if not small:
+        _fetch(file, data, [_extent(parquet.metadata.row_group(int(group))) for group in wanted])
     with damage("Parquet", *_ERRORS):
-        table = _typed(parquet.read_row_groups(wanted.tolist()))
-        return table.take(pa.array(_positions(rows, starts, wanted)))
+        # Threads cost more than they give where a single row group is read for a message or two.
+        table = parquet.read_row_groups(wanted.tolist(), use_threads=len(wanted) > 1)
+        return _typed(table.take(pa.array(_positions(rows, starts, wanted))))
 
 
 def _open(data: memoryview) -> pq.ParquetFile:
