@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any, Protocol, Union
+from typing import Any, Protocol
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -31,7 +31,7 @@ __all__ = ["in_process_runner", "run_streaming"]
 
 _LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
 _GC_THRESHOLDS = 200_000, 50, 1000
-_Settings = Union[PersistSettings, IndexSettings]
+_Settings = PersistSettings | IndexSettings
 
 
 class _Build(Protocol):
@@ -86,7 +86,7 @@ def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str],
 def _run(pipeline: beam.Pipeline) -> None:
     try:
         pipeline.run().wait_until_finish()
-    except Exception as error:  # noqa: BLE001 - the runner wraps whatever was raised into a RuntimeError
+    except Exception as error:
         failure = stop.failure()
         if failure is None:
             raise

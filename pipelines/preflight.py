@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Union
 
 from pipelines.settings import IndexSettings, PersistSettings
 from transforms import registry, stop
@@ -13,7 +12,7 @@ from transforms.lake import AccessDeniedError, Lake, ObjectMissingError
 
 __all__ = ["check"]
 
-_Settings = Union[PersistSettings, IndexSettings]
+_Settings = PersistSettings | IndexSettings
 
 
 def check(settings: _Settings) -> None:

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
 from transforms.brokers import FencedError
 from transforms.errors import ConfigurationError, TransientError
@@ -49,6 +50,7 @@ _FENCED = {
     KafkaError.PRODUCER_FENCED,
 }
 _T = TypeVar("_T")
+_Pollable = TypeVar("_Pollable", AdminClient, Producer)
 # What librdkafka has to say about connections is said by our own retries, once.
 _log = logging.getLogger("transforms.brokers.kafka.librdkafka")
 _log.setLevel(logging.CRITICAL + 1)
@@ -63,6 +65,7 @@ class Client:
 
     def __init__(self) -> None:
         self._refusal: KafkaError | None = None
+        self._told_by: list[AdminClient | Producer] = []
 
     def note_error(self, error: KafkaError) -> None:
         """Remember a refusal that librdkafka reports on the side (its ``error_cb``)."""
@@ -81,9 +84,20 @@ class Client:
         try:
             return call()
         except KafkaException as exception:
+            self._hear()
             raise self._translated(exception.args[0]) from exception
         finally:
             self._raise_refusal()
+
+    def hears(self, client: _Pollable) -> _Pollable:
+        """Ask this client of librdkafka why, when a call has failed."""
+        self._told_by.append(client)
+        return client
+
+    def _hear(self) -> None:
+        # A refused login is a timeout to the call; why, librdkafka tells its callbacks only.
+        for client in self._told_by:
+            client.poll(0)
 
     def _translated(self, error: KafkaError) -> Exception:
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:

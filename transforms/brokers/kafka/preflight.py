@@ -30,7 +30,7 @@ def look_up(client: Client, settings: Mapping[str, Any], topic: str) -> Destinat
         TransientError: the cluster does not answer.
         ConfigurationError: it refuses this user.
     """
-    admin = AdminClient(only_for_clients(settings))
+    admin = client.hears(AdminClient(only_for_clients(settings)))
     # Naming the topic in the request could create it; the whole listing cannot.
     found = client.ask(lambda: admin.list_topics(timeout=TIMEOUT)).topics.get(topic)
     if found is None or found.error is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import operator
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -46,6 +46,7 @@ _DEFAULTS = {
 }
 _PATTERN_CHARACTERS = set("*?[")
 _ROWS_PER_POLL = 10_000
+_GATHER = 0.02
 _NOWHERE = -1
 
 
@@ -83,6 +84,9 @@ class KafkaReader(Client):
         """Connect; see :func:`open_reader`."""
         super().__init__()
         self._names = {topic for topic in topics if not _PATTERN_CHARACTERS & set(topic)}
+        refused = [name for name in sorted(self._names) if _matches_any(name, exclude)]
+        if refused:
+            raise ConfigurationError([f"kafka: topic {name!r} is named and excluded." for name in refused])
         self._patterns = [topic for topic in topics if topic not in self._names]
         self._shard = shard
         self._exclude = exclude
@@ -93,7 +97,7 @@ class KafkaReader(Client):
         self._gaps: dict[Partition, int] = {}
         settings = {"group.id": group, **config, "error_cb": self.note_error}
         self._consumer = configured(lambda: Consumer(settings))
-        self._admin = configured(lambda: AdminClient(only_for_clients(settings)))
+        self._admin = self.hears(configured(lambda: AdminClient(only_for_clients(settings))))
 
     def identity(self) -> str:
         """The cluster's id."""
@@ -157,7 +161,10 @@ class KafkaReader(Client):
         if self._gaps:
             gaps, self._gaps = self._gaps, {}
             raise OffsetGapError({p: self.earliest(p) for p in gaps})
-        messages = self.ask(lambda: self._consumer.consume(_ROWS_PER_POLL, seconds))
+        messages = self.ask(lambda: self._consumer.consume(1, seconds))
+        if messages:
+            # librdkafka waits for as many as it is asked for: a moment is enough to make it worth while.
+            messages += self.ask(lambda: self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER))
         good = messages if not any(map(Message.error, messages)) else self._without_errors(messages)
         fetched = [_fetched(topic, number, group) for topic, number, group in _by_partition(good)]
         self._positions.update({one.partition: one.position for one in fetched})
@@ -238,13 +245,15 @@ class KafkaReader(Client):
     def _matches(self, name: str) -> bool:
         if name in self._names:
             return True
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns) and not any(
-            fnmatch.fnmatchcase(name, pattern) for pattern in ("__*", *self._exclude)
-        )
+        return _matches_any(name, self._patterns) and not _matches_any(name, ("__*", *self._exclude))
 
     def _is_mine(self, partition: Partition) -> bool:
         number, of = self._shard
         return zlib.crc32(f"{partition.topic}/{partition.number}".encode()) % of == number
+
+
+def _matches_any(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _plain(partition: Partition) -> TopicPartition:
