@@ -140,6 +140,8 @@ class Shard:
                 self._live[one.partition].buffer.add(one)
 
     def _has_enough(self) -> bool:
+        if any(track.gap is not None and not track.buffer.rows for track in self._live.values()):
+            return True  # a hole needs no reading
         limits, buffers = self._source.limits, [track.buffer for track in self._live.values()]
         full = sum(b.bytes for b in buffers if b.rows >= limits.messages or b.bytes >= limits.bytes)
         return full >= _ENOUGH_FOR_A_TURN or sum(b.bytes for b in buffers) > self._source.memory
@@ -258,24 +260,23 @@ class Shard:
         self._assign()
 
     def _start(self, partition: Partition, identity: str) -> None:
+        """Go on behind what is durable; without any progress, at the first message that is there."""
         source, claims = self._source.name_of(partition.topic), self._claims
         committed = self._ask(lambda: self._reader.committed(partition), "read the group's position")
-        if claims is None:
-            position = committed[0] if committed else 0
-            track = Track(partition, source, 1, identity, position, Buffer(position))
-        else:
+        incarnation, position = 1, committed[0] if committed else None
+        if claims is not None:
             incarnation = self._ask(
                 lambda: claims.incarnation(source, self._identity(), identity), "enter the source in the lake"
             )
-            track = Track(partition, source, incarnation, identity, 0, Buffer(0))
-            self._resume(track, claims, committed)
+        track = Track(partition, source, incarnation, identity, 0, Buffer(0))
+        if claims is not None:
+            position = self._ask(lambda: claims.resume(track.chain, committed), "read claims from the lake")
+        track.durable = position or 0
+        track.move(track.durable, self._ahead(track, track.durable))
+        if position is None and self._reader.positions:
+            first = self._ask(lambda: self._reader.earliest(partition), "look up the first position")
+            track.gap = first if first > 0 else None
         self._tracks[track.key] = self._live[partition] = track
-
-    def _resume(self, track: Track, claims: Claims, committed: tuple[int, str] | None) -> None:
-        """Go behind what is durable; at the root of the chain, behind what the broker has dropped."""
-        position = self._ask(lambda: claims.resume(track.chain, committed), "read claims from the lake") or 0
-        track.durable = position
-        track.move(position, self._ahead(track, position))
 
     def _ahead(self, track: Track, position: int) -> dict[int, Claim]:
         claims = self._claims
