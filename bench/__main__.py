@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=2_000_000, help="of a run of plain archiving")
     arguments = parser.parse_args()
     for name in arguments.benchmarks or _ALL:
-        with Kafka(heap="1g") as kafka:
+        with Kafka(java=["-Xmx1g"]) as kafka:
             write_section(name, list(_ALL[name](kafka, arguments.messages)))
 
 

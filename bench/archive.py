@@ -19,8 +19,8 @@ def fill(kafka: Kafka, count: int, size: int, partitions: int = 4) -> tuple[str,
     """A new topic with messages in it, and how fast they were published."""
     topic = kafka.create_topic(f"bench-{uuid.uuid4().hex[:8]}", partitions, retention_ms=-1)
     watched = work("produce", bootstrap=kafka.bootstrap, topic=topic, count=count, size=size)
-    seconds = json.loads(watched.output())["seconds"]
-    return topic, Figure(f"{size} B", count, seconds, watched.used, watched.peak)
+    took = json.loads(watched.output())
+    return topic, Figure(f"{size} B", count, took["seconds"], took["cpu"], watched.peak)
 
 
 def archive(

@@ -20,6 +20,8 @@ VERSION = "4.1.2"
 USER, PASSWORD = "persistor", "right-password"
 """Who may log in on the SASL listener (mechanism PLAIN)."""
 
+# Serial collection and one compiler tier: a short-lived broker shares two cores with the tests.
+_SHORT_LIVED = "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"
 _JAVA_LINE = "sudo apt-get install openjdk-17-jre-headless maven"
 _POM = """<project><modelVersion>4.0.0</modelVersion>
 <groupId>persistor</groupId><artifactId>kafka</artifactId><version>1</version>
@@ -58,16 +60,21 @@ log.dirs={data}
 class Kafka(Server):
     """A broker with a plain and a SASL listener; topics are not created by themselves.
 
-    Its logs survive ``kill``, as the page cache does; starting again takes about 5 s.
+    Its logs survive ``kill``, as the page cache does; starting again takes about 3 s.
+
+    Args:
+        java: options of the virtual machine.
     """
 
     name = "kafka"
 
-    def __init__(self, data: Path | None = None, port: int | None = None, heap: str = "512m") -> None:
+    def __init__(
+        self, data: Path | None = None, port: int | None = None, java: Sequence[str] = _SHORT_LIVED
+    ) -> None:
         super().__init__(data, port)
         self.sasl_port = free_port()
         self._controller_port = free_port()
-        self._heap = heap
+        self._java = java
 
     @classmethod
     def install(cls) -> None:
@@ -98,13 +105,13 @@ class Kafka(Server):
         )
         self._properties.write_text(text)
         if not (self.data / "logs" / "meta.properties").exists():
-            tools = [*_java("256m"), "kafka.tools.StorageTool"]
+            tools = [*_java(*_SHORT_LIVED), "kafka.tools.StorageTool"]
             cluster = subprocess.run([*tools, "random-uuid"], capture_output=True, text=True, check=True)
             identity = cluster.stdout.split()[-1]
             run([*tools, "format", f"--cluster-id={identity}", "-c", str(self._properties)], cwd=self.data)
 
     def command(self) -> Sequence[str]:
-        return [*_java(self._heap), "kafka.Kafka", str(self._properties)]
+        return [*_java(*self._java), "kafka.Kafka", str(self._properties)]
 
     def answers(self) -> bool:
         try:
@@ -236,14 +243,6 @@ def _require_java() -> None:
         raise Unavailable("Kafka needs Java 17 or newer", _JAVA_LINE)
 
 
-def _java(heap: str) -> list[str]:
+def _java(*options: str) -> list[str]:
     libraries = _libraries() / "libs" / "*"
-    # Serial collection and one compiler tier: a short-lived broker shares two cores with the tests.
-    return [
-        tool("java", _JAVA_LINE),
-        f"-Xmx{heap}",
-        "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
-        "-cp",
-        str(libraries),
-    ]
+    return [tool("java", _JAVA_LINE), *options, "-cp", str(libraries)]
