@@ -31,7 +31,10 @@ from transforms.selection import Selection
 __all__ = ["Archive", "Load", "Message", "Persist", "expected", "load_message", "log_of", "metric"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_BATCHES = {"batch_messages": "400", "batch_age": "300ms", "metrics_port": "0"}
+_DEFAULTS = {
+    "persist": {"batch_messages": "400", "batch_age": "300ms", "metrics_port": "0"},
+    "index": {"metrics_port": "0"},
+}
 _PLACE = ["id", "checksum", "location", "position"]
 _NO_PLACES = pa.schema([ENTRY_SCHEMA.field(name) for name in _PLACE]).empty_table()
 _NO_ROWS = FILE_SCHEMA.append(ENTRY_SCHEMA.field("location")).append(ENTRY_SCHEMA.field("position"))
@@ -46,13 +49,15 @@ class Persist:
 
     Args:
         log: where all that it prints is kept.
+        command: ``persist``, or ``index``, which has no batches to set.
         options: of the command, besides small and short batches and no metrics.
     """
 
-    def __init__(self, log: Path, **options: str | list[str]) -> None:
+    def __init__(self, log: Path, command: str = "persist", **options: str | list[str]) -> None:
         self.log = log
+        self._command = command
         self._arguments = []
-        for name, value in {**_BATCHES, **options}.items():
+        for name, value in {**_DEFAULTS[command], **options}.items():
             values = value if isinstance(value, list) else [value]
             self._arguments += [f"--{name}={one}" for one in values]
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,7 +65,7 @@ class Persist:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.persist", *self._arguments],
+                [sys.executable, "-m", f"pipelines.{self._command}", *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
