@@ -7,6 +7,7 @@ with more than one worker it loses records of an unbounded splittable DoFn.
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import signal
 import sys
@@ -78,9 +79,16 @@ def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str],
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_news)
     with _stopped_by_signals(stop.stop):
         _run(pipeline)
     return 0
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Beam logs a failed bundle with its stack; why a job of ours failed is told once, at its end."""
+    return not (record.name.startswith("apache_beam") and stop.failure())
 
 
 def _run(pipeline: beam.Pipeline) -> None:

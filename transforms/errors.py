@@ -77,9 +77,7 @@ def retry(
         try:
             result = call()
         except TransientError as error:
-            if stopped() or (
-                give_up_after is not None and time.monotonic() - started >= give_up_after
-            ):
+            if stopped() or (give_up_after is not None and time.monotonic() - started >= give_up_after):
                 raise
             if not failed:
                 _log.warning("%s failed, trying again until it succeeds: %s", what, error)

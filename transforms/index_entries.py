@@ -23,6 +23,7 @@ DEAD = "dead"
 """Tag of the output with the dead letters."""
 
 _THREADS = 2
+_ENTRIES_AT_ONCE = 10_000
 _MOST_BYTES = 64 * 2**20
 
 
@@ -36,7 +37,7 @@ class IndexEntries(beam.PTransform):
 
     index: str
 
-    def expand(self, files: beam.PCollection[WrittenFile]) -> beam.PCollection[None]:
+    def expand(self, files: beam.PCollection[WrittenFile | pa.Table]) -> beam.PCollection[None]:
         """No output."""
         return files | beam.ParDo(_Insert(self.index))
 
@@ -78,8 +79,9 @@ class _Insert(beam.DoFn):
     def start_bundle(self) -> None:
         self._overlap.abandon()
 
-    def process(self, file: WrittenFile) -> None:
-        for inserted in self._overlap.add(file.entries, file.entries.nbytes):
+    def process(self, file: WrittenFile | pa.Table) -> None:
+        entries = file.entries if isinstance(file, WrittenFile) else file
+        for inserted in self._overlap.add(entries, entries.nbytes):
             counter("indexed").inc(inserted)
 
     def finish_bundle(self) -> None:
@@ -139,21 +141,27 @@ class _Decode(beam.DoFn):
         self._dead_letters = dead_letters
 
     def process(self, batch: Batch) -> Iterator[Any]:
-        tables = []
+        tables: list[pa.Table] = []
         for row in range(len(batch.messages)):
             message = batch.messages.slice(row, 1)
             try:
                 tables.append(_entries(message))
             except PermanentError as error:
-                if not self._dead_letters:
-                    stop.note_failure(error)
-                    raise
-                yield beam.pvalue.TaggedOutput(
-                    DEAD, DeadLetter(batch.source, "index", "permanent", str(error), message)
-                )
-        for entries in tables:
-            if len(entries):
-                yield WrittenFile(entries["location"][0].as_py(), batch.source, 0, entries)
+                yield beam.pvalue.TaggedOutput(DEAD, self._dead(batch.source, message, error))
+            if sum(map(len, tables)) >= _ENTRIES_AT_ONCE:
+                yield pa.concat_tables(tables)
+                tables = []
+        if any(map(len, tables)):
+            yield pa.concat_tables(tables)
+
+    def _dead(self, source: str, message: pa.Table, error: PermanentError) -> DeadLetter:
+        if not self._dead_letters:
+            id = message["id"][0].as_py()
+            advice = "name a --dead_letter topic, and such messages are put there"
+            fatal = PermanentError(f"message {id} cannot be indexed, {error}; {advice}")
+            stop.note_failure(fatal)
+            raise fatal
+        return DeadLetter(source, "index", "permanent", str(error), message)
 
 
 def _entries(message: pa.Table) -> pa.Table:

@@ -85,6 +85,9 @@ class BatchWriter:
         self, part: _Part, error: PermanentError | TransientError, files: list[WrittenFile]
     ) -> Iterator[DeadLetter]:
         """Hand on what cannot be written; what of the part can, is written."""
+        if not self.dead_letters and isinstance(error, PermanentError):
+            advice = "name a --dead_letter topic, and what cannot be written is put there"
+            raise PermanentError(f"{part.path} cannot be written, {error}; {advice}") from error
         if not self.dead_letters or stop.stopping():
             raise error
         if isinstance(error, TransientError):
