@@ -29,6 +29,7 @@ _PAUSE = 5.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
+_ERRORS_SHOWN = 10
 _ALWAYS = {"planned", "published", "messages", "indexed"}
 """Told even where they are 0."""
 
@@ -161,7 +162,10 @@ def _plan_lines(plan: Plan, *, sources: bool = True) -> Iterator[tuple[str, str]
 def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in report.items():
         if name == "errors":
-            yield from (("not sent", f"{e['id']} in {e['location']}: {e['reason']}") for e in value)
+            shown = value[:_ERRORS_SHOWN]
+            yield from (("not sent", f"{e['id']} in {e['location']}: {e['reason']}") for e in shown)
+            if len(value) > len(shown):
+                yield "not sent", f"and others; --json names {len(value)} of them"
         elif isinstance(value, Mapping):
             yield from ((f"{name} ({kind})", f"{count:,}") for kind, count in value.items())
         elif isinstance(value, list):
