@@ -45,7 +45,7 @@ _CLIENT_OPTIONS = {
     "root_certificate",
     "timeout",
 }
-_DENIED = re.compile(r"status code: 40[13]\b")
+_STATUS = re.compile(r"status code: (\d+)")
 _PROVIDERS = "aws_", "azure_", "google_"
 _T = TypeVar("_T")
 
@@ -172,9 +172,16 @@ class Lake:
         except (InvalidPathError, NotSupportedError, ValueError) as error:
             raise PermanentError(_first_line(error)) from error
         except (PreconditionError, BaseError, OSError) as error:
-            if _DENIED.search(str(error)):  # a refused list has no class of its own
-                raise AccessDeniedError(f"{self.url} denies access: {_first_line(error)}") from error
-            raise TransientError(_first_line(error)) from error
+            raise self._by_status(error) from error
+
+    def _by_status(self, error: Exception) -> PersistorError:
+        """A refused list has no class of its own."""
+        status = _STATUS.search(str(error))
+        if status and status[1] in {"401", "403"}:
+            return AccessDeniedError(f"{self.url} denies access: {_first_line(error)}")
+        if status and status[1] == "404":
+            return ObjectMissingError(f"{self.url} does not exist: {_first_line(error)}")
+        return TransientError(_first_line(error))
 
 
 class LakeFile:

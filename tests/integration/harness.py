@@ -88,7 +88,8 @@ class Persist:
     def drain(self, seconds: float = 60.0) -> None:
         """Stop it by SIGTERM; it must end by itself with exit code 0."""
         os.kill(self.pid, signal.SIGTERM)
-        assert self.ends(seconds) == 0, self.output()
+        code = self.ends(seconds)
+        assert code == 0, f"exit code {code}: {self.output()}"
 
     def ends(self, seconds: float = 60.0) -> int:
         """The exit code, once there is one."""

@@ -112,6 +112,7 @@ def test_kills_of_all_that_takes_part_lose_double_and_overwrite_nothing(
         archive.wait_for({**orders, **states}, persist)
         persist.drain()
     assert load.acknowledged["orders"] <= {_place(id) for id in orders}
+    assert len(states) < len(load.acknowledged["states"]), "compaction was to remove some"
     archive.check({**orders, **states}, besides=_ids("states", load.acknowledged["states"]))
 
 
