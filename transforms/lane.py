@@ -214,6 +214,8 @@ class _Lane:
             if self._sender.due():
                 self._commit()
         self._commit()
+        if self.confirmed.done == self._plan.lanes[self._lane]:
+            self._publisher.finish()
 
     def _wait(self, future: Future[Checked | None]) -> Checked | None:
         # A slow lake must not keep a transaction open: it stalls every read-committed consumer.

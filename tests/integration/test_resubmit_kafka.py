@@ -276,12 +276,32 @@ def test_order_and_partition_are_kept(kafka: Kafka, lake: Lake, index: Index, tm
     assert contents(kafka, topic, 3000, partitions=3) == sent
 
 
+def test_keys_land_where_javas_producer_puts_them(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    keys = [b"", b"\xff\x00", *(b"key-%d" % n for n in range(200)), *(os.urandom(n) for n in range(1, 40))]
+    kafka.create_topic("java", 7)
+    kafka.produce_with_java("java", keys)
+    by_java = {message[1]: message[0] for message in contents(kafka, "java", len(keys), partitions=7)}
+    topic = kafka.create_topic("by-key", 7)
+    rows = [
+        {"offset": n, "key": key, "data": b"x", "publish_time": NOW_MS * 1000} for n, key in enumerate(keys)
+    ]
+    archive(lake, index, table(*[row(**{"partition": 0, **one}) for one in rows]))
+    assert resubmit.run(settings(kafka, tmp_path, topic, partitions="key")).exit_code == 0
+    by_us = {message[1]: message[0] for message in contents(kafka, topic, len(keys), partitions=7)}
+    assert by_us == by_java
+
+
 def test_a_job_that_was_done_is_not_done_again(
     kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
 ) -> None:
     topic = kafka.create_topic("again", 1)
     archive(lake, index, numbered(100))
     first = resubmit.run(settings(kafka, tmp_path, topic))
+    admin = kafka.admin()
+    groups = admin.list_consumer_groups().result(30).valid
+    assert not [group.group_id for group in groups if first.job in group.group_id]
     index.close()
     (tmp_path / "index.db").unlink()
     again = resubmit.run(settings(kafka, tmp_path, topic, selection=None, resume=first.job))

@@ -156,6 +156,13 @@ class Kafka(Server):
         producer.flush()
         return _acknowledged(reports)
 
+    def produce_with_java(self, topic: str, keys: Iterable[bytes]) -> None:
+        """Publish one message per key with Java's own producer and its defaults."""
+        program = Path(__file__).with_name("JavaProducer.java")
+        lines = "".join(f"{key.hex()}\n" for key in keys)
+        command = [*_java(*_SHORT_LIVED), str(program), self.bootstrap, topic]
+        subprocess.run(command, input=lines, text=True, check=True, capture_output=True, timeout=120)
+
     def produce_in_transaction(
         self, topic: str, messages: Iterable[Mapping[str, Any]], *, commit: bool = True
     ) -> None:

@@ -239,5 +239,8 @@ class Publisher(Protocol):
             TransientError: the outcome is not known or nothing was committed; begin again.
         """
 
+    def finish(self) -> None:
+        """The lane is done: delete what :meth:`begin` reads at the destination, where there is any."""
+
     def close(self) -> None:
         """Drop what is not committed and disconnect."""

@@ -49,6 +49,7 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
+_GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}
 _T = TypeVar("_T")
 _Pollable = TypeVar("_Pollable", AdminClient, Producer)
 # What librdkafka has to say about connections is said by our own retries, once.
@@ -57,7 +58,7 @@ _log.setLevel(logging.CRITICAL + 1)
 
 
 class GoneError(TransientError):
-    """The topic is not there (any more, or yet)."""
+    """The topic or group is not there (any more, or yet)."""
 
 
 class Client:
@@ -100,7 +101,7 @@ class Client:
             client.poll(0)
 
     def _translated(self, error: KafkaError) -> Exception:
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        if error.code() in _GONE:
             return GoneError(f"kafka: {error.str()}")
         if error.code() in _FENCED:
             return FencedError(f"kafka: {error.str()}")

@@ -12,9 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from transforms.brokers import Destination, Publisher, PublishOptions, Undelivered
-from transforms.brokers.kafka.client import TIMEOUT, Client, client_config, configured, split_url
+from transforms.brokers.kafka.client import (
+    TIMEOUT,
+    Client,
+    GoneError,
+    client_config,
+    configured,
+    only_for_clients,
+    split_url,
+)
 from transforms.brokers.kafka.preflight import look_up
 from transforms.errors import ConfigurationError, PersistorError, TransientError
 from transforms.secrets import resolve
@@ -94,6 +103,9 @@ class KafkaPublisher(Client):
         refused = {**self._refused, **self._suspects()}
         self._forget()
         return [Undelivered(id, reason) for id, reason in refused.items()]
+
+    def finish(self) -> None:
+        """Nothing: only lanes keep progress at the destination."""
 
     def close(self) -> None:
         """Drop what is queued."""
@@ -185,7 +197,8 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         # A transaction's offsets need a partition that exists; the destination's first one does.
         self._ledger = TopicPartition(topic, 0)
         for_consumer = {k: v for k, v in settings.items() if k not in _DEFAULTS and k not in _OURS}
-        group = {"group.id": f"persistor-resubmission-{name}", "enable.auto.commit": False}
+        self._group_id = f"persistor-resubmission-{name}"
+        group = {"group.id": self._group_id, "enable.auto.commit": False}
         self._group = configured(lambda: Consumer({**for_consumer, **group}))
 
     def begin(self) -> int | None:
@@ -228,6 +241,13 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         self._open = False
         self._forget()
         return [Undelivered(id, reason) for id, reason in refused.items()]
+
+    def finish(self) -> None:
+        """Delete the group that holds the lane's progress."""
+        admin = self.hears(AdminClient(only_for_clients(self._settings)))
+        [future] = admin.delete_consumer_groups([self._group_id], request_timeout=TIMEOUT).values()
+        with contextlib.suppress(GoneError):
+            self.ask(future.result)
 
     def close(self) -> None:
         """Abort what is open; where that fails, the next publisher of this name aborts it."""

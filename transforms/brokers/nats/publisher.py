@@ -122,6 +122,9 @@ class NatsPublisher:
         self._undelivered = []
         return undelivered
 
+    def finish(self) -> None:
+        """Nothing: the stream forgets the ids by itself."""
+
     def close(self) -> None:
         """See :class:`transforms.brokers.Publisher`."""
         self._connection.close()

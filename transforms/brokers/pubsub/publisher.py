@@ -102,6 +102,9 @@ class PubsubPublisher:
             raise failure
         return undelivered
 
+    def finish(self) -> None:
+        """Nothing: the service keeps nothing of a job."""
+
     def close(self) -> None:
         """See :class:`transforms.brokers.Publisher`."""
         self._threads.shutdown()
