@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -62,8 +63,12 @@ class Watched:
         self.peak = 0.0
         self.used = 0.0
         self.memory: list[tuple[float, float]] = []
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(
-            [part.replace(PORT, str(self.port)) for part in command], cwd=_ROOT, stdout=subprocess.PIPE
+            [part.replace(PORT, str(self.port)) for part in command],
+            cwd=_ROOT,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
         )
         self._watched = psutil.Process(self._process.pid)
         threading.Thread(target=self._sample, daemon=True).start()
@@ -92,7 +97,7 @@ class Watched:
         """Wait for its end and return what it printed."""
         text = self._process.communicate(timeout=3600)[0].decode()
         if self._process.returncode:
-            raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}")
+            raise self._failure()
         return text
 
     def stop(self) -> None:
@@ -103,9 +108,14 @@ class Watched:
     def _until(self, count: Callable[[], int], least: int) -> int:
         while (now := count()) < least:
             if self._process.poll() is not None:
-                raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}")
+                raise self._failure()
             time.sleep(0.05)
         return now
+
+    def _failure(self) -> RuntimeError:
+        self._errors.seek(0)
+        end = self._errors.read()[-2000:].decode(errors="replace")
+        return RuntimeError(f"{self._process.args} ended with {self._process.returncode}: {end}")
 
     def _sample(self) -> None:
         while self._process.poll() is None:

@@ -209,6 +209,14 @@ def test_an_unknown_setting_is_a_configuration_error(url: str) -> None:
         Lake(url, {"endpiont": "x"})
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [("s3://bucket", "allow_http"), ("s3://bucket", "AWS_ALLOW_HTTP"), ("gs://bucket", "google_timeout")],
+)
+def test_settings_of_the_http_client_are_settings_too(url: str, name: str) -> None:
+    Lake(url, {name: "5s" if name.endswith("timeout") else "true"})
+
+
 @pytest.fixture(params=["minio", "azurite"])
 def guarded(request: pytest.FixtureRequest) -> Lake:
     """A lake with the wrong secret."""
