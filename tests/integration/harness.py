@@ -350,8 +350,12 @@ class Archive:
         self._check_index(rows)
 
     def _check_index(self, rows: pa.Table) -> None:
-        entries = self.entries().sort_by("id").to_pydict()
-        assert entries == rows.select(_PLACE).sort_by("id").to_pydict()
+        entries, places = (
+            {(row["id"], row["checksum"], row["location"], row["position"]) for row in table.to_pylist()}
+            for table in (self.entries(), rows.select(_PLACE))
+        )
+        assert sorted(places - entries) == [], f"{len(places - entries)} rows of the lake are not indexed"
+        assert sorted(entries - places) == [], f"{len(entries - places)} entries point at wrong rows"
 
 
 def _content(row: Mapping[str, Any]) -> Message:

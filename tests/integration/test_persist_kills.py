@@ -6,6 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,11 @@ class _Killer:
     def _strike(self) -> None:
         victim = self.random.choice([*self.servers, self.persist, self.persist])
         moment = self.random.choice(["after the last start", "after a claim", "in mid-run"])
-        print(f"{time.monotonic():.1f} kill {type(victim).__name__} {moment}")
+        frozen = self.random.choice([None, *self.servers]) if victim is self.persist else None
+        print(f"{time.monotonic():.1f} kill {_name(victim)} {moment}, {_name(frozen)} frozen")
         self._await(moment)
-        victim.kill()
+        with _frozen(frozen):
+            victim.kill()
         if isinstance(victim, Server):
             time.sleep(self.random.uniform(0, 1.5))
         victim.start()
@@ -78,6 +81,22 @@ class _Killer:
 
     def _progress(self, made: Callable[[], bool], pause: float) -> None:
         wait_until(lambda: bool(self.persist.pid) and made(), 60, "progress", pause)
+
+
+@contextmanager
+def _frozen(server: Server | None) -> Iterator[None]:
+    """What the job does meanwhile without an answer of this server must not count as done."""
+    if server is None:
+        yield
+        return
+    server.pause()
+    time.sleep(2)
+    yield
+    server.resume()
+
+
+def _name(one: Server | Persist | None) -> str:
+    return "nothing" if one is None else type(one).__name__
 
 
 @pytest.fixture
