@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -49,6 +52,7 @@ _OWN_FAULT = {
     KafkaError.RECORD_LIST_TOO_LARGE,
 }
 _MOST_TOLD_APART = 100
+_GRACE = 2.0
 _ANY_PARTITION = -1
 _NOW = 0
 _Headers = list[tuple[str, "bytes | None"]]
@@ -236,7 +240,9 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         refused.update(self._refused)
         position = TopicPartition(self._ledger.topic, self._ledger.partition, done)
         group = self._group.consumer_group_metadata()
-        self._serve(lambda: self._producer.send_offsets_to_transaction([position], group, TIMEOUT))
+        self._within_timeout(
+            functools.partial(self._producer.send_offsets_to_transaction, [position], group, TIMEOUT)
+        )
         self._serve(lambda: self._producer.commit_transaction(TIMEOUT * 3))
         self._open = False
         self._forget()
@@ -256,6 +262,19 @@ class TransactionalKafkaPublisher(KafkaPublisher):
             with contextlib.suppress(PersistorError):
                 self._serve(lambda: self._producer.abort_transaction(TIMEOUT))
         self._group.close()
+
+    def _within_timeout(self, call: Callable[[], None]) -> None:
+        """Call on a thread that is left behind where librdkafka forgets its own timeout.
+
+        It does when the group's coordinator was restarted (librdkafka#5456, #5511); the producer
+        is of no use then, and :meth:`begin` makes another.
+        """
+        outcome: Future[None] = Future()
+        threading.Thread(target=_resolve, args=(outcome, lambda: self._serve(call)), daemon=True).start()
+        try:
+            outcome.result(TIMEOUT + _GRACE)
+        except NotYet as error:
+            raise TransientError("kafka: the group's coordinator does not answer") from error
 
     def _ensure_open(self) -> None:
         if not self._open:
@@ -298,6 +317,14 @@ def _headers(messages: pa.Table, options: PublishOptions) -> list[_Headers]:
     ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False)).tolist()
     extra = list(options.extra_headers)
     return [pairs[start:end] + extra for start, end in zip([0, *ends[:-1]], ends, strict=False)]
+
+
+def _resolve(outcome: Future[None], call: Callable[[], None]) -> None:
+    try:
+        call()
+        outcome.set_result(None)
+    except BaseException as error:  # noqa: BLE001 - raised where the outcome is asked for
+        outcome.set_exception(error)
 
 
 def _raise(exception: BaseException) -> NoReturn:
