@@ -77,7 +77,10 @@ def test_every_answer_is_as_declared(schema: Any, operation: str, mode: Generati
     def check(case: Any) -> None:
         if isinstance(case.body, dict) and mode is GenerationMode.POSITIVE and "destination" in case.body:
             case.body |= {"destination": "main", "topic": "openapi"}  # beyond the first refusal
-        case.call_and_validate(checks=CHECKS)
+        response = case.call()
+        if response.status_code == 413 and mode is GenerationMode.NEGATIVE:
+            return  # a refusal too, of a body that is wrong and large; schemathesis does not count it as one
+        case.validate_response(response, checks=CHECKS)
 
     with contextlib.suppress(Unsatisfiable):  # an operation without input cannot be asked wrongly
         check()
