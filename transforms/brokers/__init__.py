@@ -58,7 +58,8 @@ class Fetched:
     """Messages of one partition as they came, in order.
 
     Attributes:
-        messages: ``MESSAGE_SCHEMA``; none where only the position went on. ``id`` is null, or the broker's message id where ``offset`` is null.
+        messages: ``MESSAGE_SCHEMA``; none where only the position went on. ``id`` is null, or the
+            broker's message id where ``offset`` is null.
         position: where reading goes on; behind the last row even where offsets have holes.
         receipts: one per row where the broker has no offsets: what acknowledges that row.
     """
