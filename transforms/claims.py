@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -58,6 +58,7 @@ class Claim:
         format: format of the files.
         first: checksum of the first row, None for a hole.
         first_position: position of the first row.
+        directories: where the rows' files belong, also once the broker no longer has the rows.
     """
 
     next: int
@@ -67,6 +68,7 @@ class Claim:
     format: str
     first: int | None = None
     first_position: int | None = None
+    directories: list[str] = field(default_factory=list)
 
     @property
     def layout(self) -> Layout:

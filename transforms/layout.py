@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from transforms.errors import ConfigurationError
 from transforms.lake import INTERNAL
 from transforms.model import FILE_SCHEMA
 
-__all__ = ["FIELDS", "Template", "file_path"]
+__all__ = ["FIELDS", "Template", "directories", "file_path", "template"]
 
 FIELDS = ("topic", "partition", "date", "hour", "minute", "key", "header[NAME]")
 """What a template may name in braces."""
@@ -112,6 +113,17 @@ class Template:
 
 def _rendered(part: _Field | str, texts: dict[_Field, str]) -> str:
     return part if isinstance(part, str) else texts[part]
+
+
+@functools.lru_cache(maxsize=64)
+def template(path: str) -> Template:
+    """A parsed template, kept; raises as :meth:`Template.parse`."""
+    return Template.parse(path)
+
+
+def directories(path: str, messages: pa.Table, topic: str) -> list[str]:
+    """The directories of a batch under a template; see :meth:`Template.render`."""
+    return [directory for directory, _ in template(path).render(messages, topic)]
 
 
 def file_path(directory: str, name: str, extension: str) -> str:

@@ -103,7 +103,9 @@ class Batch:
         messages: a ``FILE_SCHEMA`` table: ``id`` and ``checksum`` are filled.
         name: stem of the file names, the same on every attempt at this range.
         layout: the layout under which the range was claimed.
-        close_reason: ``count``, ``bytes``, ``age``, ``claim`` or ``drain``.
+        close_reason: ``count``, ``bytes``, ``age``, ``claim``, ``gap`` or ``drain``.
+        elsewhere: directories of messages that the range had when it was claimed and that the
+            broker no longer has; an earlier attempt may have left files there.
     """
 
     source: str
@@ -113,6 +115,7 @@ class Batch:
     name: str
     layout: Layout
     close_reason: str
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from transforms.claims import Claim, Claims, check_same, file_stem
 from transforms.entries import checksums, message_ids
 from transforms.errors import PermanentError, TransientError, retry
 from transforms.lake import Lake
+from transforms.layout import directories
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch
 from transforms.source import Source
 from transforms.tracks import Cut, Track, next_cut
@@ -188,7 +189,7 @@ class Shard:
         if track.gap is not None and not track.buffer.rows and track.start >= track.gap:
             track.move(track.start, track.ahead)
         acknowledgement = Acknowledgement(track.partition, track.start, str(start), receipts)
-        batch = self._batch(track, start, cut, claim, messages) if cut.rows else None
+        batch = self._batch(track, start, cut, claim, messages)
         return Ready(track.key, start, track.start, batch, acknowledgement)
 
     def _claim(self, track: Track, cut: Cut, messages: pa.Table) -> Claim | None:
@@ -197,9 +198,11 @@ class Shard:
         assert claims is not None  # noqa: S101 - told apart by the caller
         mine = Claim(cut.next, cut.rows, track.durable, layout.path, layout.format)
         if cut.rows:
-            first = messages.slice(0, 1)
             mine = replace(
-                mine, first=first["checksum"][0].as_py(), first_position=first["offset"][0].as_py()
+                mine,
+                first=messages["checksum"][0].as_py(),
+                first_position=messages["offset"][0].as_py(),
+                directories=directories(layout.path, messages, track.source),
             )
         if (
             self._ask(lambda: claims.make(track.chain, track.start, mine), "claim a range in the lake")
@@ -215,7 +218,12 @@ class Shard:
         messages = messages.set_column(0, MESSAGE_SCHEMA.field("id"), ids)
         return messages.append_column(FILE_SCHEMA.field("checksum"), checksums(messages))
 
-    def _batch(self, track: Track, start: int, cut: Cut, claim: Claim | None, messages: pa.Table) -> Batch:
+    def _batch(
+        self, track: Track, start: int, cut: Cut, claim: Claim | None, messages: pa.Table
+    ) -> Batch | None:
+        elsewhere = _elsewhere(cut, track.source, messages)
+        if not cut.rows and not elsewhere:
+            return None
         partition = track.partition.number
         if partition is not None and self._reader.positions:
             name = file_stem(track.source, track.incarnation, partition, start)
@@ -223,7 +231,9 @@ class Shard:
             name = f"{track.source}-{_digest(messages['id'])}"
         layout = claim.layout if claim else self._source.layout
         metrics.BATCHES.labels(metrics.label(track.source), cut.reason).inc()
-        return Batch(track.source, track.incarnation, partition, messages, name, layout, cut.reason)
+        return Batch(
+            track.source, track.incarnation, partition, messages, name, layout, cut.reason, elsewhere
+        )
 
     def _above_memory(self) -> Track | None:
         tracks = self._tracks.values()
@@ -242,7 +252,7 @@ class Shard:
                     "archive from here on under another --source_prefix."
                 )
         else:
-            track.gap = first
+            track.lose(first)
 
     def _discover(self) -> None:
         """Meet new partitions and incarnations, and verify that what was read is of the known ones."""
@@ -325,6 +335,14 @@ class Shard:
     def _ask(self, call: Callable[[], _T], what: str) -> _T:
         on_retry = metrics.RETRIES.labels(what).inc
         return retry(call, what, on_retry=on_retry, stopped=self._stopping)
+
+
+def _elsewhere(cut: Cut, source: str, messages: pa.Table) -> tuple[str, ...]:
+    """Where the claim had messages that compaction or retention has taken since."""
+    if cut.claim is None or cut.rows >= cut.claim.rows:
+        return ()
+    here = set(directories(cut.claim.path, messages, source))
+    return tuple(one for one in cut.claim.directories if one not in here)
 
 
 def _digest(ids: pa.ChunkedArray) -> str:

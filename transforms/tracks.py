@@ -59,6 +59,13 @@ class Track:
         self.gap = None
         self._out.clear()
 
+    def lose(self, first: int) -> None:
+        """What was not read yet below ``first`` is gone from the broker."""
+        if any(start <= first < claim.next for start, claim in self.ahead.items()):
+            self.buffer.end = first  # only a part of a claimed range: the rest of it is still to be read
+        else:
+            self.gap = first
+
     def handed_out(self, messages: pa.Table) -> None:
         """Remember that these messages, up to ``start``, are on their way."""
         time = oldest(messages)

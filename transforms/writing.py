@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -17,8 +16,8 @@ import pyarrow.compute as pc
 from transforms import metrics, registry, stop
 from transforms.entries import entries
 from transforms.errors import PermanentError, TransientError, retry
-from transforms.lake import Lake
-from transforms.layout import Template, file_path
+from transforms.lake import Lake, ObjectMissingError
+from transforms.layout import file_path, template
 from transforms.model import Batch, DeadLetter, WrittenFile
 
 __all__ = ["BatchWriter"]
@@ -54,7 +53,7 @@ class BatchWriter:
         files: list[WrittenFile] = []
         dead: list[DeadLetter] = []
         format = registry.format_of(batch.layout.format)
-        for directory, rows in _template(batch.layout.path).render(batch.messages, batch.source):
+        for directory, rows in template(batch.layout.path).render(batch.messages, batch.source):
             messages = batch.messages if rows is None else batch.messages.take(rows)
             path = file_path(directory, batch.name, batch.layout.format)
             part = _Part(batch.source, path, messages, format)
@@ -62,6 +61,8 @@ class BatchWriter:
                 files.append(self._write_file(part))
             except (PermanentError, TransientError) as error:
                 dead.extend(self._dead(part, error, files))
+        for directory in batch.elsewhere:
+            files.extend(self._left_behind(batch, directory))
         _count(batch.source, files)
         return files, dead
 
@@ -80,6 +81,17 @@ class BatchWriter:
         """What the file holds that was there first: our rows, unless another reader saw others."""
         stored = self._retry(lambda: self.lake.get(part.path), f"read from {self.lake.url}")
         return part.messages if stored == memoryview(data) else part.format.decode(stored)
+
+    def _left_behind(self, batch: Batch, directory: str) -> Iterator[WrittenFile]:
+        """The file of an earlier attempt at messages that the broker no longer has, if it was written."""
+        path = file_path(directory, batch.name, batch.layout.format)
+        try:
+            stored = self._retry(lambda: self.lake.get(path), f"read from {self.lake.url}")
+        except ObjectMissingError:
+            return
+        messages = registry.format_of(batch.layout.format).decode(stored)
+        location, now = self.lake.location(path), datetime.now(timezone.utc)
+        yield WrittenFile(location, batch.source, len(stored), entries(messages, location, now))
 
     def _dead(
         self, part: _Part, error: PermanentError | TransientError, files: list[WrittenFile]
@@ -136,8 +148,3 @@ def _count(source: str, files: list[WrittenFile]) -> None:
     label = metrics.label(source)
     metrics.MESSAGES.labels(label).inc(sum(len(file.entries) for file in files))
     metrics.BYTES.labels(label).inc(sum(pc.sum(file.entries["size"]).as_py() or 0 for file in files))
-
-
-@functools.lru_cache(maxsize=64)
-def _template(path: str) -> Template:
-    return Template.parse(path)

@@ -17,7 +17,7 @@ from transforms.buffers import Limits
 from transforms.claims import Claims
 from transforms.errors import ConfigurationError
 from transforms.lake import Lake
-from transforms.model import Batch
+from transforms.model import Batch, Layout
 from transforms.shard import Ready, Shard
 from transforms.source import Source
 from transforms.writing import BatchWriter
@@ -317,6 +317,30 @@ def test_a_range_read_again_after_compaction_gives_what_the_first_file_holds(
     assert after.location == before[0].location
     dropped = before[0].entries.drop_columns("ingestion_time")
     assert after.entries.drop_columns("ingestion_time") == dropped
+
+
+def test_files_of_messages_that_are_gone_from_the_broker_are_still_entered(
+    kafka: Kafka, topic: str, source: Source, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, [{"value": b"%d" % n, "headers": [("path", b"p%d" % (n // 5))]} for n in range(10)])
+    source = replace(source, layout=Layout("{topic}/{header[path]}"))
+    writer = BatchWriter(Lake(f"file://{tmp_path}/lake"))
+    with _reading(source) as first:
+        first.until(10)
+        before = _entries(writer, first.batches[0])
+    for kept in (7, 10):
+        kafka.produce(topic, _values(0, 1))
+        kafka.delete_records(topic, 0, kept)
+        with _reading(source) as again:
+            wait_until(lambda again=again: bool(again.turn() or again.batches), _DEADLINE, "the range again")
+            assert len(again.batches[0].messages) == 10 - kept
+            assert _entries(writer, again.batches[0]) == before
+
+
+def _entries(writer: BatchWriter, batch: Batch) -> set[tuple[str, str, int]]:
+    rows = [row for file in writer.write(batch)[0] for row in file.entries.to_pylist()]
+    return {(row["id"], row["location"], row["position"]) for row in rows}
 
 
 class _Earliest:
