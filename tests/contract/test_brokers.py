@@ -187,17 +187,6 @@ def test_lag_reaches_zero(site: Site) -> None:
         assert list(reader.lag().values()) == [0]
 
 
-def test_a_paused_partition_gives_nothing_until_it_is_resumed(site: Site) -> None:
-    topic = site.topic()
-    with reading(site.reader(topic)) as reader:
-        (partition,) = reader.discover()
-        reader.pause([partition])
-        site.publish(topic, numbered(10))
-        assert reader.poll(1.0) == []
-        reader.pause([])
-        assert len(together(fetch(reader, 10))) == 10
-
-
 def test_an_acknowledged_position_is_found_by_the_next_reader(positioned: Site) -> None:
     topic = positioned.topic()
     positioned.publish(topic, numbered(10))

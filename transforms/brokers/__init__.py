@@ -127,9 +127,6 @@ class Reader(Protocol):
             OffsetGapError: see :mod:`transforms.brokers`; the partition must be assigned anew.
         """
 
-    def pause(self, partitions: Sequence[Partition]) -> None:
-        """Deliver nothing of exactly these partitions until called again without them."""
-
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Tell the broker what is durable. Raises ``TransientError`` where that failed: retry it."""
 

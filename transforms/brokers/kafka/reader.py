@@ -93,7 +93,6 @@ class KafkaReader(Client):
         self._seen: set[str] = set()
         self._positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
-        self._paused: set[Partition] = set()
         self._gaps: dict[Partition, int] = {}
         settings = {"group.id": group, **config, "error_cb": self.note_error}
         self._consumer = configured(lambda: Consumer(settings))
@@ -147,7 +146,6 @@ class KafkaReader(Client):
         if dropped:
             self.ask(lambda: self._consumer.incremental_unassign([_plain(p) for p in dropped]))
         for partition in dropped:
-            self._paused.discard(partition)
             self._ends.pop(partition, None)
             self._gaps.pop(partition, None)
             del self._positions[partition]
@@ -169,16 +167,6 @@ class KafkaReader(Client):
         fetched = [_fetched(topic, number, group) for topic, number, group in _by_partition(good)]
         self._positions.update({one.partition: one.position for one in fetched})
         return fetched + self._at_ends()
-
-    def pause(self, partitions: Sequence[Partition]) -> None:
-        """Pause exactly these partitions; what librdkafka has prefetched of them is fetched again."""
-        wanted = {p for p in partitions if p in self._positions}
-        pause, resume = wanted - self._paused, self._paused - wanted
-        if pause:
-            self._consumer.pause([_plain(p) for p in pause])
-        if resume:
-            self._consumer.resume([_plain(p) for p in resume])
-        self._paused = wanted
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Commit the offsets for the group, waiting for the broker's answer."""

@@ -57,7 +57,6 @@ class NatsReader:
         self._exclude = tuple(exclude)
         self._streams: dict[Partition, Stream] = {}
         self._lanes: dict[Partition, Lane] = {}
-        self._paused: frozenset[Partition] = frozenset()
 
     def identity(self) -> str:
         """Account and JetStream domain; a server's or cluster's own name may change, so it is left out."""
@@ -114,10 +113,6 @@ class NatsReader:
             self._connection.check()
             # Not for long at once: a lost connection or consumer does not set the event.
             self._connection.arrived.wait(min(left, 0.5))
-
-    def pause(self, partitions: Sequence[Partition]) -> None:
-        """See :class:`transforms.brokers.Reader`."""
-        self._paused = frozenset(partitions)
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Move the durable consumers; see :class:`transforms.brokers.Reader`."""
@@ -190,11 +185,10 @@ class NatsReader:
         return same and lane.resume(positions[partition])
 
     def _fetch(self) -> list[Fetched]:
-        lanes = {partition: lane for partition, lane in self._lanes.items() if partition not in self._paused}
         limit = int(self._connection.info()["max_payload"]) + _OVERHEAD
-        window = max(_MEMORY // max(2 * len(lanes), 1), limit)
+        window = max(_MEMORY // max(2 * len(self._lanes), 1), limit)
         fetched = list[Fetched]()
-        for partition, lane in lanes.items():
+        for partition, lane in self._lanes.items():
             try:
                 table = lane.take(window)
             except PersistorError:
@@ -204,7 +198,7 @@ class NatsReader:
                 raise
             if table is not None:
                 fetched.append(Fetched(partition, table, lane.given))
-        gaps = {partition: lane.gap for partition, lane in lanes.items() if lane.gap is not None}
+        gaps = {partition: lane.gap for partition, lane in self._lanes.items() if lane.gap is not None}
         if gaps and not fetched:
             raise OffsetGapError(gaps)
         return fetched

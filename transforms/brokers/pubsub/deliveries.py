@@ -59,16 +59,14 @@ class Deliveries:
         self._leases: dict[str, float] = {}
         self._failure: PersistorError | None = None
         self._polled_at = time.monotonic()
-        self._listening = True
         self._closed = False
         for target in [self._pull_on] * _PULLS + [self._renew_on]:
             threading.Thread(target=target, name="pubsub", daemon=True).start()
 
-    def polled(self, *, listening: bool) -> None:
-        """The reader is alive; without ``listening`` nothing more is pulled."""
+    def polled(self) -> None:
+        """The reader is alive."""
         with self._changed:
             self._polled_at = time.monotonic()
-            self._listening = listening
             self._changed.notify_all()
 
     def take(self, *, quiet: bool) -> tuple[pa.Table, Sequence[str]]:
@@ -149,10 +147,7 @@ class Deliveries:
         """Wait until more is wanted; False once this is closed."""
         with self._changed:
             while not self._closed and (
-                not self._listening
-                or self._is_unused()
-                or self.waiting >= _AHEAD
-                or self._bytes >= _AHEAD_BYTES
+                self._is_unused() or self.waiting >= _AHEAD or self._bytes >= _AHEAD_BYTES
             ):
                 self._changed.wait(_PAUSE)
             return not self._closed

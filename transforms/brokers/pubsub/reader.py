@@ -34,7 +34,6 @@ class PubsubReader:
         self._client: pubsub_v1.SubscriberClient | None = None
         self._topics: dict[Partition, str] = {}
         self._deliveries: dict[Partition, Deliveries] = {}
-        self._paused: frozenset[Partition] = frozenset()
 
     def identity(self) -> str:
         """The project; which topic a subscription reads is its incarnation."""
@@ -82,10 +81,6 @@ class PubsubReader:
                 return fetched
             self._wait(min(left, 0.05))
 
-    def pause(self, partitions: Sequence[Partition]) -> None:
-        """See :class:`transforms.brokers.Reader`."""
-        self._paused = frozenset(partitions)
-
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """See :class:`transforms.brokers.Reader`; ``receipts`` count."""
         for acknowledgement in acknowledgements:
@@ -112,18 +107,16 @@ class PubsubReader:
     def _fetch(self) -> list[Fetched]:
         fetched = list[Fetched]()
         for partition, deliveries in self._deliveries.items():
-            deliveries.polled(listening=partition not in self._paused)
-            if partition not in self._paused:
-                messages, receipts = deliveries.take(quiet=bool(fetched))
-                if receipts:
-                    fetched.append(Fetched(partition, messages, 0, receipts))
+            deliveries.polled()
+            messages, receipts = deliveries.take(quiet=bool(fetched))
+            if receipts:
+                fetched.append(Fetched(partition, messages, 0, receipts))
         return fetched
 
     def _wait(self, seconds: float) -> None:
-        for partition, deliveries in self._deliveries.items():
-            if partition not in self._paused:
-                deliveries.wait(seconds)
-                return
+        for deliveries in self._deliveries.values():
+            deliveries.wait(seconds)
+            return
         time.sleep(seconds)
 
     def _path(self, subscription: str) -> str:
