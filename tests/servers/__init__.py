@@ -33,6 +33,11 @@ __all__ = ["SERVERS", "Server", "Unavailable", "fetch_once", "free_port", "run",
 SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 """Where servers are installed; kept between runs and out of version control."""
 
+# Beside the server a guard waits on a pipe that ends with us, however we end, and then kills the group.
+_GUARDED = """exec 3<&0
+(trap '' TERM; cat <&3 >/dev/null; kill -9 -$$) &
+exec "$@" </dev/null 3<&-
+"""
 _T = TypeVar("_T")
 _random = random.SystemRandom()
 
@@ -111,8 +116,8 @@ class Server:
         self.prepare()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                list(self.command()),
-                stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-c", _GUARDED, "sh", *self.command()],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environment()},
@@ -138,6 +143,8 @@ class Server:
         self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+            assert self._process.stdin
+            self._process.stdin.close()
         self._process = None
 
     def restart(self) -> None:
