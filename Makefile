@@ -25,8 +25,12 @@ demo: $(VENV)/installed ## see it work: broker, archive, index, API and a resubm
 	@$(BIN)/python -m pipelines.demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/installed-dev ## every test, against real servers (ARGS='tests/unit -k layout' for some)
+test: servers ## every test, against real servers (ARGS='tests/unit -k layout' for some)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+.PHONY: servers
+servers: $(VENV)/installed-dev ## fetch and build the real servers of the tests (minutes, the first time)
+	@$(BIN)/python -m tests.servers
 
 .PHONY: lint
 lint: $(VENV)/installed-dev ## style, types and the direction of imports
