@@ -34,6 +34,11 @@ def insert_until_killed(url: str, done: Connection) -> None:
 
 
 class TestSqlite:
+    def test_four_slashes_name_the_same_file(self, tmp_path: Path) -> None:
+        for url in (f"sqlite://{tmp_path}/index.db", f"sqlite:///{tmp_path}/index.db"):
+            sqlite.open(url).close()
+        assert [path.name for path in tmp_path.glob("*.db")] == ["index.db"]
+
     @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://index.db", "sqlite:index.db"])
     def test_another_form_of_url_is_refused(self, url: str) -> None:
         with pytest.raises(ConfigurationError, match="write sqlite:///PATH"):

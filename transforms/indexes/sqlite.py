@@ -50,7 +50,8 @@ def open(url: str) -> SqliteIndex:
         TransientError: another process kept the file locked for too long.
     """
     resolved = resolve(url)
-    path = Path(resolved.removeprefix("sqlite://"))
+    # Some write four slashes before an absolute path.
+    path = Path("/" + resolved.removeprefix("sqlite://").lstrip("/"))
     if not resolved.startswith("sqlite:///") or path == Path("/"):
         raise ConfigurationError(
             f"--index {url!r}: write sqlite:///PATH, such as sqlite:///var/lib/index.db."
