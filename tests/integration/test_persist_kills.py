@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 import uuid
@@ -101,9 +102,9 @@ def _name(one: Server | Persist | None) -> str:
 
 @pytest.fixture
 def seed() -> int:
-    """Of the random moments; pytest shows it where the test fails. Set it here to have them again."""
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"the random moments of this test come from the seed {seed}")
+    """Of the random moments; pytest shows it where the test fails."""
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(2**32))
+    print(f"the random moments of this test come from the seed {seed}; SEED={seed} has them again")
     return seed
 
 
