@@ -132,6 +132,7 @@ class Shard:
             for partition, first in error.gaps.items():
                 if partition in self._live:
                     self._note_gap(self._live[partition], first)
+            self._assign()
             return
         except TransientError:
             metrics.RETRIES.labels("poll").inc()
@@ -242,7 +243,7 @@ class Shard:
         return max(tracks, key=lambda track: track.buffer.bytes)
 
     def _note_gap(self, track: Track, first: int) -> None:
-        if first <= track.buffer.end:
+        if first < track.buffer.end:
             self._discover()
             if not track.retired:
                 raise PermanentError(
@@ -251,7 +252,7 @@ class Shard:
                     "confirmed. They are safe in the lake, but their positions will be given out again: "
                     "archive from here on under another --source_prefix."
                 )
-        else:
+        elif first > track.buffer.end:
             track.lose(first)
 
     def _discover(self) -> None:
