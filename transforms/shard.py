@@ -222,7 +222,7 @@ class Shard:
     def _batch(
         self, track: Track, start: int, cut: Cut, claim: Claim | None, messages: pa.Table
     ) -> Batch | None:
-        elsewhere = _elsewhere(cut, track.source, messages)
+        elsewhere = cut.elsewhere(track.source, messages)
         if not cut.rows and not elsewhere:
             return None
         partition = track.partition.number
@@ -336,14 +336,6 @@ class Shard:
     def _ask(self, call: Callable[[], _T], what: str) -> _T:
         on_retry = metrics.RETRIES.labels(what).inc
         return retry(call, what, on_retry=on_retry, stopped=self._stopping)
-
-
-def _elsewhere(cut: Cut, source: str, messages: pa.Table) -> tuple[str, ...]:
-    """Where the claim had messages that compaction or retention has taken since."""
-    if cut.claim is None or cut.rows >= cut.claim.rows:
-        return ()
-    here = set(directories(cut.claim.path, messages, source))
-    return tuple(one for one in cut.claim.directories if one not in here)
 
 
 def _digest(ids: pa.ChunkedArray) -> str:

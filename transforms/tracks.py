@@ -10,6 +10,7 @@ import pyarrow as pa
 from transforms.brokers import Partition
 from transforms.buffers import Buffer, Limits, oldest
 from transforms.claims import Chain, Claim
+from transforms.layout import directories
 
 __all__ = ["Cut", "Track", "next_cut"]
 
@@ -107,6 +108,13 @@ class Cut:
     next: int
     reason: str
     claim: Claim | None = None
+
+    def elsewhere(self, source: str, messages: pa.Table) -> tuple[str, ...]:
+        """Directories in which the claim had messages that compaction or retention has taken since."""
+        if self.claim is None or self.rows >= self.claim.rows:
+            return ()
+        here = set(directories(self.claim.path, messages, source))
+        return tuple(one for one in self.claim.directories if one not in here)
 
 
 def next_cut(track: Track, limits: Limits, *, everything: bool = False) -> Cut | None:
