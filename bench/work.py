@@ -16,12 +16,12 @@ from confluent_kafka import Producer
 from bench.payloads import messages
 from transforms import metrics, registry
 from transforms.brokers import Acknowledgement
-from transforms.buffers import Limits
 from transforms.bundles import Overlap
 from transforms.lake import Lake
 from transforms.model import Layout, WrittenFile
-from transforms.shard import Ready, Shard
-from transforms.source import Source
+from transforms.reading.buffers import Limits
+from transforms.reading.shard import Ready, Shard
+from transforms.reading.source import Source
 from transforms.writing import BatchWriter
 
 _PRODUCING = {

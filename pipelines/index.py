@@ -9,11 +9,11 @@ import apache_beam as beam
 
 from pipelines import local
 from pipelines.settings import IndexSettings
-from transforms.buffers import Limits
 from transforms.dead_letters import DeadLetters
 from transforms.index_entries import IndexEntries, ReadMetadata
 from transforms.read_batches import ReadBatches
-from transforms.source import Source
+from transforms.reading.buffers import Limits
+from transforms.reading.source import Source
 
 __all__ = ["build", "run"]
 

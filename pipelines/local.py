@@ -22,7 +22,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 
-from pipelines import preflight
+from pipelines import startup
 from pipelines.settings import IndexSettings, PersistSettings
 from transforms import metrics, stop
 from transforms.errors import PersistorError
@@ -51,7 +51,7 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
             build(pipeline, settings, range(settings.shards), settings.shards)
         return 0
     with _stopped_by_signals(stop.stop):
-        preflight.check(settings)
+        startup.check(settings)
     if settings.processes == 1:
         return _run_here(build, settings, beam_arguments, 0)
     return _run_processes(build, settings, beam_arguments)

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from transforms.plans import Plan
+from transforms.replay.plans import Plan
 
 __all__ = ["Reported", "View", "human_bytes"]
 

@@ -20,9 +20,9 @@ from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError, retry
 from transforms.indexes import Index
 from transforms.lake import Lake
-from transforms.ledger import total
-from transforms.plans import load_plan
 from transforms.replay import Options, Plan, Progress, Report, freeze_plan, make_plan
+from transforms.replay.ledger import total
+from transforms.replay.plans import load_plan
 from transforms.resubmit import ResubmitLanes
 from transforms.selection import parse_selection
 from transforms.stop import failure

@@ -16,8 +16,8 @@ import psutil
 from resubmit_api.errors import in_words_of_requests
 from resubmit_api.rows import iso
 from resubmit_api.schemas import ReplayRequest
-from transforms.outcome import Tally
-from transforms.plans import Options, Plan, new_job_id
+from transforms.replay.outcome import Tally
+from transforms.replay.plans import Options, Plan, new_job_id
 from transforms.selection import Selection
 
 __all__ = [

@@ -19,9 +19,9 @@ from resubmit_api.publishers import Lent
 from resubmit_api.schemas import ReplayRequest
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, PersistorError, TransientError, retry
-from transforms.ledger import total
-from transforms.plans import Plan, load_plan
 from transforms.replay import freeze_plan, replay_inline
+from transforms.replay.ledger import total
+from transforms.replay.plans import Plan, load_plan
 from transforms.selection import Selection
 
 __all__ = ["Jobs"]

@@ -1,4 +1,4 @@
-"""ReadBatches: an unbounded splittable DoFn over :class:`transforms.shard.Shard`."""
+"""ReadBatches: an unbounded splittable DoFn over :class:`transforms.reading.shard.Shard`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from apache_beam.utils.timestamp import Timestamp
 from transforms import stop
 from transforms.errors import PersistorError
 from transforms.model import Batch
-from transforms.shard import Ready, Shard
-from transforms.source import Source
+from transforms.reading.shard import Ready, Shard
+from transforms.reading.source import Source
 
 __all__ = ["Positions", "PositionsTracker", "ReadBatches", "close_shards"]
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 from transforms import registry
 from transforms.counters import counter
 from transforms.lake import Lake
-from transforms.lane import replay_lane
-from transforms.outcome import Report
-from transforms.plans import Plan, load_plan
+from transforms.replay.lane import replay_lane
+from transforms.replay.outcome import Report
+from transforms.replay.plans import Plan, load_plan
 from transforms.stop import noted, stopping
 
 __all__ = ["ResubmitLanes"]

@@ -12,8 +12,8 @@ from resubmit_api.errors import needs
 from resubmit_api.job_rows import plan_to_json
 from resubmit_api.schemas import Job, JobPage, JobsQuery, Plan, ReplayRequest
 from resubmit_api.views.context import parts, problems
-from transforms.plans import Options
 from transforms.replay import make_plan
+from transforms.replay.plans import Options
 
 __all__ = ["blueprint"]
 

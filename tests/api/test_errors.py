@@ -16,7 +16,7 @@ from tests.api.conftest import Client, Site, order
 from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
 from transforms import registry
-from transforms.plans import new_job_id
+from transforms.replay.plans import new_job_id
 
 JSON = {"Content-Type": "application/json"}
 SEARCH, PLANS, RESUBMISSIONS = "/v1/messages/search", "/v1/plans", "/v1/resubmissions"

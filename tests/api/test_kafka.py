@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from tests.api.conftest import Client, Site, order
 from tests.api.test_resubmissions import body, ended, resubmit
 from tests.servers.kafka import Kafka
-from transforms.plans import new_job_id
+from transforms.replay.plans import new_job_id
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests._messages import table, with_checksums
 from tests.api.conftest import Client, Site, Streams, order, tamper
 from tests.servers import wait_until
 from tests.servers.nats import Nats
-from transforms.plans import new_job_id
+from transforms.replay.plans import new_job_id
 
 ORDERS = {"sources": ["orders"]}
 

@@ -19,8 +19,8 @@ from tests.servers import free_port, wait_until
 from tests.servers.kafka import PASSWORD, USER, Kafka
 from tests.servers.minio import MinIO
 from transforms.lake import Lake
+from transforms.reading.source import Source
 from transforms.selection import Selection
-from transforms.source import Source
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -28,10 +28,10 @@ from transforms.errors import ConfigurationError
 from transforms.formats import avro
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
-from transforms.ledger import total
 from transforms.model import ENTRY_SCHEMA
-from transforms.plans import Options, load_plan
 from transforms.replay import freeze_plan, replay_inline, replay_lane
+from transforms.replay.ledger import total
+from transforms.replay.plans import Options, load_plan
 from transforms.selection import Selection
 
 NOW_MS = time.time_ns() // 1_000_000

@@ -24,8 +24,8 @@ from transforms.brokers import Partition
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
-from transforms.ledger import total
-from transforms.plans import load_plan
+from transforms.replay.ledger import total
+from transforms.replay.plans import load_plan
 
 DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"
 

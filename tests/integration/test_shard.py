@@ -13,13 +13,13 @@ import pytest
 
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
-from transforms.buffers import Limits
-from transforms.claims import Claims
 from transforms.errors import ConfigurationError
 from transforms.lake import Lake
 from transforms.model import Batch, Layout
-from transforms.shard import Ready, Shard
-from transforms.source import Source
+from transforms.reading.buffers import Limits
+from transforms.reading.claims import Claims
+from transforms.reading.shard import Ready, Shard
+from transforms.reading.source import Source
 from transforms.writing import BatchWriter
 
 _SOON = Limits(messages=10, bytes=2**20, age=0.3)

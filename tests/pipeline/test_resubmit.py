@@ -19,9 +19,9 @@ from tests._messages import row, table
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
-from transforms.planning import lane_of
-from transforms.plans import Options
 from transforms.replay import freeze_plan
+from transforms.replay.planning import lane_of
+from transforms.replay.plans import Options
 from transforms.resubmit import ResubmitLanes
 from transforms.selection import Selection
 

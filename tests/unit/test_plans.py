@@ -16,8 +16,9 @@ from transforms.errors import ConfigurationError
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
 from transforms.model import Trait
-from transforms.planning import WINDOW_BYTES, WINDOW_ROWS, _cuts, lane_of
-from transforms.plans import (
+from transforms.replay import freeze_plan, make_plan
+from transforms.replay.planning import WINDOW_BYTES, WINDOW_ROWS, _cuts, lane_of
+from transforms.replay.plans import (
     LANES,
     WINDOW_SCHEMA,
     Options,
@@ -27,7 +28,6 @@ from transforms.plans import (
     new_job_id,
     read_windows,
 )
-from transforms.replay import freeze_plan, make_plan
 from transforms.selection import Selection
 
 EVERYTHING = Trait(sum(Trait))
@@ -123,7 +123,7 @@ def test_a_lane_goes_on_behind_what_is_done(lake: Lake, index: Index, done: int)
 
 
 def test_a_lane_goes_on_across_its_objects(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transforms.plans._OBJECT_BYTES", 1)
+    monkeypatch.setattr("transforms.replay.plans._OBJECT_BYTES", 1)
     store, window = PlanStore(lake, "job"), window_of(3)
     for _ in range(4):
         store.add(7, window)

@@ -11,20 +11,20 @@ from hypothesis import given, settings
 
 from tests._archive import archive
 from tests._messages import file_tables, row, table
-from transforms import preflight
 from transforms.brokers import Destination, Undelivered
 from transforms.entries import traits
 from transforms.indexes import sqlite
 from transforms.lake import Lake
-from transforms.lane import _take_back
-from transforms.ledger import Ledger, total
 from transforms.model import Trait
-from transforms.outcome import ERRORS_KEPT, Failure, Report, Tally
-from transforms.planning import Survey
-from transforms.plans import WINDOW_SCHEMA, Options, Plan, SourcePlan
-from transforms.preflight import adapt, not_carried
+from transforms.replay import preflight
+from transforms.replay.lane import _take_back
+from transforms.replay.ledger import Ledger, total
+from transforms.replay.outcome import ERRORS_KEPT, Failure, Report, Tally
+from transforms.replay.planning import Survey
+from transforms.replay.plans import WINDOW_SCHEMA, Options, Plan, SourcePlan
+from transforms.replay.preflight import adapt, not_carried
+from transforms.replay.windows import Checked, read_window
 from transforms.selection import Selection
-from transforms.windows import Checked, read_window
 
 EVERYTHING = Trait(sum(Trait))
 OLD, NEW = 1_000_000, 2_000_000

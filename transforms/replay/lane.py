@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from transforms.brokers import FencedError, Publisher, PublishOptions, Undelivered
 from transforms.errors import retry
 from transforms.lake import Lake
-from transforms.ledger import Ledger
-from transforms.outcome import Report, Tally
-from transforms.plans import Options, Plan, read_windows
-from transforms.windows import Checked, read_window
+from transforms.replay.ledger import Ledger
+from transforms.replay.outcome import Report, Tally
+from transforms.replay.plans import Options, Plan, read_windows
+from transforms.replay.windows import Checked, read_window
 
 __all__ = ["Sender", "replay_lane"]
 

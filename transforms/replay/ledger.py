@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from transforms.lake import Lake, ObjectMissingError
-from transforms.outcome import Tally
-from transforms.plans import Plan, folder
+from transforms.replay.outcome import Tally
+from transforms.replay.plans import Plan, folder
 
 __all__ = ["Ledger", "total"]
 

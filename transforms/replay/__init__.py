@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from transforms import preflight
 from transforms.brokers import Destination, Publisher
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
 from transforms.lake import Lake
-from transforms.lane import Sender, replay_lane
-from transforms.outcome import Failure, Report
-from transforms.planning import survey
-from transforms.plans import Options, Plan, PlanStore, load_plan, new_job_id
+from transforms.replay import preflight
+from transforms.replay.lane import Sender, replay_lane
+from transforms.replay.outcome import Failure, Report
+from transforms.replay.planning import survey
+from transforms.replay.plans import Options, Plan, PlanStore, load_plan, new_job_id
+from transforms.replay.windows import read_window
 from transforms.selection import Selection
-from transforms.windows import read_window
 
 __all__ = [
     "Failure",

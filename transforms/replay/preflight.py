@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from transforms._columns import Headers, column, headers, is_utf8, parts
 from transforms.brokers import Destination
 from transforms.model import HEADERS, Trait
-from transforms.planning import Survey
-from transforms.plans import Options, Plan, iso_time
+from transforms.replay.planning import Survey
+from transforms.replay.plans import Options, Plan, iso_time
 from transforms.selection import Selection
 
 __all__ = ["adapt", "make", "not_carried"]

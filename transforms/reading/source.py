@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from transforms.buffers import Limits
 from transforms.model import Layout
+from transforms.reading.buffers import Limits
 
 __all__ = ["Source"]
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from transforms import metrics
 from transforms.brokers import Acknowledgement, Partition, Reader
 from transforms.errors import TransientError
-from transforms.tracks import Track
+from transforms.reading.tracks import Track
 
 __all__ = ["Acknowledger"]
 

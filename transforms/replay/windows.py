@@ -15,9 +15,9 @@ from transforms.entries import traits, verify
 from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import Lake, LakeFile, ObjectMissingError, find_lake
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Trait
-from transforms.outcome import Tally
-from transforms.plans import Plan
-from transforms.preflight import adapt, not_carried
+from transforms.replay.outcome import Tally
+from transforms.replay.plans import Plan
+from transforms.replay.preflight import adapt, not_carried
 
 __all__ = ["Checked", "read_window"]
 

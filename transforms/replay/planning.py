@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from transforms.indexes import Index
 from transforms.lake import Lake
-from transforms.plans import LANES, WINDOW_SCHEMA, SourcePlan
+from transforms.replay.plans import LANES, WINDOW_SCHEMA, SourcePlan
 from transforms.selection import Selection, sample_and_limit
 
 __all__ = ["WINDOW_BYTES", "WINDOW_ROWS", "Survey", "lane_of", "survey"]

@@ -1,7 +1,7 @@
 """The reading engine: one shard of a source, from its broker to claimed batches. No Beam in here.
 
 A shard polls its partitions, closes batches by count, bytes or age, claims each batch in the
-lake (:mod:`transforms.claims`) and hands it out. What was handed out is acknowledged at the
+lake (:mod:`transforms.reading.claims`) and hands it out. What was handed out is acknowledged at the
 broker once it is said to be durable.
 """
 
@@ -19,17 +19,17 @@ from typing import TypeVar
 import pyarrow as pa
 
 from transforms import metrics, registry
-from transforms.acknowledging import Acknowledger
 from transforms.brokers import Acknowledgement, OffsetGapError, Partition, Reader
-from transforms.buffers import Buffer
-from transforms.claims import Claim, Claims, check_same, file_stem
 from transforms.entries import checksums, message_ids
 from transforms.errors import PermanentError, TransientError, retry
 from transforms.lake import Lake
 from transforms.layout import directories
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch
-from transforms.source import Source
-from transforms.tracks import Cut, Track, next_cut
+from transforms.reading.acknowledging import Acknowledger
+from transforms.reading.buffers import Buffer
+from transforms.reading.claims import Claim, Claims, check_same, file_stem
+from transforms.reading.source import Source
+from transforms.reading.tracks import Cut, Track, next_cut
 
 __all__ = ["Ready", "Shard"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from transforms.brokers import Partition
-from transforms.buffers import Buffer, Limits, oldest
-from transforms.claims import Chain, Claim
 from transforms.layout import directories
+from transforms.reading.buffers import Buffer, Limits, oldest
+from transforms.reading.claims import Chain, Claim
 
 __all__ = ["Cut", "Track", "next_cut"]
 

@@ -1,0 +1,1 @@
+"""Reading a source, from a broker to claimed batches, without Beam: :mod:`transforms.reading.shard`."""
