@@ -27,7 +27,7 @@ def problems(command: str, values: _Values, runner: str | None) -> list[str]:
         values: by the settings' names, None where not given.
         runner: the Beam runner's name, None where none is named.
     """
-    return [*_urls(values), *_scale(values, runner), *_CHECKS[command](values)]
+    return [*_urls(values), *_scale(values, runner), *_shard(values, runner), *_CHECKS[command](values)]
 
 
 def _urls(values: _Values) -> Iterator[str]:
@@ -60,8 +60,20 @@ def _scale(values: _Values, runner: str | None) -> Iterator[str]:
         yield f"--index {index}: SQLite lives on one machine and {runner} on many; use mongodb://HOST/DATABASE."
     if runner == "DataflowRunner" and str(values.get("lake", "")).startswith("file:"):
         yield f"--lake {values['lake']}: workers of Dataflow share no disk; use gs://BUCKET/PREFIX."
-    if runner and "Direct" not in runner and runner != "FnApiRunner" and (values.get("processes") or 1) > 1:
+    if not _is_local(runner) and (values.get("processes") or 1) > 1:
         yield f"--processes belongs to one machine; {runner} scales by --parallelism or --num_workers."
+
+
+def _shard(values: _Values, runner: str | None) -> Iterator[str]:
+    number, of = values.get("shard") or (0, 1)
+    if of > 1 and (values.get("processes") or 1) > 1:
+        yield f"--shard {number}/{of} is one process; leave out --processes, or let it have all shards."
+    if of > 1 and not _is_local(runner):
+        yield f"--shard {number}/{of} belongs to processes started one by one; {runner} divides by --shards."
+
+
+def _is_local(runner: str | None) -> bool:
+    return runner is None or "Direct" in runner or runner == "FnApiRunner"
 
 
 def _check_persist(values: _Values) -> Iterator[str]:

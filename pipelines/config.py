@@ -79,6 +79,13 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise ValueError("write I/N, I from 0 to N-1: 0/8 is the first of eight")
+    return int(match[1]), int(match[2])
+
+
 def _port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
         raise ValueError("write a port from 0 to 65535")
@@ -224,6 +231,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("processes", _STREAMING, _RUNNING, _COUNT,
             "processes on this machine, one shard of the partitions each",
             default="1"),
+    Setting("shard", _STREAMING, _RUNNING, Kind("I/N", _shard),
+            "which of how many shards of the partitions this command reads, where each runs as a command of "
+            "its own, on one machine or many: 0/2 and 1/2",
+            default="0/1"),
     Setting("shards", _STREAMING, _RUNNING, _COUNT,
             "parts into which Flink and Dataflow divide the partitions; stays what it was at the job's "
             "first start",

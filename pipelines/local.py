@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -53,7 +54,7 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
     with _stopped_by_signals(stop.stop):
         startup.check(settings)
     if settings.processes == 1:
-        return _run_here(build, settings, beam_arguments, 0)
+        return _run_here(build, settings, beam_arguments)
     return _run_processes(build, settings, beam_arguments)
 
 
@@ -68,12 +69,12 @@ def _as_list(consolidate: Callable[..., Iterator[Any]]) -> Callable[..., list[An
     return lambda *arguments: list(consolidate(*arguments))
 
 
-def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str], number: int) -> int:
-    port = settings.metrics_port
-    metrics.serve(port + number if port else 0, settings.metrics_host)
+def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) -> int:
+    metrics.serve(settings.metrics_port, settings.metrics_host)
     options = PipelineOptions([*beam_arguments, "--streaming", "--runner=FnApiRunner"])
     pipeline = beam.Pipeline(runner=in_process_runner(), options=options)
-    build(pipeline, settings, [number], settings.processes)
+    number, of = settings.shard
+    build(pipeline, settings, [number], of)
     # Beam's own objects are many and live as long as the process: collecting them again and again
     # costs a third of the rate.
     gc.collect()
@@ -122,11 +123,16 @@ def _run_processes(build: _Build, settings: _Settings, beam_arguments: Sequence[
 
 def _run_one(build: _Build, settings: _Settings, beam_arguments: Sequence[str], number: int) -> None:
     try:
-        code = _run_here(build, settings, beam_arguments, number)
+        code = _run_here(build, _shard_of(settings, number), beam_arguments)
     except PersistorError as error:
         sys.stderr.write(f"persistor {settings.command}, process {number}: {error}\n")
         code = 1
     sys.exit(code)
+
+
+def _shard_of(settings: _Settings, number: int) -> _Settings:
+    port = settings.metrics_port
+    return replace(settings, shard=(number, settings.processes), metrics_port=port + number if port else 0)
 
 
 def _forward(processes: Sequence[BaseProcess]) -> None:

@@ -25,6 +25,7 @@ class StreamingSettings:
 
     Attributes:
         processes: on this machine, one shard each.
+        shard: number and count of the shard that one process reads.
         shards: on other runners.
         metrics_port: of the first process; 0 is off.
     """
@@ -34,6 +35,7 @@ class StreamingSettings:
     dead_letter: str | None
     dead_letter_config: Mapping[str, str]
     processes: int
+    shard: tuple[int, int]
     shards: int
     metrics_host: str
     metrics_port: int

@@ -1,0 +1,55 @@
+"""Shards as commands of their own, as on several machines: each partition is archived once, by one."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.integration.harness import Archive, Load, Persist, expected, metric
+from tests.servers import free_port, wait_until
+from tests.servers.kafka import Kafka
+from transforms.lake import Lake
+
+
+def _shard(kafka: Kafka, topic: str, archive: Archive, log: Path, shard: str, port: int) -> Persist:
+    return Persist(
+        log,
+        source=f"{kafka.url}/{topic}",
+        lake=archive.lake.url,
+        index=archive.index_url,
+        shard=shard,
+        metrics_port=str(port),
+    )
+
+
+def test_two_shards_archive_every_partition_once_and_a_third_may_join(kafka: Kafka, tmp_path: Path) -> None:
+    topic = kafka.create_topic(f"orders-{uuid.uuid4().hex[:8]}", partitions=8)
+    archive = Archive(Lake(f"file://{tmp_path}/lake"), f"sqlite://{tmp_path}/index.db")
+    ports = [free_port() for _ in range(4)]
+
+    def start(shard: str, port: int) -> Persist:
+        name = shard.replace("/", "-of-")
+        return stack.enter_context(_shard(kafka, topic, archive, tmp_path / name, shard, port))
+
+    def archived(port: int) -> float:
+        return metric(port, "persistor_messages_total", source=topic) or 0
+
+    with ExitStack() as stack:
+        shards = [start(f"{number}/2", ports[number]) for number in range(2)]
+        with Load(kafka, {topic: 8}, rate=2000):
+            wait_until(lambda: all(archived(port) > 1000 for port in ports[:2]), 60, "both shards to archive")
+            shards[1].drain()
+            # While shards are counted anew some partitions have two readers and some wait for one.
+            shards += [start(f"{number}/3", ports[number + 1]) for number in (1, 2)]
+            wait_until(
+                lambda: all(archived(port) > 1000 for port in ports[2:]), 60, "the new shards to archive"
+            )
+        shards[0].drain()
+        shards.append(start("0/3", free_port()))
+        there = expected(kafka, topic)
+        archive.wait_for(there, shards[-1])
+        for shard in shards[2:]:
+            shard.drain()
+    assert len({id.split("_")[1] for id in there}) == 8
+    archive.check(there)
