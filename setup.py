@@ -37,6 +37,7 @@ setup(
     package_data={"resubmit_api": ["pages/*", "static/*"]},
     install_requires=[
         "apache-beam[gcp,aws]==2.77.0",  # must match the image in templates/Dockerfile
+        "cryptography>=42",
         "numpy>=1.26",
         "obstore>=0.8",
         "prometheus-client>=0.21",

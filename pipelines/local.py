@@ -25,7 +25,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 
 from pipelines import startup
 from pipelines.settings import IndexSettings, PersistSettings
-from transforms import metrics, stop
+from transforms import metrics, stop, surroundings
 from transforms.errors import PersistorError
 from transforms.read_batches import close_shards
 
@@ -71,6 +71,7 @@ def _as_list(consolidate: Callable[..., Iterator[Any]]) -> Callable[..., list[An
 
 def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) -> int:
     metrics.serve(settings.metrics_port, settings.metrics_host)
+    surroundings.watch(settings.command, settings.urls(), settings.configs())
     options = PipelineOptions([*beam_arguments, "--streaming", "--runner=FnApiRunner"])
     pipeline = beam.Pipeline(runner=in_process_runner(), options=options)
     number, of = settings.shard

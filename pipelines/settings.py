@@ -40,6 +40,16 @@ class StreamingSettings:
     metrics_host: str
     metrics_port: int
 
+    def urls(self) -> list[str]:
+        """Of everything that the process connects to."""
+        names = ("source", "lake", "index", "metadata", "dead_letter")
+        return [url for name in names if (url := getattr(self, name, None))]
+
+    def configs(self) -> list[Mapping[str, str]]:
+        """Settings of the clients that connect."""
+        names = ("source_config", "lake_config", "metadata_config", "dead_letter_config")
+        return [getattr(self, name) for name in names if hasattr(self, name)]
+
 
 @dataclass(frozen=True)
 class PersistSettings(StreamingSettings):

@@ -25,6 +25,7 @@ from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
 from resubmit_api.views import messages, operations, resubmissions
 from resubmit_api.views.context import EXTENSION, Parts
+from transforms.surroundings import watch
 
 __all__ = ["MAX_BODY", "close_app", "create_app"]
 
@@ -79,6 +80,13 @@ def create_app(
     """
     launcher = SubprocessLauncher(jobs_directory or _default_directory())
     backends, metrics = Backends(index, lakes, lake_config, destinations), Metrics()
+    brokers = destinations.values()
+    watch(
+        "api",
+        [index, *lakes, *(url for url, _ in brokers)],
+        [lake_config, *(config for _, config in brokers)],
+        metrics.registry,
+    )
     jobs = Jobs(backends, launcher, inline_limit, metrics)
     app = _new_app()
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY

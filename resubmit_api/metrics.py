@@ -13,35 +13,39 @@ _LATENCIES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 
 
 class Metrics:
-    """Requests by route and status, resubmissions by destination."""
+    """Requests by route and status, resubmissions by destination.
+
+    Attributes:
+        registry: where they are entered.
+    """
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self._requests = Counter(
             "persistor_api_requests",
             "Requests answered.",
             ["method", "route", "status"],
-            registry=self._registry,
+            registry=self.registry,
         )
         self._seconds = Histogram(
             "persistor_api_request_seconds",
             "Time to answer.",
             ["method", "route"],
             buckets=_LATENCIES,
-            registry=self._registry,
+            registry=self.registry,
         )
         self._ended = Counter(
             "persistor_api_resubmissions",
             "Resubmissions that ended.",
             ["destination", "mode", "state"],
-            registry=self._registry,
+            registry=self.registry,
         )
         self._messages = Counter(
             "persistor_api_resubmitted_messages",
             "Messages of resubmissions that ended, by what became of them.",
             ["destination", "outcome"],
-            registry=self._registry,
+            registry=self.registry,
         )
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -58,4 +62,4 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
