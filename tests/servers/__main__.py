@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.servers import Server, Unavailable
 from tests.servers.azurite import Azurite
+from tests.servers.flink import Flink
 from tests.servers.gcs import GCS
 from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO
@@ -17,7 +18,7 @@ from tests.servers.nats import Nats
 from tests.servers.pubsub import Pubsub
 
 # The slowest first: they are built from source, the others are downloads.
-_SERVERS: tuple[type[Server], ...] = (MinIO, GCS, Pubsub, Kafka, MongoDB, Azurite, Moto, Nats)
+_SERVERS: tuple[type[Server], ...] = (MinIO, GCS, Pubsub, Flink, Kafka, MongoDB, Azurite, Moto, Nats)
 
 
 def _install(server: type[Server]) -> str:

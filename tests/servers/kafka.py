@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.servers import Server, Unavailable, fetch_once, free_port, run, tool, wait_until
+from tests.servers import Server, fetch_once, free_port, run, tool, wait_until
+from tests.servers._java import JAVA_LINE, java
 
 __all__ = ["PASSWORD", "USER", "Kafka"]
 
@@ -22,7 +22,6 @@ USER, PASSWORD = "persistor", "right-password"
 
 # Serial collection and one compiler tier: a short-lived broker shares two cores with the tests.
 _SHORT_LIVED = "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"
-_JAVA_LINE = "sudo apt-get install openjdk-17-jre-headless maven"
 _POM = """<project><modelVersion>4.0.0</modelVersion>
 <groupId>persistor</groupId><artifactId>kafka</artifactId><version>1</version>
 <dependencies><dependency>
@@ -231,25 +230,17 @@ def _acknowledged(reports: Iterable[tuple[KafkaError | None, Message]]) -> list[
 
 
 def _libraries() -> Path:
-    _require_java()
+    java()
     return fetch_once(f"kafka/{VERSION}", _fetch)
 
 
 def _fetch(target: Path) -> None:
-    maven = tool("mvn", _JAVA_LINE)
+    maven = tool("mvn", JAVA_LINE)
     (target / "pom.xml").write_text(_POM.format(version=VERSION))
     copy = ["dependency:copy-dependencies", "-DoutputDirectory=libs", "-DincludeScope=runtime"]
     run([maven, "-q", "-B", *copy], cwd=target)
 
 
-def _require_java() -> None:
-    java = tool("java", _JAVA_LINE)
-    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', shown)
-    if version is None or int(version[1]) < 17:
-        raise Unavailable("Kafka needs Java 17 or newer", _JAVA_LINE)
-
-
 def _java(*options: str) -> list[str]:
     libraries = _libraries() / "libs" / "*"
-    return [tool("java", _JAVA_LINE), *options, "-cp", str(libraries)]
+    return [java(), *options, "-cp", str(libraries)]

@@ -1,0 +1,292 @@
+"""Apache Flink: a JobManager, its TaskManagers, Beam's worker pool, and the jar that runs Beam's jobs.
+
+Neither Flink's distribution nor Beam's job server is in a registry as such. Flink's jars come out
+of the package that brings them to Python, the job server is put together from Maven's artifacts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import tarfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import requests
+
+from tests.servers import Server, fetch_once, free_port, run, tool
+from tests.servers._java import JAVA_LINE, java
+
+__all__ = ["BEAM_ON_FLINK", "VERSION", "Flink", "TaskManager", "WorkerPool", "job_server_jar"]
+
+VERSION = "1.19.3"
+BEAM_ON_FLINK = "2.70.0"
+"""The newest of Beam's Flink runners for this Flink whose artifacts Maven has; it runs newer Python SDKs."""
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = "apache-flink-libraries"
+_POM = """<project><modelVersion>4.0.0</modelVersion>
+<groupId>persistor</groupId><artifactId>flink</artifactId><version>1</version>
+<dependencyManagement><dependencies><dependency>
+<groupId>org.apache.beam</groupId><artifactId>beam-runners-java-job-service</artifactId><version>2.65.0</version>
+</dependency></dependencies></dependencyManagement>
+<dependencies><dependency>
+<groupId>org.apache.beam</groupId><artifactId>beam-runners-flink-{flink}</artifactId><version>{version}</version>
+<exclusions><exclusion><groupId>org.apache.flink</groupId><artifactId>*</artifactId></exclusion></exclusions>
+</dependency></dependencies></project>
+"""
+_MANIFEST = "Manifest-Version: 1.0\nMain-Class: org.apache.beam.runners.flink.FlinkJobServerDriver\n"
+_LEFT_OUT = re.compile(
+    r"META-INF/([^/]+\.(SF|DSA|RSA|EC)|MANIFEST\.MF|INDEX\.LIST)|.*/|org/slf4j/.*|module-info.class"
+)
+_OPENS = [
+    f"--add-{kind}={module}=ALL-UNNAMED"
+    for kind, modules in {
+        "exports": ["java.base/sun.net.util", "java.security.jgss/sun.security.krb5"],
+        "opens": [
+            *(
+                f"java.base/java.{package}"
+                for package in ("lang", "net", "io", "nio", "text", "time", "util")
+            ),
+            *(f"java.base/java.util.concurrent{package}" for package in ("", ".atomic", ".locks")),
+            "java.base/java.lang.reflect",
+        ],
+    }.items()
+    for module in modules
+]
+_SHORT_LIVED = "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"
+_LOGGING = """rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = console
+appender.console.name = console
+appender.console.type = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
+"""
+# What Flink's own scripts would derive from one size; small, since four slots share a test's machine.
+_MEMORY = {
+    "taskmanager.cpu.cores": "4.0",
+    "taskmanager.memory.framework.heap.size": "128m",
+    "taskmanager.memory.task.heap.size": "512m",
+    "taskmanager.memory.framework.off-heap.size": "128m",
+    "taskmanager.memory.task.off-heap.size": "64m",
+    "taskmanager.memory.managed.size": "256m",
+    "taskmanager.memory.network.min": "64m",
+    "taskmanager.memory.network.max": "64m",
+    "taskmanager.memory.jvm-metaspace.size": "384m",
+    "taskmanager.memory.jvm-overhead.min": "192m",
+    "taskmanager.memory.jvm-overhead.max": "192m",
+}
+
+
+class Flink(Server):
+    """A JobManager that takes jobs over REST; ``TaskManager`` gives it slots."""
+
+    name: ClassVar[str] = "flink"
+
+    def __init__(self, data: Path | None = None, port: int | None = None) -> None:
+        super().__init__(data, port)
+        self.rpc_port = free_port()
+
+    @classmethod
+    def install(cls) -> None:
+        """Fetch Flink and put the job server together."""
+        _flink()
+        job_server_jar()
+
+    @property
+    def url(self) -> str:
+        """The REST address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def savepoints(self) -> Path:
+        """Where savepoints are put unless another place is named."""
+        return self.data / "savepoints"
+
+    def prepare(self) -> None:
+        """Write the configuration, which TaskManagers read too."""
+        conf = self.data / "conf"
+        conf.mkdir(exist_ok=True)
+        settings = {**self._settings(), **_MEMORY}
+        (conf / "config.yaml").write_text(
+            "".join(f"{name}: {json.dumps(v)}\n" for name, v in settings.items())
+        )
+        (conf / "log4j.properties").write_text(_LOGGING)
+
+    def command(self) -> Sequence[str]:
+        """One process, without high availability: jobs end with it."""
+        entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+        return [
+            *_java(self, "-Xmx640m", "-XX:MaxMetaspaceSize=384m"),
+            entry,
+            "--configDir",
+            str(self.data / "conf"),
+        ]
+
+    def answers(self) -> bool:
+        """Whether it tells what it runs on."""
+        return requests.get(f"{self.url}/v1/overview", timeout=2).ok
+
+    def _settings(self) -> Mapping[str, str]:
+        return {
+            "jobmanager.rpc.address": "127.0.0.1",
+            "jobmanager.rpc.port": str(self.rpc_port),
+            "jobmanager.bind-host": "127.0.0.1",
+            "rest.address": "127.0.0.1",
+            "rest.bind-address": "127.0.0.1",
+            "rest.port": str(self.port),
+            "taskmanager.host": "127.0.0.1",
+            "taskmanager.bind-host": "127.0.0.1",
+            "taskmanager.numberOfTaskSlots": "4",
+            "state.checkpoints.dir": f"file://{self.data}/checkpoints",
+            "state.savepoints.dir": f"file://{self.savepoints}",
+            "io.tmp.dirs": str(self.data),
+            "restart-strategy.type": "fixed-delay",
+            "restart-strategy.fixed-delay.attempts": "1000",
+            "restart-strategy.fixed-delay.delay": "1 s",
+            "heartbeat.timeout": "10000",
+            "heartbeat.interval": "2000",
+            "web.refresh-interval": "1000",
+        }
+
+
+class TaskManager(Server):
+    """Four slots of a JobManager's cluster."""
+
+    name: ClassVar[str] = "taskmanager"
+
+    def __init__(self, flink: Flink) -> None:
+        super().__init__()
+        self._flink = flink
+        self._starts = 0
+
+    @property
+    def url(self) -> str:
+        """Of the cluster."""
+        return self._flink.url
+
+    def prepare(self) -> None:
+        """Take a name that the one before did not have: a killed one stays on the list for a while."""
+        self._starts += 1
+
+    def command(self) -> Sequence[str]:
+        """One process; kill it, and its JobManager learns of it from a connection or a heartbeat lost."""
+        memory = "-Xms256m", "-Xmx768m", "-XX:MaxDirectMemorySize=512m", "-XX:MaxMetaspaceSize=512m"
+        words = [*_java(self._flink, *memory), "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"]
+        place = {"io.tmp.dirs": str(self.data), "taskmanager.resource-id": self._id}
+        settings = [word for name, value in place.items() for word in ("-D", f"{name}={value}")]
+        return [*words, "--configDir", str(self._flink.data / "conf"), *settings]
+
+    def answers(self) -> bool:
+        """Whether it has registered."""
+        listed = requests.get(f"{self.url}/v1/taskmanagers", timeout=5).json()["taskmanagers"]
+        return any(one["id"] == self._id for one in listed)
+
+    @property
+    def _id(self) -> str:
+        return f"taskmanager-{self.port}-{self._starts}"
+
+
+class WorkerPool(Server):
+    """Beam's pool of Python workers, as it stands beside a TaskManager: ``--environment_type=EXTERNAL``.
+
+    Args:
+        code: the directory whose packages the workers import; this project's unless given.
+    """
+
+    name: ClassVar[str] = "worker-pool"
+
+    def __init__(self, code: Path = _ROOT) -> None:
+        super().__init__()
+        self._code = code
+
+    @property
+    def url(self) -> str:
+        """``host:port``, as ``--environment_config`` takes it."""
+        return f"127.0.0.1:{self.port}"
+
+    def environment(self) -> Mapping[str, str]:
+        """The pool starts ``python``, which must be ours."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {"PATH": path, "PYTHONPATH": str(self._code)}
+
+    def command(self) -> Sequence[str]:
+        """The pool and its workers are one process group."""
+        pool = "apache_beam.runners.worker.worker_pool_main"
+        return [sys.executable, "-m", pool, "--service_port", str(self.port)]
+
+    def answers(self) -> bool:
+        """Whether it listens; the port was free before."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+
+
+def _java(flink: Flink, *options: str) -> list[str]:
+    """Java with Flink's classes."""
+    log = f"-Dlog4j2.configurationFile=file://{flink.data}/conf/log4j.properties"
+    classes = str(_flink() / "*")
+    return [java(), *_SHORT_LIVED, *_OPENS, log, *options, "-cp", classes]
+
+
+def job_server_jar() -> Path:
+    """The jar that ``--flink_job_server_jar`` takes; it is the core of every job's jar as well."""
+    return fetch_once(f"beam-on-flink-{BEAM_ON_FLINK}", _fetch_beam) / "job-server.jar"
+
+
+def _flink() -> Path:
+    java()
+    return fetch_once(f"flink-{VERSION}", _fetch_flink)
+
+
+def _fetch_flink(target: Path) -> None:
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(target)]
+    run([*download, f"{_PACKAGE}=={VERSION}"], cwd=target)
+    [source] = target.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        for member in archive:
+            name = member.name.rpartition("/")[2]
+            file = archive.extractfile(member) if re.match(r"(flink-dist|log4j-).*\.jar$", name) else None
+            if file is not None:
+                with (target / name).open("wb") as jar:
+                    shutil.copyfileobj(file, jar)
+    source.unlink()
+
+
+def _fetch_beam(target: Path) -> None:
+    flink = VERSION.rpartition(".")[0]
+    (target / "pom.xml").write_text(_POM.format(flink=flink, version=BEAM_ON_FLINK))
+    copy = ["dependency:copy-dependencies", "-DoutputDirectory=libs", "-DincludeScope=runtime"]
+    run([tool("mvn", JAVA_LINE), "-q", "-B", *copy], cwd=target)
+    _merge(sorted((target / "libs").glob("*.jar")), target / "job-server.jar")
+    shutil.rmtree(target / "libs")
+
+
+def _merge(jars: Sequence[Path], target: Path) -> None:
+    """One jar of many: the first of equal names stands, lists of services are joined."""
+    services: dict[str, list[str]] = defaultdict(list)
+    known = set[str]()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as merged:
+        merged.writestr("META-INF/MANIFEST.MF", _MANIFEST)
+        for name, content in _members(jars):
+            if name.startswith("META-INF/services/"):
+                services[name] += content.decode().splitlines()
+            elif name not in known:
+                known.add(name)
+                merged.writestr(name, content)
+        for name, lines in services.items():
+            merged.writestr(name, "".join(f"{line}\n" for line in dict.fromkeys(lines)))
+
+
+def _members(jars: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    for jar in jars:
+        with zipfile.ZipFile(jar) as archive:
+            for name in archive.namelist():
+                if not _LEFT_OUT.fullmatch(name):
+                    yield name, archive.read(name)
