@@ -50,7 +50,7 @@ def new_row(request: ReplayRequest, mode: str, requested_by: str | None) -> dict
         "destination": request.destination,
         "topic": request.topic,
         "selection": json.loads(request.selection.to_json()),
-        "options": request.options.model_dump(),
+        "options": request.options.model_dump(exclude={"order"}),
         "plan": None,
         "progress": {"planned": 0, "published": 0, "failed": 0},
         "errors": [],

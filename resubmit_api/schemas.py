@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from transforms.selection import Selection
+from transforms.selection import Selection, absolute
 
 __all__ = [
     "Bytes",
+    "CreationHeaders",
     "Entry",
     "EntryPage",
     "Health",
@@ -17,20 +18,32 @@ __all__ = [
     "JobPage",
     "JobsQuery",
     "Message",
+    "NoBody",
     "NoQuery",
     "Plan",
     "Problem",
+    "Rate",
+    "RateChange",
     "ReplayRequest",
+    "ResubmitRequest",
     "SearchRequest",
+    "State",
 ]
 
+State = Literal["PLANNED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"]
+Action = Literal["run", "pause", "resume", "cancel", "retry", "rate"]
+
 MAX_PAGE = 1000
+TOPIC = r"^(_?[A-Za-z0-9]|\{topic\})([A-Za-z0-9._~+-]|\{topic\}){0,247}$"
 
 
 def _search_only(selection: Selection) -> Selection:
     if selection.limit is not None or selection.sample is not None:
         raise ValueError("limit and sample belong to a resubmission; a search takes the page's own limit")
     return selection
+
+
+_RelativeSelection = Annotated[Selection, BeforeValidator(absolute)]
 
 
 class _Request(BaseModel):
@@ -41,6 +54,40 @@ class NoQuery(_Request):
     """No query parameters: what is not known is refused instead of ignored."""
 
 
+class NoBody(_Request):
+    """An empty object: the address says it all."""
+
+
+class Rate(_Request):
+    """How fast a resubmission may go, at most; null is as fast as it can."""
+
+    messages_per_second: float | None = Field(default=None, gt=0, le=1e9)
+    bytes_per_second: float | None = Field(
+        default=None, gt=0, le=1e12, description="Bytes of keys, payloads and headers."
+    )
+
+
+class RateChange(_Request):
+    """A new rate; it holds from the next second on."""
+
+    rate: Rate
+
+
+class CreationHeaders(BaseModel):
+    """What makes a request that is sent twice create one resubmission."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    idempotency_key: str | None = Field(
+        default=None,
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Text not used before; used again, it gives what the first request made.",
+    )
+
+
 class Options(_Request):
     """How messages are sent again; unchanged is the default."""
 
@@ -49,6 +96,10 @@ class Options(_Request):
     )
     partitions: Literal["original", "key"] | None = Field(
         default=None, description="By default the original partition where both topics have the same number."
+    )
+    order: Literal["partition", "key", "none"] = Field(
+        default="partition",
+        description="What is kept in its original order: each source partition, each key, or nothing.",
     )
     lossy: bool = Field(
         default=False,
@@ -64,12 +115,43 @@ class ReplayRequest(_Request):
         min_length=1, max_length=100, description="Name of a configured destination.", examples=["main"]
     )
     topic: str = Field(
-        pattern=r"^_?[A-Za-z0-9][A-Za-z0-9._~+-]{0,247}$",
-        description="An existing topic; it is never created.",
-        examples=["orders-replay"],
+        pattern=TOPIC,
+        description="An existing topic; it is never created. `{topic}` stands for each message's own topic.",
+        examples=["orders-replay", "{topic}-replay"],
     )
-    selection: Selection
+    selection: _RelativeSelection
     options: Options = Field(default_factory=Options)
+
+
+class ResubmitRequest(_Request):
+    """What to send again and where to, or the plan that says so."""
+
+    plan: str | None = Field(
+        default=None, max_length=100, description="Id of a plan; then only `rate` may stand beside it."
+    )
+    destination: str | None = Field(default=None, min_length=1, max_length=100, examples=["main"])
+    topic: str | None = Field(default=None, pattern=TOPIC, examples=["orders-replay", "{topic}-replay"])
+    selection: _RelativeSelection | None = None
+    options: Options | None = None
+    rate: Rate = Field(default_factory=Rate)
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> ResubmitRequest:
+        parts = [self.destination, self.topic, self.selection]
+        if self.plan is not None and any(part is not None for part in [*parts, self.options]):
+            raise ValueError("a plan has its own destination, topic, selection and options; leave them out")
+        if self.plan is None and any(part is None for part in parts):
+            raise ValueError("name destination, topic and selection, or a plan")
+        return self
+
+    def replay(self) -> ReplayRequest:
+        """The request as one to plan."""
+        return ReplayRequest.model_construct(
+            destination=self.destination,
+            topic=self.topic,
+            selection=self.selection,
+            options=self.options or Options(),
+        )
 
 
 class SearchRequest(_Request):
@@ -85,6 +167,9 @@ class JobsQuery(_Request):
 
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Resubmissions on a page.")
     cursor: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
+    state: State | None = Field(
+        default=None, description="Only those in this state; without it all but plans (`PLANNED`)."
+    )
 
 
 class Problem(BaseModel):
@@ -183,12 +268,23 @@ class Plan(BaseModel):
     deduplication: str
 
 
-class Progress(BaseModel):
-    """Messages so far."""
+class SourceProgress(BaseModel):
+    """Messages of one source so far."""
 
     planned: int = 0
     published: int = 0
     failed: int = 0
+
+
+class Progress(SourceProgress):
+    """Messages so far."""
+
+    rate: float | None = Field(default=None, description="Messages per second, of late.")
+    seconds_left: float | None = Field(default=None, description="Estimated from the rate.")
+    last_publish_time: str | None = Field(
+        default=None, description="Original publish time of the latest message that was sent again."
+    )
+    sources: dict[str, SourceProgress] = {}
 
 
 class Failure(BaseModel):
@@ -204,7 +300,8 @@ class Job(BaseModel):
     """A resubmission."""
 
     id: str
-    state: Literal["PLANNED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"]
+    state: State
+    possible: list[Action] = Field(default=[], description="What may be asked of it in this state.")
     reason: str | None = None
     mode: Literal["inline", "job"]
     requested_by: str | None = None
@@ -215,10 +312,16 @@ class Job(BaseModel):
     topic: str
     selection: dict[str, Any]
     options: dict[str, Any]
-    plan: Plan | None = None
+    plan: Plan | None = Field(default=None, description="Its figures; null while it is being planned.")
+    rate: Rate = Field(default_factory=Rate)
     progress: Progress
     errors: list[Failure] = Field(default=[], description="The first 100 messages that were not published.")
     report: dict[str, Any] | None = Field(default=None, description="The whole account, once it ended.")
+    attempts: int = Field(
+        default=0, description="Times that its process was lost since it last made progress."
+    )
+    retry_of: str | None = Field(default=None, description="The resubmission whose failed messages it sends.")
+    retried_by: str | None = Field(default=None, description="The resubmission that sends what failed.")
 
 
 class JobPage(BaseModel):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from functools import reduce
 from typing import Annotated, Any, TypeVar
 
@@ -36,9 +37,11 @@ from transforms._conditions import (
 )
 from transforms.errors import ConfigurationError
 
-__all__ = ["Clause", "Condition", "Selection", "parse_selection", "sample_and_limit"]
+__all__ = ["Clause", "Condition", "Selection", "absolute", "parse_selection", "sample_and_limit"]
 
 _MAX_JSON = 16 << 20
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RELATIVE = re.compile(r"now|-([0-9]{1,5})([smhd])")
 _MAX_IDS = 10_000
 _MAX_VALUES = 10_000
 
@@ -142,8 +145,33 @@ class Selection(BaseModel):
         return [Condition("publish_time", name, (us,)) for name, us in bounds if us is not None]
 
 
+def absolute(value: Any, now: datetime | None = None) -> Any:
+    """A selection's JSON value with its relative times resolved, once and for all.
+
+    ``published_from`` and ``published_to`` may be ``now`` or a time before it, such as ``-90s``,
+    ``-15m``, ``-1h`` or ``-7d``. What is anything else stays as it is.
+
+    Args:
+        value: what JSON gave.
+        now: the time that is meant; the current one unless given.
+    """
+    if not isinstance(value, dict):
+        return value
+    now = now or datetime.now(timezone.utc)
+    times = {name: value[name] for name in ("published_from", "published_to") if name in value}
+    return value | {name: _absolute(time, now) for name, time in times.items()}
+
+
+def _absolute(time: Any, now: datetime) -> Any:
+    match = _RELATIVE.fullmatch(time) if isinstance(time, str) else None
+    if match is None:
+        return time
+    ago = timedelta(seconds=int(match[1]) * _SECONDS[match[2]]) if match[1] else timedelta()
+    return (now - ago).isoformat()
+
+
 def parse_selection(text: str | bytes) -> Selection:
-    """Read a selection from JSON text.
+    """Read a selection from JSON text; relative times are resolved, see :func:`absolute`.
 
     Raises:
         ConfigurationError: with every problem, each with the place where it stands.
@@ -155,7 +183,7 @@ def parse_selection(text: str | bytes) -> Selection:
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"The selection is not valid JSON: {error}.") from error
     try:
-        return Selection.model_validate(value)
+        return Selection.model_validate(absolute(value))
     except ValidationError as error:
         raise ConfigurationError([_problem(e) for e in error.errors()]) from error
 

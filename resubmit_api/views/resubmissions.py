@@ -42,7 +42,7 @@ def make(json_data: ReplayRequest) -> dict[str, Any]:
             json_data.selection,
             url=url,
             destination=destination,
-            options=Options(**json_data.options.model_dump()),
+            options=Options(**json_data.options.model_dump(exclude={"order"})),
         )
     return plan_to_json(plan, name)
 
