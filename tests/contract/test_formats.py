@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests._messages import file_tables, row, table
 from transforms import registry
 from transforms.errors import PermanentError
+from transforms.formats._common import Bounds, bounds_of
 from transforms.lake import Lake, ObjectMissingError
 from transforms.model import FILE_SCHEMA
 
@@ -163,6 +164,21 @@ def test_a_file_that_is_not_there_is_told(codec: ModuleType, lake: Lake) -> None
         codec.read_rows(lake.open("nothing"), np.array([0]))
 
 
+@FEW
+@given(messages=file_tables())
+def test_the_bounds_of_any_file_are_those_of_its_messages(codec: ModuleType, messages: pa.Table) -> None:
+    assert codec.bounds(InMemory(bytes(codec.encode(messages)))) == bounds_of(messages)
+
+
+def test_the_bounds_of_a_large_file_are_those_of_its_messages(codec: ModuleType) -> None:
+    assert codec.bounds(InMemory(bytes(codec.encode(MANY)))) == Bounds(5_000, 0, "t_0_0", 0, 0)
+
+
+def test_bounds_that_a_message_lacks_are_not_told(codec: ModuleType) -> None:
+    lacking = table(row(), CASES["nothing known"])
+    assert codec.bounds(InMemory(bytes(codec.encode(lacking)))) == Bounds(2)
+
+
 # --- damage -----------------------------------------------------------------------------------
 
 
@@ -218,6 +234,8 @@ def test_a_truncated_file_is_refused_when_rows_are_read(codec: ModuleType) -> No
     for length in (0, 5, len(whole) // 2, len(whole) - 1):
         with pytest.raises(PermanentError):
             codec.read_rows(InMemory(whole[:length]), np.array([0, 4_999]))
+        with pytest.raises(PermanentError):
+            codec.bounds(InMemory(whole[:length]))
 
 
 class InMemory:
@@ -258,6 +276,13 @@ def test_a_small_parquet_file_takes_one_request() -> None:
     file = InMemory(bytes(parquet.encode(many(1000))))
     parquet.read_rows(file, np.array([5]))
     assert file.asked == [(0, file.size)]
+
+
+def test_the_bounds_of_a_large_parquet_file_take_its_end_alone() -> None:
+    parquet = registry.format_of("parquet")
+    file = InMemory(bytes(parquet.encode(MANY)))
+    parquet.bounds(file)
+    assert file.asked == [(file.size - 65_536, file.size)]
 
 
 def test_duckdb_reads_what_lies_in_a_lake(tmp_path: Path) -> None:

@@ -11,4 +11,6 @@ A format's module is its name, which is also the extension of its files. It offe
     Rows of a ``transforms.lake.LakeFile`` by position from 0 (a strictly ascending numpy int64
     array), in that order, fetching no more than it must. Raises ``PermanentError`` for a
     position behind the last row, ``ObjectMissingError`` and ``TransientError`` from the lake.
+``bounds(file) -> transforms.formats._common.Bounds``
+    How many messages the file holds, and between which bounds; raises as ``read_rows``.
 """

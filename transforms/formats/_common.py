@@ -4,17 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from transforms._columns import column
 from transforms.errors import PermanentError
 from transforms.model import FILE_SCHEMA
 
-__all__ = ["check_rows", "checked", "damage", "header_lists", "take"]
+__all__ = ["Bounds", "bounds_of", "check_rows", "checked", "damage", "header_lists", "take"]
 
 Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a file holds, told without its messages.
+
+    Attributes:
+        rows: how many messages.
+        newest: the latest publish time, µs since 1970; None unless every message has one.
+        id: the lowest id; None unless every message has one.
+        partition: the lowest partition; None unless every message has one.
+        offset: the lowest offset; None unless every message has one.
+    """
+
+    rows: int
+    newest: int | None = None
+    id: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+
+
+def bounds_of(table: pa.Table) -> Bounds:
+    """The bounds of a decoded file."""
+    times = column(table, "publish_time").cast(pa.int64())
+    lowest = {name: _least(column(table, name)) for name in ("id", "partition", "offset")}
+    return Bounds(len(table), None if times.null_count else pc.max(times).as_py(), **lowest)
+
+
+def _least(values: pa.Array) -> Any:
+    return None if values.null_count else pc.min(values).as_py()
 
 
 @contextmanager

@@ -23,11 +23,11 @@ from fastavro.schema import SchemaParseException
 from transforms._columns import column, headers
 from transforms.entries import attributes
 from transforms.errors import PermanentError
-from transforms.formats._common import Rows, checked, damage, header_lists, take
+from transforms.formats._common import Bounds, Rows, bounds_of, checked, damage, header_lists, take
 from transforms.lake import LakeFile
 from transforms.model import FILE_SCHEMA
 
-__all__ = ["decode", "encode", "read_rows"]
+__all__ = ["bounds", "decode", "encode", "read_rows"]
 
 _ERRORS = (
     ArithmeticError,
@@ -106,6 +106,11 @@ def decode(data: bytes | memoryview | pa.Buffer) -> pa.Table:
 def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
     """See :mod:`transforms.formats`. Reads the whole file."""
     return take(decode(file.read()), rows)
+
+
+def bounds(file: LakeFile) -> Bounds:
+    """See :mod:`transforms.formats`. Reads the whole file."""
+    return bounds_of(decode(file.read()))
 
 
 def _records(table: pa.Table) -> list[dict[str, Any]]:

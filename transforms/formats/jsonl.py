@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 
 from transforms._columns import Parts, column, headers, is_utf8, parts
 from transforms.errors import PermanentError
-from transforms.formats._common import Rows, checked, damage, header_lists, take
+from transforms.formats._common import Bounds, Rows, bounds_of, checked, damage, header_lists, take
 from transforms.lake import LakeFile
 from transforms.model import FILE_SCHEMA
 
-__all__ = ["decode", "encode", "read_rows"]
+__all__ = ["bounds", "decode", "encode", "read_rows"]
 
 _ERRORS = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
 _YEAR_0, _YEAR_10000 = -62_167_219_200_000_000, 253_402_300_800_000_000
@@ -66,6 +66,11 @@ def decode(data: bytes | memoryview | pa.Buffer) -> pa.Table:
 def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
     """See :mod:`transforms.formats`. Reads the whole file."""
     return take(decode(file.read()), rows)
+
+
+def bounds(file: LakeFile) -> Bounds:
+    """See :mod:`transforms.formats`. Reads the whole file."""
+    return bounds_of(decode(file.read()))
 
 
 def _texts(name: str, values: Parts) -> list[dict[str, str | None]]:

@@ -8,7 +8,8 @@ other readers do not look.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.errors import PermanentError
-from transforms.formats._common import Rows, check_rows, damage
+from transforms.formats._common import Bounds, Rows, check_rows, damage
 from transforms.lake import LakeFile
 from transforms.model import FILE_SCHEMA
 
-__all__ = ["decode", "encode", "read_rows"]
+__all__ = ["bounds", "decode", "encode", "read_rows"]
 
 _MIB = 1024 * 1024
 # A row group is what is read and decompressed to get at one message.
@@ -82,6 +83,28 @@ def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
         # Threads cost more than they give where a single row group is read for a message or two.
         table = parquet.read_row_groups(wanted.tolist(), use_threads=len(wanted) > 1)
         return _typed(table.take(pa.array(_positions(rows, starts, wanted))))
+
+
+def bounds(file: LakeFile) -> Bounds:
+    """See :mod:`transforms.formats`. Reads the footer alone, in a request or two."""
+    data = np.zeros(file.size, np.uint8)
+    with damage("Parquet", *_ERRORS):
+        _fetch_footer(file, data)
+        metadata = _open(data.data).metadata
+        newest = _bound(metadata, "publish_time", "max_raw", max)
+        lowest = {name: _bound(metadata, name, "min", min) for name in ("id", "partition", "offset")}
+    return Bounds(metadata.num_rows, newest, **lowest)
+
+
+def _bound(metadata: pq.FileMetaData, name: str, side: str, of: Callable[[list[Any]], Any]) -> Any:
+    """A bound of a column over all row groups; None where a row has no value or nothing is said."""
+    groups = [
+        metadata.row_group(i).column(FILE_SCHEMA.names.index(name)) for i in range(metadata.num_row_groups)
+    ]
+    said = [group.statistics for group in groups]
+    if not said or any(one is None or one.null_count or not one.has_min_max for one in said):
+        return None
+    return of([getattr(one, side) for one in said])
 
 
 def _open(data: memoryview) -> pq.ParquetFile:
