@@ -15,6 +15,7 @@ from transforms.counters import counter
 from transforms.lake import Lake
 from transforms.replay.lane import replay_lane
 from transforms.replay.outcome import Report
+from transforms.replay.pacing import pacer_of
 from transforms.replay.plans import Plan, load_plan
 from transforms.stop import noted, stopping
 
@@ -32,16 +33,20 @@ class ResubmitLanes(beam.PTransform):
         lakes: URLs of the lakes, the plan's first.
         lake_config: settings of their clients; values may be secret references.
         destination_config: settings of the destination's client; likewise.
+        workers: processes that lanes run in; each keeps its part of the rate that is wished.
     """
 
     plan: Plan
     lakes: tuple[str, ...]
     lake_config: Mapping[str, str]
     destination_config: Mapping[str, str]
+    workers: int = 1
 
     def expand(self, pipeline: beam.Pipeline) -> Any:
         """One element per lane."""
-        replay = _ReplayLane(self.plan.job, self.lakes, dict(self.lake_config), dict(self.destination_config))
+        replay = _ReplayLane(
+            self.plan.job, self.lakes, dict(self.lake_config), dict(self.destination_config), self.workers
+        )
         return (
             pipeline
             | "Lanes" >> beam.Create(sorted(self.plan.lanes), reshuffle=False)
@@ -57,8 +62,9 @@ class _ReplayLane(beam.DoFn):
         lakes: tuple[str, ...],
         lake_config: dict[str, str],
         destination_config: dict[str, str],
+        workers: int,
     ) -> None:
-        self._job, self._lakes = job, lakes
+        self._job, self._lakes, self._workers = job, lakes, workers
         self._lake_config, self._destination_config = lake_config, destination_config
 
     def process(self, lane: int) -> Iterator[dict[str, Any]]:
@@ -74,7 +80,8 @@ class _ReplayLane(beam.DoFn):
         name = f"{plan.job}-{lane}"
         publisher = broker.open_publisher(plan.destination, self._destination_config, name=name)
         try:
-            return replay_lane(plan, lane, lakes, publisher, stopped=stopping)
+            pacer = pacer_of(lakes[0], plan.job, self._workers)
+            return replay_lane(plan, lane, lakes, publisher, stopped=stopping, pacer=pacer)
         finally:
             publisher.close()
             # A client refers to itself through its callbacks: its threads and buffers go only now.

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 
 from tests._archive import archive
 from tests._messages import file_tables, row, table
-from transforms.brokers import Destination, Undelivered
+from transforms.brokers import Destination
 from transforms.entries import traits
 from transforms.indexes import sqlite
 from transforms.lake import Lake
 from transforms.model import Trait
 from transforms.replay import preflight
-from transforms.replay.lane import _take_back
 from transforms.replay.ledger import Ledger, total
 from transforms.replay.outcome import ERRORS_KEPT, Failure, Report, Tally
 from transforms.replay.planning import Survey
@@ -147,12 +146,6 @@ def test_what_is_lost_is_what_was_promised() -> None:
     assert adapted["headers"] == [{"name": "a", "value": b"2"}, {"name": "c", "value": b""}]
 
 
-def window(*rows: tuple[str, str, int, int | None]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(
-        [dict(zip(WINDOW_SCHEMA.names, each, strict=True)) for each in rows], schema=WINDOW_SCHEMA
-    )
-
-
 @pytest.fixture
 def archived(lake: Lake, tmp_path: Path) -> list[dict[str, Any]]:
     """Twelve messages in three files; their index entries."""
@@ -165,7 +158,7 @@ def archived(lake: Lake, tmp_path: Path) -> list[dict[str, Any]]:
 
 
 def read(lake: Lake, entries: list[dict[str, Any]], plan: Plan | None = None) -> Checked:
-    rows = window(*[tuple(entry[name] for name in WINDOW_SCHEMA.names) for entry in entries])  # type: ignore[misc]
+    rows = pa.RecordBatch.from_pylist(entries, schema=WINDOW_SCHEMA)
     return read_window(rows, plan or plan_for(survey()), [lake])
 
 
@@ -173,8 +166,8 @@ def test_a_window_is_read_in_its_own_order(lake: Lake, archived: list[dict[str, 
     wanted = [archived[n] for n in (9, 0, 4, 1, 11, 5, 3, 3)]
     checked = read(lake, wanted)
     assert checked.messages["data"].to_pylist() == [b"9", b"0", b"4", b"1", b"11", b"5", b"3", b"3"]
-    assert checked.locations.to_pylist() == [entry["location"] for entry in wanted]
-    assert checked.tally == Tally(published=8, verified_by_checksum=8)
+    sent = {"orders": {"published": 8, "failed": 0}}
+    assert checked.tally() == Tally(8, 8, last_publish_time_us=0, sources=sent)
 
 
 def test_a_wrong_entry_is_reported_and_the_rest_goes_on(lake: Lake, archived: list[dict[str, Any]]) -> None:
@@ -187,10 +180,12 @@ def test_a_wrong_entry_is_reported_and_the_rest_goes_on(lake: Lake, archived: li
     archived[10] |= {"location": lake.location("orders/../../../etc/passwd")}
     checked = read(lake, archived)
     assert checked.messages["data"].to_pylist() == [b"0", b"3", b"4", b"5", b"11"]
-    assert checked.tally.published == 5
-    assert checked.tally.failed == {"mismatch": 2, "position": 2, "missing": 1, "outside": 2}
-    assert checked.tally.done == checked.rows == 12
-    assert {f.id: f.category for f in checked.tally.errors} == {
+    tally = checked.tally()
+    assert tally.published == 5
+    assert tally.failed == {"mismatch": 2, "position": 2, "missing": 1, "outside": 2}
+    assert tally.sources == {"orders": {"published": 5, "failed": 7}}
+    assert tally.done == len(checked.window) == 12
+    assert {f.id: f.category for f in tally.errors} == {
         "orders_0_1": "mismatch",
         "orders_0_2": "mismatch",
         "orders_0_6": "position",
@@ -209,7 +204,7 @@ def test_a_truncated_file_is_damaged_and_the_others_are_read(
     path.write_bytes(path.read_bytes()[:keep])
     checked = read(lake, archived)
     assert checked.messages["data"].to_pylist() == [b"0", b"1", b"2", b"3", b"8", b"9", b"10", b"11"]
-    assert checked.tally.failed == {"damaged": 4}
+    assert checked.tally().failed == {"damaged": 4}
 
 
 def test_a_file_that_says_another_content_than_was_indexed_is_a_mismatch(
@@ -217,7 +212,7 @@ def test_a_file_that_says_another_content_than_was_indexed_is_a_mismatch(
 ) -> None:
     one, other = (Path(archived[n]["location"].removeprefix("file://")) for n in (0, 4))
     one.write_bytes(other.read_bytes())
-    assert read(lake, archived).tally.failed == {"mismatch": 4}
+    assert read(lake, archived).tally().failed == {"mismatch": 4}
 
 
 def test_what_the_file_shows_beyond_the_index_is_an_error_unless_the_job_is_lossy(
@@ -225,20 +220,47 @@ def test_what_the_file_shows_beyond_the_index_is_an_error_unless_the_job_is_loss
 ) -> None:
     poor = {"carries": EVERYTHING & ~Trait.KEY}
     strict = read(lake, archived, plan_for(survey(), **poor))
-    assert strict.tally.failed == {"cannot_carry": 1}
-    assert strict.tally.errors[0].id == "orders_0_5"
+    assert strict.tally().failed == {"cannot_carry": 1}
+    assert strict.tally().errors[0].id == "orders_0_5"
     lossy = read(lake, archived, plan_for(survey(), Options(lossy=True), **poor))
-    assert lossy.tally == Tally(published=12, verified_by_checksum=12, reduced=1)
+    assert (lossy.tally().published, lossy.tally().reduced) == (12, 1)
     assert lossy.messages["key"].null_count == 12
 
 
 def test_undelivered_messages_are_taken_back(lake: Lake, archived: list[dict[str, Any]]) -> None:
     checked = read(lake, archived)
-    _take_back(checked, [Undelivered("orders_0_3", "too large"), Undelivered("other", "x")])
-    assert checked.tally.published == checked.tally.verified_by_checksum == 11
-    assert checked.tally.errors == [
-        Failure("orders_0_3", archived[3]["location"], "undelivered", "too large")
-    ]
+    checked.lose({"orders_0_3": "too large", "other": "x"})
+    tally = checked.tally()
+    assert tally.published == tally.verified_by_checksum == 11
+    assert tally.errors == [Failure("orders_0_3", archived[3]["location"], "undelivered", "too large")]
+
+
+@pytest.mark.parametrize("sizes", [[1] * 9, [4, 5], [8, 1], [9], [20]])
+def test_a_window_in_parts_is_the_same_window(
+    lake: Lake, archived: list[dict[str, Any]], sizes: list[int]
+) -> None:
+    for number, position in ((0, 99), (5, 99), (11, -1)):
+        archived[number] |= {"position": position}
+    rest: Checked | None = read(lake, archived)
+    assert rest is not None
+    whole, parts = rest, []
+    for size in sizes:
+        assert rest is not None
+        part, rest = rest.split(size)
+        parts.append(part)
+    assert rest is None
+    assert pa.concat_tables([part.messages for part in parts]) == whole.messages
+    ids = [id for part in parts for id in part.window.column("id").to_pylist()]
+    assert ids == whole.window.column("id").to_pylist()
+    added = Tally()
+    for part in parts:
+        added.add(part.tally())
+    assert sorted(added.errors, key=str) == sorted(whole.tally().errors, key=str)
+    assert added.failed == whole.tally().failed == {"position": 3}
+    assert added.sources == whole.tally().sources == {"orders": {"published": 9, "failed": 3}}
+    failed = [row for part in parts if (table := part.failed()) for row in table.to_pylist()]
+    assert failed == (whole.failed() or pa.table({})).to_pylist()
+    assert [row["id"] for row in failed] == ["orders_0_0", "orders_0_5", "orders_0_11"]
 
 
 def test_a_tally_keeps_the_first_errors_and_counts_all() -> None:
@@ -262,6 +284,11 @@ def test_a_report_tells_this_run_from_earlier_ones() -> None:
 
 def test_a_ledger_keeps_what_is_confirmed(lake: Lake) -> None:
     plan = Plan("j", {}, "k://h/t", "t", Options(), {3: 9, 4: 1}, 10, 0, 1, 1, 0, None, None)
+    ledger = Ledger(lake, plan, 3)
+    assert ledger.start() == (Tally(), False)
+    assert Ledger(lake, plan, 3).start() == (Tally(), True)
+    ledger.leave()
+    assert Ledger(lake, plan, 3).read() == (Tally(), True)
     ledger = Ledger(lake, plan, 3)
     assert ledger.start() == (Tally(), False)
     assert Ledger(lake, plan, 3).start() == (Tally(), True)

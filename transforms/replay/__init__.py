@@ -12,7 +12,7 @@ from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.replay import preflight
-from transforms.replay.lane import Sender, replay_lane
+from transforms.replay.lane import Sender, publish_options, replay_lane
 from transforms.replay.outcome import Failure, Report
 from transforms.replay.planning import survey
 from transforms.replay.plans import Options, Plan, PlanStore, load_plan, new_job_id
@@ -148,11 +148,12 @@ def _publish(
     progress: Progress | None,
 ) -> Report:
     report, started = Report(job=plan.job, destination=plan.topic, planned=plan.messages), time.monotonic()
-    sender = Sender(publisher, plan.options)
+    sender = Sender(publisher, publish_options(plan))
     for window in windows:
         sender.send(read_window(window, plan, lakes))
         if window is windows[-1] or sender.due():
-            report.add(sender.commit(report.done))
+            for checked in sender.commit(report.done):
+                report.add(checked.tally())
             if progress is not None:
                 progress(report.published, report.done - report.published, plan.messages)
     report.seconds = time.monotonic() - started

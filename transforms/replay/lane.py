@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from transforms.brokers import FencedError, Publisher, PublishOptions, Undelivered
-from transforms.errors import retry
+from transforms.brokers import FencedError, Publisher, PublishOptions
+from transforms.errors import TransientError, retry
 from transforms.lake import Lake
+from transforms.replay.control import Wish
 from transforms.replay.ledger import Ledger
 from transforms.replay.outcome import Report, Tally
-from transforms.replay.plans import Options, Plan, read_windows
+from transforms.replay.pacing import Pacer
+from transforms.replay.plans import Plan, read_windows
 from transforms.replay.windows import Checked, read_window
 
-__all__ = ["Sender", "replay_lane"]
+__all__ = ["COMMIT_MESSAGES", "Sender", "publish_options", "replay_lane"]
 
 _SEND_MESSAGES = 5_000
 """Publishers make Python objects of what they send; fewer at a time keep memory low."""
-_COMMIT_MESSAGES = 20_000
+COMMIT_MESSAGES = 20_000
+"""Messages that are confirmed together at most, and so what may repeat where nothing prevents it."""
 _COMMIT_BYTES = 16 << 20
 _COMMIT_SECONDS = 2.0
 _FILES_AT_A_TIME = 4
@@ -33,21 +34,27 @@ _FILES_AT_A_TIME = 4
 class Sender:
     """Sends checked windows and knows what is not confirmed yet."""
 
-    def __init__(self, publisher: Publisher, options: Options) -> None:
-        """Send through an open publisher as a plan's options say."""
+    def __init__(self, publisher: Publisher, options: PublishOptions) -> None:
+        """Send through an open publisher."""
         self._publisher = publisher
-        self._options = PublishOptions(
-            original_time=options.timestamp == "original", partitions=options.partitions or "key"
-        )
+        self._options = options
         self._pending: list[Checked] = []
+        self._rows = self._bytes = 0
         self._since = 0.0
         self.unconfirmed = 0
+
+    @property
+    def room(self) -> int:
+        """Messages that fit into what is to be confirmed together, at least one."""
+        return max(1, COMMIT_MESSAGES - self.unconfirmed)
 
     def send(self, checked: Checked) -> None:
         """Hand a window to the publisher. Raises ``TransientError`` as that does."""
         if not self._pending:
             self._since = time.monotonic()
         self._pending.append(checked)
+        self._rows += len(checked.window)
+        self._bytes += checked.messages.nbytes
         self.unconfirmed += len(checked.messages)
         for start in range(0, len(checked.messages), _SEND_MESSAGES):
             self._publisher.send(checked.messages.slice(start, _SEND_MESSAGES), self._options)
@@ -55,51 +62,44 @@ class Sender:
     def due(self) -> bool:
         """Whether so much or so old is unconfirmed that a commit should follow."""
         return bool(self._pending) and (
-            sum(c.rows for c in self._pending) >= _COMMIT_MESSAGES
-            or sum(c.messages.nbytes for c in self._pending) >= _COMMIT_BYTES
+            self._rows >= COMMIT_MESSAGES
+            or self._bytes >= _COMMIT_BYTES
             or time.monotonic() - self._since >= _COMMIT_SECONDS
         )
 
-    def commit(self, done: int) -> Tally:
+    def commit(self, done: int) -> list[Checked]:
         """Wait for confirmation of all that was sent.
 
         Args:
             done: rows of the lane dealt with before what is unconfirmed.
 
         Returns:
-            What became of the windows sent since the last commit.
+            The windows sent since the last commit, less what was refused.
 
         Raises:
             TransientError: begin again.
         """
-        tally = Tally()
         if not self._pending:
-            return tally
-        undelivered = self._publisher.commit(done + sum(checked.rows for checked in self._pending))
-        for checked in self._pending:
-            _take_back(checked, undelivered)
-            tally.add(checked.tally)
+            return []
+        undelivered = self._publisher.commit(done + self._rows)
+        settled = self._pending
+        if undelivered:
+            reasons = {message.id: message.reason for message in undelivered}
+            for checked in settled:
+                checked.lose(reasons)
         self.forget()
-        return tally
+        return settled
 
     def forget(self) -> None:
         """Drop what is not confirmed: it will be sent again, or is."""
-        self._pending, self.unconfirmed = [], 0
+        self._pending, self._rows, self._bytes, self.unconfirmed = [], 0, 0, 0
 
 
-def _take_back(checked: Checked, undelivered: list[Undelivered]) -> None:
-    if not undelivered:
-        return
-    reasons = {message.id: message.reason for message in undelivered}
-    ids = checked.messages["id"]
-    found = pc.is_in(ids, value_set=pa.array(list(reasons), pa.string())).to_numpy()
-    by_checksum = int(checked.by_checksum[found].sum())
-    checked.tally.published -= int(found.sum())
-    checked.tally.verified_by_checksum -= by_checksum
-    checked.tally.verified_by_id -= int(found.sum()) - by_checksum
-    for row in np.flatnonzero(found).tolist():
-        message = ids[row].as_py(), checked.locations[row].as_py()
-        checked.tally.fail("undelivered", reasons[message[0]], [message])
+def publish_options(plan: Plan) -> PublishOptions:
+    """How a plan's messages are published."""
+    return PublishOptions(
+        original_time=plan.options.timestamp == "original", partitions=plan.options.partitions or "key"
+    )
 
 
 def replay_lane(
@@ -109,6 +109,7 @@ def replay_lane(
     publisher: Publisher,
     *,
     stopped: Callable[[], bool] = lambda: False,
+    pacer: Pacer | None = None,
 ) -> Report:
     """Publish one lane of a stored plan in order, going on where an earlier run ended.
 
@@ -119,18 +120,23 @@ def replay_lane(
         lane: one of ``plan.lanes``.
         lakes: every lake that the plan may point into; the plan lies in the first.
         publisher: opened under the lane's own name, ``<job>-<lane>``; not yet begun.
-        stopped: asked between windows; once true the lane ends early and may be resumed.
+        stopped: asked all the time; once true the lane ends early and may be resumed.
+        pacer: keeps the wished rate, and says when to pause or cancel: the lane then ends early too,
+            with what it has sent confirmed, and its report says so.
 
     Raises:
         TransientError: only once ``stopped`` is true.
         PermanentError: the plan's own objects are gone.
     """
-    work = _Lane(plan, lane, lakes, publisher, stopped)
+    work = _Lane(plan, lane, lakes, publisher, stopped=stopped, pacer=pacer or Pacer(Wish))
     started = time.monotonic()
     try:
-        retry(work.run, f"resubmit lane {lane} of job {plan.job}", stopped=stopped)
+        retry(work.run, f"resubmit lane {lane} of job {plan.job}", stopped=work.halted)
     except FencedError as error:
         work.report.notes.append(f"Lane {lane} was taken over by another worker: {error}.")
+    except TransientError:
+        if work.report.halted is None:
+            raise
     work.report.settle(work.confirmed, work.earlier, time.monotonic() - started)
     return work.report
 
@@ -142,19 +148,32 @@ class _Lane:
         lane: int,
         lakes: Sequence[Lake],
         publisher: Publisher,
+        *,
         stopped: Callable[[], bool],
+        pacer: Pacer,
     ) -> None:
         self._plan, self._lane, self._lakes = plan, lane, lakes
-        self._publisher, self._stopped = publisher, stopped
+        self._publisher, self._stopped, self._pacer = publisher, stopped, pacer
         self._ledger = Ledger(lakes[0], plan, lane)
-        self._sender = Sender(publisher, plan.options)
+        self._sender = Sender(publisher, publish_options(plan))
         self.confirmed, self.earlier = Tally(), Tally()
+        self._failed: list[pa.Table] = []
         self._started = self._closing = False
-        self._gap = 0
+        self._gap = self._written = 0
         self.report = Report(job=plan.job, destination=plan.topic, planned=plan.lanes[lane])
+
+    def halted(self) -> bool:
+        """Whether the lane is to end early; once true, it stays so."""
+        if self.report.halted is None and (state := self._pacer.wish().state) != "run":
+            self.report.halted = state
+        return self.report.halted is not None or self._stopped()
 
     def run(self) -> None:
         """Begin (again) behind what is confirmed and send the rest of the lane."""
+        if self.halted() and not self._started:
+            self.confirmed, _ = self._ledger.read()
+            self.earlier = copy.deepcopy(self.confirmed)
+            return
         self._begin()
         self._closing = False
         with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(_FILES_AT_A_TIME) as files:
@@ -170,8 +189,9 @@ class _Lane:
         self._sender.forget()
         if not self._started:
             self.confirmed, again = self._ledger.start()
+            self._written = self.confirmed.done
             self.earlier = copy.deepcopy(self.confirmed)
-            self._started, unconfirmed = True, _COMMIT_MESSAGES
+            self._started, unconfirmed = True, COMMIT_MESSAGES
         self._gap = max(0, (kept or 0) - self.confirmed.done)
         if again and self._is_uncertain(kept):
             left = self._plan.lanes[self._lane] - self.confirmed.done
@@ -189,7 +209,7 @@ class _Lane:
             yield retry(
                 lambda window=window: read_window(window, self._plan, self._lakes, files),  # type: ignore[misc]
                 what,
-                stopped=lambda: self._closing or self._stopped(),
+                stopped=lambda: self._closing or self.halted(),
             )
 
     def _windows(self) -> Iterator[pa.RecordBatch]:
@@ -205,17 +225,17 @@ class _Lane:
 
     def _send_all(self, read_next: Callable[[], Future[Checked | None]]) -> None:
         future = read_next()
-        while (checked := self._wait(future)) is not None and not self._stopped():
+        while (checked := self._wait(future)) is not None and not self.halted():
             future = read_next()
             if self._gap > 0:
                 self._count_gap(checked)
             else:
-                self._sender.send(checked)
-            if self._sender.due():
-                self._commit()
+                self._send(checked)
         self._commit()
         if self.confirmed.done == self._plan.lanes[self._lane]:
             self._publisher.finish()
+        else:
+            self._keep(self._ledger.leave)
 
     def _wait(self, future: Future[Checked | None]) -> Checked | None:
         # A slow lake must not keep a transaction open: it stalls every read-committed consumer.
@@ -227,12 +247,35 @@ class _Lane:
                     self._commit()
 
     def _count_gap(self, checked: Checked) -> None:
-        self._gap -= checked.rows
-        self.confirmed.add(checked.tally)
-        self.earlier.add(checked.tally)
+        self._gap -= len(checked.window)
+        self.earlier.add(checked.tally())
+        self._count([checked])
+
+    def _send(self, checked: Checked) -> None:
+        """Send a window as fast as is wished, in parts where that is slow."""
+        sizes = checked.sizes()
+        rest: Checked | None = checked
+        while rest is not None and not self.halted():
+            count = self._pacer.allow(sizes[: self._sender.room]) if len(sizes) else 0
+            if count or not len(sizes):
+                part, rest = rest.split(count)
+                sizes = sizes[count:]
+                self._sender.send(part)
+            if self._sender.due():
+                self._commit()
 
     def _commit(self) -> None:
-        self.confirmed.add(self._sender.commit(self.confirmed.done))
-        what = f"keep the progress of job {self._plan.job}"
+        self._count(self._sender.commit(self.confirmed.done))
         pa.default_memory_pool().release_unused()  # or what windows leave behind adds up
-        retry(lambda: self._ledger.write(self.confirmed), what, stopped=self._stopped)
+        failed = pa.concat_tables(self._failed) if self._failed else None
+        self._keep(lambda: self._ledger.write(self.confirmed, failed, self._written))
+        self._failed, self._written = [], self.confirmed.done
+
+    def _count(self, settled: list[Checked]) -> None:
+        for checked in settled:
+            self.confirmed.add(checked.tally())
+            if (failed := checked.failed()) is not None:
+                self._failed.append(failed)
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        retry(write, f"keep the progress of job {self._plan.job}", stopped=self._stopped)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from transforms.lake import Lake, ObjectMissingError
+from transforms.replay.failed import FailedRows
 from transforms.replay.outcome import Tally
 from transforms.replay.plans import Plan, folder
 
 __all__ = ["Ledger", "total"]
+
+_LEFT = ".left.json"
+"""Sorts behind the same figures of a lane that is being worked."""
 
 
 class Ledger:
@@ -16,9 +22,10 @@ class Ledger:
         """The ledger of a lane of a stored plan; the lake is the plan's."""
         self._lake = lake
         self._folder = f"{folder(plan.job)}/done/{lane:02d}"
+        self._failed = FailedRows(lake, plan.job, lane)
         self._last: str | None = None
 
-    def start(self) -> tuple[Tally, bool]:
+    def read(self) -> tuple[Tally, bool]:
         """What is confirmed, and whether the lane was worked before.
 
         Raises:
@@ -27,14 +34,42 @@ class Ledger:
         paths = sorted(path for path, _ in self._lake.list(self._folder))
         self._last = paths[-1] if paths else None
         tally = Tally() if self._last is None else Tally.from_json(bytes(self._lake.get(self._last)))
-        if self._last is None:
-            self.write(tally)
         return tally, bool(paths)
 
-    def write(self, tally: Tally) -> None:
-        """Keep what is confirmed by now. Raises ``TransientError`` while the lake is away."""
-        path = f"{self._folder}/{tally.done:012d}.json"
-        self._lake.put_new(path, tally.to_json().encode())
+    def start(self) -> tuple[Tally, bool]:
+        """As :meth:`read`, but a lane that was left with nothing unconfirmed does not count as worked.
+
+        From now on it does. Failed rows of a commit that the ledger does not know are dropped.
+        """
+        tally, again = self.read()
+        self._failed.forget_from(tally.done)
+        left = self._last is not None and self._last.endswith(_LEFT)
+        if left or not again:
+            self.write(tally)
+        return tally, again and not left
+
+    def write(self, tally: Tally, failed: pa.Table | None = None, first: int = 0) -> None:
+        """Keep what is confirmed by now.
+
+        Args:
+            tally: all of it.
+            failed: the rows among those since the last call that were not published.
+            first: the first row of the lane since the last call.
+
+        Raises:
+            TransientError: the lake is away; call again.
+        """
+        if failed is not None:
+            self._failed.keep(first, failed)
+        self._put(f"{self._folder}/{tally.done:012d}.json", tally.to_json().encode())
+
+    def leave(self) -> None:
+        """Note that nothing is unconfirmed. Raises ``TransientError`` while the lake is away."""
+        if self._last is not None and not self._last.endswith(_LEFT):
+            self._put(self._last.removesuffix(".json") + _LEFT, bytes(self._lake.get(self._last)))
+
+    def _put(self, path: str, data: bytes) -> None:
+        self._lake.put_new(path, data)
         if self._last is not None and self._last != path:
             self._lake.delete(self._last)
         self._last = path

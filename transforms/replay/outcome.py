@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from transforms.replay.plans import iso_time
+
 __all__ = ["ERRORS_KEPT", "Failure", "Report", "Tally"]
 
 ERRORS_KEPT = 100
@@ -33,13 +35,18 @@ class Failure:
 
 @dataclass
 class Tally:
-    """Messages dealt with, by what became of them; see :class:`Report`."""
+    """Messages dealt with, by what became of them; see :class:`Report`.
+
+    ``last_publish_time_us`` is in microseconds since 1970.
+    """
 
     published: int = 0
     verified_by_checksum: int = 0
     verified_by_id: int = 0
     reduced: int = 0
     may_repeat: int = 0
+    last_publish_time_us: int | None = None
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     errors: list[Failure] = field(default_factory=list)
 
@@ -61,6 +68,12 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for category, count in other.failed.items():
             self.failed[category] = self.failed.get(category, 0) + count
+        for source, counts in other.sources.items():
+            mine = self.sources.setdefault(source, {"published": 0, "failed": 0})
+            for name, count in counts.items():
+                mine[name] += count
+        times = self.last_publish_time_us, other.last_publish_time_us
+        self.last_publish_time_us = max((t for t in times if t is not None), default=None)
         self.errors += other.errors[: ERRORS_KEPT - len(self.errors)]
 
     def to_json(self) -> str:
@@ -85,6 +98,9 @@ class Report(Tally):
         planned: messages of the plan.
         published: messages that this run sent and the destination confirmed.
         already_published: messages that earlier runs of the job had published.
+        last_publish_time_us: the latest publish time of a message that is confirmed; ``last_publish_time``
+            in ISO 8601 in the report for people.
+        sources: messages published and failed by source, in all runs.
         failed: messages that were not published, by category; in all runs, as what follows.
         errors: the first 100 of them.
         verified_by_checksum: published messages whose content matched the index's checksum.
@@ -93,6 +109,7 @@ class Report(Tally):
         may_repeat: messages that may have been published twice after a crash, in any run.
         seconds: time spent publishing.
         notes: what an operator should know.
+        halted: ``pause`` or ``cancel`` where that was wished before all was done.
     """
 
     job: str = ""
@@ -101,6 +118,7 @@ class Report(Tally):
     already_published: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    halted: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -113,12 +131,17 @@ class Report(Tally):
         self.published -= earlier.published
         self.already_published = earlier.published
         self.seconds = seconds
-        if left := self.planned - outcome.done:
-            self.notes.append(f"{left} messages were not dealt with: go on with --resume {self.job}.")
+        left = self.planned - outcome.done
+        self.halted = self.halted if left else None
+        if left:
+            was = {None: "", "pause": ", for the job was paused", "cancel": ", for the job was cancelled"}
+            advice = "" if self.halted == "cancel" else f": go on with --resume {self.job}"
+            self.notes.append(f"{left} messages were not dealt with{was[self.halted]}{advice}.")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types, with ``rate`` in messages per second and ``exit_code``."""
         rate = self.published / self.seconds if self.seconds else 0.0
         report = asdict(self) | {"rate": rate, "exit_code": self.exit_code}
+        report["last_publish_time"] = iso_time(report.pop("last_publish_time_us"))
         first = [f.name for f in fields(Report) if f.name in {"job", "destination", "planned"}]
         return {name: report[name] for name in [*first, *(n for n in report if n not in first)]}

@@ -26,7 +26,7 @@ WINDOW_BYTES = 8 << 20
 _COLUMNS = [
     "id", "source", "partition", "publish_time", "size", "traits", "checksum", "location", "position"
 ]  # fmt: skip
-_KEPT = ["id", "size", "checksum", "location", "position"]
+_ENCODED = "source", "location"
 _NEW_FILES_KEPT = 65_536
 
 
@@ -177,7 +177,7 @@ def _cuts(locations: pa.ChunkedArray, sizes: npt.NDArray[np.int64]) -> list[int]
 
 def _window(rows: pa.Table) -> pa.RecordBatch:
     columns = {name: rows[name].combine_chunks() for name in WINDOW_SCHEMA.names}
-    columns["location"] = pc.dictionary_encode(columns["location"])
+    columns |= {name: pc.dictionary_encode(columns[name]) for name in _ENCODED}
     return pa.record_batch([columns[name] for name in WINDOW_SCHEMA.names], schema=WINDOW_SCHEMA)
 
 
@@ -189,7 +189,7 @@ def _by_lane(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     for start, end in zip([0, *bounds], [*bounds, len(table)], strict=True):
         number = None if numbers[start] < 0 else int(numbers[start])
         lane = lane_of(sources.dictionary[int(codes[start])].as_py(), number)
-        yield lane, table.slice(start, end - start).select(_KEPT)
+        yield lane, table.slice(start, end - start).select(WINDOW_SCHEMA.names)
 
 
 def _hand_on(

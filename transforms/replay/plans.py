@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from transforms.errors import ConfigurationError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
+from transforms.model import UTC_MICROSECONDS
 
 __all__ = [
     "LANES",
@@ -22,6 +23,7 @@ __all__ = [
     "Plan",
     "PlanStore",
     "SourcePlan",
+    "first_row",
     "folder",
     "iso_time",
     "load_plan",
@@ -35,15 +37,18 @@ LANES = 16
 WINDOW_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        pa.field("publish_time", UTC_MICROSECONDS),
+        pa.field("size", pa.int64(), nullable=False),
         pa.field("location", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("position", pa.int64(), nullable=False),
         pa.field("checksum", pa.int64()),
     ]
 )
-"""A window is what is read and checked at a time: rows of one lane in their order."""
+"""A window is what is read and checked at a time: rows of one lane in their order, from the index."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_VERSION = 1
+_VERSION = 2
 _INTERNAL = {"lanes", "carries", "attempt"}
 _OBJECT_BYTES = 1 << 20
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
@@ -205,7 +210,7 @@ def read_windows(lake: Lake, plan: Plan, lane: int, done: int = 0) -> Iterator[p
         TransientError: the lake is away.
     """
     paths = sorted(path for path, _ in lake.list(f"{folder(plan.job)}/{plan.attempt}/{lane:02d}"))
-    firsts = [_first_row(path) for path in paths]
+    firsts = [first_row(path) for path in paths]
     for path, first, end in zip(paths, firsts, [*firsts[1:], plan.lanes[lane]], strict=True):
         if end > done:
             yield from _windows_behind(lake.get(path), done - first)
@@ -266,7 +271,8 @@ class _LaneObject:
         self.writer = pa.ipc.new_stream(self.sink, WINDOW_SCHEMA, options=_COMPRESSED)
 
 
-def _first_row(path: str) -> int:
+def first_row(path: str) -> int:
+    """The row of its lane at which an object of a plan begins."""
     return int(path.rpartition("/")[2].removesuffix(".arrow"))
 
 

@@ -1,0 +1,80 @@
+"""What is wished of a running job, told to its lanes through the lake: they need no index."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from transforms.errors import TransientError
+from transforms.lake import Lake, ObjectMissingError
+from transforms.replay.plans import folder
+
+__all__ = ["Control", "Wish", "write_control"]
+
+_LOOK_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a job's lanes shall do.
+
+    Attributes:
+        state: ``run``, or end early: ``pause`` and ``cancel`` are the same to a lane.
+        messages_per_second: of the whole job; None is unlimited.
+        bytes_per_second: likewise, of what the index calls ``size``.
+    """
+
+    state: Literal["run", "pause", "cancel"] = "run"
+    messages_per_second: float | None = None
+    bytes_per_second: float | None = None
+
+
+def write_control(lake: Lake, job: str, wish: Wish, version: int) -> None:
+    """Tell a job's lanes what is wished; they hear it within about a second.
+
+    Args:
+        lake: the one that holds the job's plan.
+        job: its id.
+        wish: replaces every wish of a lower version.
+        version: goes up with each wish; the first wish of a version stays.
+
+    Raises:
+        TransientError: the lake is away.
+    """
+    prefix = f"{folder(job)}/control"
+    path = f"{prefix}/{version:012d}.json"
+    lake.put_new(path, json.dumps(asdict(wish)).encode())
+    for older, _ in lake.list(prefix):
+        if older < path:
+            lake.delete(older)
+
+
+class Control:
+    """The wish of the highest version. Thread-safe; the lake is asked at most once a second."""
+
+    def __init__(self, lake: Lake, job: str) -> None:
+        """Follow a job whose plan lies in the lake."""
+        self._lake, self._job = lake, job
+        self._lock = threading.Lock()
+        self._path, self._wish = "", Wish()
+        self._looked = -_LOOK_EVERY
+
+    def wish(self) -> Wish:
+        """What is wished now, or was wished last where the lake is away."""
+        with self._lock:
+            if time.monotonic() - self._looked >= _LOOK_EVERY:
+                self._look()
+                self._looked = time.monotonic()
+            return self._wish
+
+    def _look(self) -> None:
+        try:
+            newest = max((path for path, _ in self._lake.list(f"{folder(self._job)}/control")), default="")
+            if newest > self._path:
+                self._wish = Wish(**json.loads(bytes(self._lake.get(newest))))
+                self._path = newest
+        except (TransientError, ObjectMissingError):
+            return  # a newer one has replaced it since it was listed, or the next look tells
