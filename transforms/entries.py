@@ -21,6 +21,7 @@ __all__ = [
     "checksums",
     "entries",
     "message_ids",
+    "origin",
     "sizes",
     "traits",
     "verify",
@@ -242,6 +243,16 @@ def _overridden(head: Headers, keep: npt.NDArray[np.bool_] | None = None) -> npt
         order = np.argsort(pairs, kind="stable")
         result[order[:-1]] = pairs[order[1:]] == pairs[order[:-1]]
     return result
+
+
+def origin(id: str, offset: int | None) -> tuple[str, int] | None:
+    """Source and incarnation that an id names, None where it names none.
+
+    Args:
+        offset: of the same message; None where its broker has no offsets.
+    """
+    match = re.match(_WITHOUT_OFFSET if offset is None else _WITH_OFFSET, id, re.DOTALL)
+    return match and (match["source"], int(match["incarnation"] or 1))
 
 
 def _sources(ids: pa.Array, offsets: pa.Array) -> tuple[pa.Array, pa.Array]:
