@@ -49,8 +49,8 @@ bench: $(VENV)/installed-dev ## measure, on real servers (ARGS are the benchmark
 	$(BIN)/python -m bench $(ARGS)
 
 .PHONY: reference
-reference: $(VENV)/installed ## write the settings table of README.md anew
-	$(BIN)/python -m pipelines.reference README.md
+reference: $(VENV)/installed ## write the tables of settings and metrics in the documentation anew
+	$(BIN)/python -m pipelines.reference .
 
 .PHONY: requirements
 requirements: $(VENV)/uv ## pin the dependencies of setup.py anew

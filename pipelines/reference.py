@@ -1,4 +1,4 @@
-"""The settings table of the README, made from the declarations."""
+"""``make reference``: the tables of settings and metrics in the documentation, made from the declarations."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.config import SETTINGS, SUMMARIES, Setting, settings_of
+from pipelines.metrics_table import metrics_table
 
-__all__ = ["BEGIN", "END", "main", "settings_table"]
+__all__ = ["BEGIN", "END", "TABLES", "main", "settings_table"]
 
-BEGIN, END = "<!-- settings: written by make reference -->", "<!-- end of settings -->"
+BEGIN, END = "<!-- written by make reference -->", "<!-- end of what make reference writes -->"
 
 
 def settings_table() -> str:
@@ -21,12 +22,17 @@ def settings_table() -> str:
     return "\n".join(["| Setting | Commands | Default | Meaning |", "|---|---|---|---|", *rows])
 
 
+TABLES = {"README.md": settings_table, "docs/metrics.md": metrics_table}
+"""What stands between the marks of which file."""
+
+
 def main() -> int:
-    """Write the table into the file that is named, between its two marks."""
-    file = Path(sys.argv[1])
-    before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    file.write_text(f"{before}{BEGIN}\n\n{settings_table()}\n\n{END}{after}", encoding="utf-8")
+    """Write each table into its file, below the directory that is named."""
+    for name, table in TABLES.items():
+        file = Path(sys.argv[1], name)
+        before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        file.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}", encoding="utf-8")
     return 0
 
 
