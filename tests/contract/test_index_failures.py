@@ -154,7 +154,7 @@ class TestMongodb:
             lambda: index.insert(stream(5_000, 10)),
             lambda: index.get("orders_0_0"),
             lambda: list(index.select(EVERYTHING, ["id"])),
-            lambda: index.put_job({"id": "1"}),
+            lambda: index.create_job({"id": "1", "version": 0}),
             index.ping,
         ]
         with ThreadPoolExecutor(len(calls)) as pool:

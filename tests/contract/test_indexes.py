@@ -261,22 +261,97 @@ class TestFinding:
         assert found == in_order(entries, "publish_time", "id")
 
 
-JOB = {"id": "20261101-b", "state": "RUNNING", "count": 2**53, "a.b": {"$set": [None, 1.5, "\0"]}}
+JOB = {
+    "id": "20261101-b",
+    "version": 7,
+    "state": "RUNNING",
+    "count": 2**53,
+    "a.b": {"$set": [None, 1.5, "\0"]},
+}
+
+
+def job(id: str, **values: Any) -> dict[str, Any]:
+    return {"id": id, "version": 0, "state": "RUNNING", "requested_by": "ann", **values}
 
 
 class TestJobs:
-    def test_a_job_is_replaced_and_found(self, index: Index) -> None:
-        index.put_job({"id": "20261101-b", "state": "PLANNED"})
-        index.put_job(JOB)
-        assert index.get_job("20261101-b") == JOB
+    def test_a_job_is_kept_as_it_was_given(self, index: Index) -> None:
+        assert index.create_job(JOB) == JOB
+        assert index.get_job(JOB["id"]) == JOB
         assert index.get_job("other") is None
+
+    def test_only_the_version_that_was_read_is_replaced(self, index: Index) -> None:
+        index.create_job(job("1"))
+        assert index.replace_job(job("1", state="PAUSED"), 0)
+        assert index.get_job("1") == job("1", state="PAUSED", version=1)
+        assert not index.replace_job(job("1", state="CANCELLING"), 0)
+        assert not index.replace_job(job("2"), 0)
+        assert index.get_job("1") == job("1", state="PAUSED", version=1)
+        assert index.get_job("2") is None
+
+    def test_of_many_writers_one_replaces_a_version(self, index: Index) -> None:
+        index.create_job(job("1", count=0))
+
+        def add(_: int) -> None:
+            while True:
+                row = index.get_job("1") or {}
+                if index.replace_job({**row, "count": row["count"] + 1}, row["version"]):
+                    return
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(add, range(40)))
+        assert index.get_job("1") == job("1", count=40, version=40)
+
+    def test_a_key_makes_one_job_of_each_requester(self, index: Index) -> None:
+        first = index.create_job(job("1", idempotency_key="k"))
+        assert index.create_job(job("2", idempotency_key="k")) == first
+        assert index.get_job("2") is None
+        others: list[dict[str, Any]] = [{"requested_by": "bob"}, {"requested_by": None}]
+        for id, other in zip("34", others, strict=True):
+            assert index.create_job(job(id, idempotency_key="k", **other))["id"] == id
+        assert index.create_job(job("5", idempotency_key="k", requested_by=None))["id"] == "4"
+        for id in "67":
+            assert index.create_job(job(id, idempotency_key=None))["id"] == id
+
+    def test_a_key_holds_also_for_requests_at_the_same_time(self, url: str) -> None:
+        opened = [registry.index(url).open(url) for _ in range(2)]
+        with ThreadPoolExecutor(16) as pool:
+            made = list(
+                pool.map(lambda n: opened[n % 2].create_job(job(str(n), idempotency_key="k")), range(16))
+            )
+        assert len({row["id"] for row in made}) == 1
+        assert opened[0].list_jobs(5) == made[:1]
+        for index in opened:
+            index.close()
+
+    def test_an_id_that_is_taken_gives_the_job_that_has_it(self, index: Index) -> None:
+        first = index.create_job(job("1", count=1))
+        assert index.create_job(job("1", count=2)) == first == index.get_job("1")
 
     def test_jobs_are_listed_last_first(self, index: Index) -> None:
         for id in ("1", "3", "2"):
-            index.put_job({"id": id})
-        assert [job["id"] for job in index.list_jobs(2)] == ["3", "2"]
-        assert [job["id"] for job in index.list_jobs(5, before="3")] == ["2", "1"]
+            index.create_job(job(id))
+        assert [row["id"] for row in index.list_jobs(2)] == ["3", "2"]
+        assert [row["id"] for row in index.list_jobs(5, before="3")] == ["2", "1"]
         assert index.list_jobs(5, before="1") == []
+
+    def test_jobs_are_listed_by_state(self, index: Index) -> None:
+        for id, state in zip("12345", ["RUNNING", "PAUSED", "FAILED", "RUNNING", "PAUSED"], strict=True):
+            index.create_job(job(id, state=state))
+        assert index.replace_job(job("2", state="RUNNING"), 0)
+        assert [row["id"] for row in index.list_jobs(9, states=["RUNNING"])] == ["4", "2", "1"]
+        assert [row["id"] for row in index.list_jobs(3, states=["FAILED", "RUNNING"])] == ["4", "3", "2"]
+        assert [row["id"] for row in index.list_jobs(9, "4", ["PAUSED", "RUNNING"])] == ["2", "1"]
+        assert index.list_jobs(9, states=[]) == []
+
+
+class TestAudit:
+    def test_records_are_listed_last_first_as_they_were_given(self, index: Index) -> None:
+        records = [{"id": id, "who": "ann", "a.b": {"$set": [None, "\0"]}} for id in "123"]
+        for record in records:
+            index.append_audit(record)
+        assert index.list_audit(2) == [records[2], records[1]]
+        assert index.list_audit(5, before="2") == [records[0]]
 
 
 class TestOpening:
@@ -330,3 +405,26 @@ def _emptied(index: Any) -> Index:
         with index._connections.transaction() as connection:
             connection.execute("DELETE FROM entries")
     return index
+
+
+class TestCounting:
+    def test_files_are_counted_by_source(self, index: Index) -> None:
+        orders = [entry(f"o{n}", location=f"file:///lake/orders-{n // 3}.parquet") for n in range(7)]
+        other = entry("t", source="telemetry", location="file:///lake/telemetry.parquet")
+        index.insert(table(*orders, other))
+        assert index.files() == {"orders": 3, "telemetry": 1}
+
+    def test_a_histogram_counts_by_publish_time_from_its_start(self, index: Index) -> None:
+        times = [-1, 0, 1, 999_999, 1_000_000, 3_500_000, 3_500_001]
+        index.insert(
+            table(
+                entry("untimed", publish_time=None),
+                *(entry(f"m{n}", publish_time=EPOCH + timedelta(microseconds=NOON + n)) for n in times),
+                entry("other", source="other"),
+            )
+        )
+        orders = Selection(sources=("orders",))
+        assert index.histogram(orders, NOON, 1_000_000) == {0: 3, 1: 1, 3: 2}
+        early = parse_selection('{"sources": ["orders"], "where": [{"id": {"in": ["m0", "m1000000"]}}]}')
+        assert index.histogram(early, NOON - 1, 500_000) == {0: 1, 2: 1}
+        assert index.histogram(EVERYTHING, NOON, 1) == {0: 2, **dict.fromkeys(times[2:], 1)}

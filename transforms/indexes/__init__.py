@@ -8,7 +8,7 @@ Every method raises ``TransientError`` while the store is away. An index is thre
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -56,6 +56,13 @@ class Index(Protocol):
                 conflict). Every other entry of the table is stored all the same.
         """
 
+    def forget(self, locations: Sequence[str]) -> int:
+        """Remove every entry of these files durably; jobs are left alone.
+
+        Returns:
+            How many entries there were.
+        """
+
     def summarize(self, selection: Selection) -> list[SourceSummary]:
         """Count what matches, without ``limit`` and ``sample``, ordered by source."""
 
@@ -81,14 +88,62 @@ class Index(Protocol):
     def sources(self) -> list[str]:
         """Names of all indexed sources, sorted."""
 
+    def files(self) -> dict[str, int]:
+        """How many files hold the messages of each source; may read the whole index."""
+
+    def histogram(self, selection: Selection, start: int, width: int) -> dict[int, int]:
+        """Count what matches by publish time, without ``limit`` and ``sample``.
+
+        Args:
+            selection: what to count.
+            start: where bucket 0 begins, in µs since 1970; messages before it are left out.
+            width: of a bucket, in µs.
+
+        Returns:
+            Messages by the number of their bucket, for buckets that have any.
+        """
+
     def put_job(self, job: dict[str, Any]) -> None:
         """Store a job durably under ``job["id"]``, replacing what was there (JSON types only)."""
+
+    def create_job(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Store a new job durably (JSON types only).
+
+        Returns:
+            ``row``, or the job that is there already: of the same ``id``, or of the same
+            ``requested_by`` with the same ``idempotency_key`` (where that is not None).
+        """
+
+    def replace_job(self, row: dict[str, Any], version: int) -> bool:
+        """Store a job durably as ``version + 1`` if what is stored has that version.
+
+        Returns:
+            Whether it was stored; if not, another one was quicker, or there is no such job.
+        """
 
     def get_job(self, id: str) -> dict[str, Any] | None:
         """A job by its id."""
 
-    def list_jobs(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
-        """Jobs by id, last first (ids begin with their time), those below ``before`` only."""
+    def list_jobs(
+        self, limit: int, before: str | None = None, states: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Jobs by id, last first (ids begin with their time).
+
+        Args:
+            limit: at most so many.
+            before: those below this id only.
+            states: those whose ``state`` is one of these only.
+        """
+
+    def append_audit(self, record: dict[str, Any]) -> None:
+        """Store a record of the audit trail durably; nothing changes or deletes one.
+
+        Args:
+            record: JSON types; its ``id`` is new, and begins with its time.
+        """
+
+    def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
+        """Records of the audit trail by id, last first, those below ``before`` only."""
 
     def ping(self) -> None:
         """Return when the store answers."""

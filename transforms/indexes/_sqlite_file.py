@@ -32,6 +32,11 @@ CREATE UNIQUE INDEX IF NOT EXISTS entries_by_id ON entries (id);
 CREATE INDEX IF NOT EXISTS entries_by_time ON entries (source, publish_time, id);
 CREATE INDEX IF NOT EXISTS entries_by_position ON entries (source, incarnation, partition, offset, id);
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, job TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (json_extract(job, '$.state'), id);
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key
+    ON jobs (ifnull(json_extract(job, '$.requested_by'), ''), json_extract(job, '$.idempotency_key'))
+    WHERE json_extract(job, '$.idempotency_key') IS NOT NULL;
+CREATE TABLE IF NOT EXISTS audit (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 COMMIT;
 """
 

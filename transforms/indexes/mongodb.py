@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 import pyarrow as pa
-from bson import InvalidDocument, decode_all
-from pymongo import DESCENDING, IndexModel, MongoClient
+from bson import decode_all
+from pymongo import IndexModel, MongoClient
 from pymongo import errors as mongo
 from pymongo.collection import Collection
 from pymongo.uri_parser import parse_uri
 
-from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
+from transforms.errors import ConfigurationError
 from transforms.indexes import ConflictError, SourceSummary
 from transforms.indexes._mongo_documents import (
     DECODING,
@@ -31,6 +30,8 @@ from transforms.indexes._mongo_documents import (
     table_of,
     table_of_batch,
 )
+from transforms.indexes._mongo_errors import RefusedError, failure_of, translated
+from transforms.indexes._mongo_jobs import JOB_INDEXES, MongoJobs
 from transforms.indexes._mongo_query import FOREIGN, Query, behind, by_id, exact, indexed
 from transforms.model import ENTRY_SCHEMA
 from transforms.secrets import resolve
@@ -45,9 +46,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIMEOUTS = {"serverSelectionTimeoutMS": 3_000, "connectTimeoutMS": 3_000, "socketTimeoutMS": 120_000}
 _DURABLE = {"w": "majority", "journal": True}
 _DUPLICATE = 11000
-# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
-_REFUSED = {13, 18, 8000}
-_PERMANENT = {2, 9, 14, 121, 10334}
 _REPLAY_ORDER = ("broker_id", "incarnation", "partition", "offset", "unique_id")
 # Milliseconds grow with microseconds, so this is the order of (publish time, id), and an index has it.
 _SEARCH_ORDER = ("publish_time", "publish_time_us", "unique_id")
@@ -79,9 +77,10 @@ def open(url: str) -> MongoIndex:
     except (mongo.ConfigurationError, mongo.InvalidName, ValueError, TypeError) as error:
         raise ConfigurationError(f"--index {shown}: {error}.") from error
     try:
-        with _errors():
+        with translated():
             messages.create_indexes(_INDEXES)
-    except _RefusedError as error:
+            messages.database[f"{messages.name}_jobs"].create_indexes(JOB_INDEXES)
+    except RefusedError as error:
         client.close()
         raise ConfigurationError(f"--index {shown}: {error}; check user, password and roles.") from error
     except BaseException:
@@ -90,7 +89,7 @@ def open(url: str) -> MongoIndex:
     return MongoIndex(messages.with_options(codec_options=DECODING))
 
 
-class MongoIndex:
+class MongoIndex(MongoJobs):
     """See :class:`transforms.indexes.Index`. Durable means ``w=majority, j=true``.
 
     Ingestion times are kept in ms, publish times in µs.
@@ -99,12 +98,13 @@ class MongoIndex:
     def __init__(self, messages: Collection[Document]) -> None:
         self._messages = messages
         self._jobs = messages.database[f"{messages.name}_jobs"]
+        self._audit = messages.database[f"{messages.name}_audit"]
 
     def insert(self, entries: pa.Table) -> int:
         """See :meth:`transforms.indexes.Index.insert`."""
         if not len(entries):
             return 0
-        with _errors():
+        with translated():
             try:
                 self._messages.insert_many(documents(entries), ordered=False)
             except mongo.BulkWriteError as error:
@@ -112,9 +112,14 @@ class MongoIndex:
                 return int(error.details["nInserted"])
         return len(entries)
 
+    def forget(self, locations: Sequence[str]) -> int:
+        """See :meth:`transforms.indexes.Index.forget`."""
+        with translated():
+            return self._messages.delete_many({"location_key": {"$in": list(locations)}}).deleted_count
+
     def summarize(self, selection: Selection) -> list[SourceSummary]:
         """See :meth:`transforms.indexes.Index.summarize`."""
-        with _errors():
+        with translated():
             foreign = self._has_foreign()
             counting = [_ONCE, *_summary_stages("$first.")] if foreign else _summary_stages("$")
             stages = [*_matching(selection, {}, foreign=foreign), *counting]
@@ -122,14 +127,14 @@ class MongoIndex:
 
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """See :meth:`transforms.indexes.Index.select`."""
-        with _errors():
+        with translated():
             yield from self._read(selection, {}, _REPLAY_ORDER, columns)
 
     def search(
         self, selection: Selection, limit: int, after: tuple[int | None, str] | None = None
     ) -> pa.Table:
         """See :meth:`transforms.indexes.Index.search`."""
-        with _errors():
+        with translated():
             if not selection.sources and not selection.ids:
                 # The index begins with the source: the server merges its part of each source.
                 selection = selection.model_copy(update={"sources": tuple(self.sources())})
@@ -139,7 +144,7 @@ class MongoIndex:
 
     def get(self, id: str) -> pa.Table:
         """See :meth:`transforms.indexes.Index.get`."""
-        with _errors():
+        with translated():
             foreign = self._has_foreign()
             stages = [{"$match": by_id([id], foreign=foreign)}, *(normalized() if foreign else [])]
             # Of a message that is there twice, ours comes first: strings sort before object ids.
@@ -152,31 +157,40 @@ class MongoIndex:
 
     def sources(self) -> list[str]:
         """See :meth:`transforms.indexes.Index.sources`."""
-        with _errors():
+        with translated():
             return sorted(self._messages.distinct("broker_id"))
+
+    def files(self) -> dict[str, int]:
+        """See :meth:`transforms.indexes.Index.files`; reads one document per file."""
+        stages: list[Document] = [
+            {"$sort": {"location_key": 1}},
+            {"$group": {"_id": "$location_key", "source": {"$first": "$broker_id"}}},
+            {"$group": {"_id": "$source", "files": {"$sum": 1}}},
+        ]
+        with translated():
+            return {found["_id"]: found["files"] for found in self._messages.aggregate(stages)}
+
+    def histogram(self, selection: Selection, start: int, width: int) -> dict[int, int]:
+        """See :meth:`transforms.indexes.Index.histogram`."""
+        with translated():
+            foreign = self._has_foreign()
+            stages = [*_matching(selection, {"publish_time_us": {"$gte": start}}, foreign=foreign)]
+            stages += [_ONCE] if foreign else []
+            passed = {"$subtract": [f"{'$first.' if foreign else '$'}publish_time_us", start]}
+            begin = {"$subtract": [passed, {"$mod": [passed, width]}]}
+            stages.append({"$group": {"_id": begin, "messages": {"$sum": 1}}})
+            found = self._messages.aggregate(stages, allowDiskUse=True)
+            return {int(bucket["_id"]) // width: bucket["messages"] for bucket in found}
 
     def put_job(self, job: dict[str, Any]) -> None:
         """See :meth:`transforms.indexes.Index.put_job`."""
-        with _errors():
+        with translated():
             # As text, since names in a job may be what MongoDB takes for paths and operators.
             self._jobs.replace_one({"_id": job["id"]}, {"job": json.dumps(job)}, upsert=True)
 
-    def get_job(self, id: str) -> dict[str, Any] | None:
-        """See :meth:`transforms.indexes.Index.get_job`."""
-        with _errors():
-            found = self._jobs.find_one({"_id": id})
-        return None if found is None else json.loads(found["job"])
-
-    def list_jobs(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
-        """See :meth:`transforms.indexes.Index.list_jobs`."""
-        query: Query = {} if before is None else {"_id": {"$lt": before}}
-        with _errors():
-            found = self._jobs.find(query).sort("_id", DESCENDING).limit(limit).to_list()
-        return [json.loads(document["job"]) for document in found]
-
     def ping(self) -> None:
         """See :meth:`transforms.indexes.Index.ping`."""
-        with _errors():
+        with translated():
             self._messages.database.command("ping")
 
     def close(self) -> None:
@@ -222,36 +236,12 @@ class MongoIndex:
             raise ConflictError(conflicts)
 
 
-class _RefusedError(TransientError):
-    """Credentials or roles do not suffice; an administrator may change that while we retry."""
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except mongo.ConnectionFailure as error:
-        raise TransientError(f"MongoDB does not answer: {error}") from error
-    except mongo.OperationFailure as error:
-        raise _failure(error.code, error.details or {}) from error
-    except (InvalidDocument, mongo.InvalidOperation) as error:
-        raise PermanentError(f"MongoDB cannot take an entry: {type(error).__name__}") from error
-
-
-def _failure(code: int | None, details: Any) -> PersistorError:
-    # The server's own text may quote documents.
-    reason = f"MongoDB answers {details.get('codeName', 'error')} ({code})"
-    if code in _REFUSED:
-        return _RefusedError(reason)
-    return PermanentError(reason) if code in _PERMANENT else TransientError(reason)
-
-
 def _duplicates(error: mongo.BulkWriteError) -> list[str]:
     """Ids that were there already, where nothing else went wrong."""
     failed = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
     others = [failure for failure in failed if failure["code"] != _DUPLICATE]
     if others:
-        raise _failure(others[0]["code"], others[0]) from error
+        raise failure_of(others[0]["code"], others[0]) from error
     return [failure["op"]["_id"] for failure in failed]
 
 

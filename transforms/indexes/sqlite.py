@@ -20,6 +20,8 @@ from transforms.errors import ConfigurationError, retry
 from transforms.indexes import ConflictError, SourceSummary
 from transforms.indexes._sql import Parameters, condition_of
 from transforms.indexes._sqlite_file import BUSY_SECONDS, Connections, create
+from transforms.indexes._sqlite_jobs import SqliteJobs
+from transforms.indexes._sqlite_removal import delete_files
 from transforms.indexes._sqlite_rows import NAMED, rows_of, table_of
 from transforms.model import ENTRY_SCHEMA
 from transforms.secrets import resolve
@@ -65,7 +67,7 @@ def open(url: str) -> SqliteIndex:
     return SqliteIndex(path)
 
 
-class SqliteIndex:
+class SqliteIndex(SqliteJobs):
     """See :class:`transforms.indexes.Index`. Durable means synced to disk (WAL, synchronous=FULL).
 
     Writers of all processes take turns; readers see a snapshot and never wait.
@@ -88,6 +90,11 @@ class SqliteIndex:
         if conflicts:
             raise ConflictError(conflicts)
         return inserted
+
+    def forget(self, locations: Sequence[str]) -> int:
+        """See :meth:`transforms.indexes.Index.forget`; one transaction per call."""
+        with self._connections.transaction() as connection:
+            return delete_files(connection, locations)
 
     def summarize(self, selection: Selection) -> list[SourceSummary]:
         """See :meth:`transforms.indexes.Index.summarize`."""
@@ -137,24 +144,28 @@ class SqliteIndex:
         with self._connections.snapshot() as connection:
             return sorted(_sources(connection))
 
+    def files(self) -> dict[str, int]:
+        """See :meth:`transforms.indexes.Index.files`."""
+        with self._connections.snapshot() as connection:
+            rows = connection.execute("SELECT source, count(DISTINCT location) FROM entries GROUP BY source")
+            return {self._name_of(connection, source): files for source, files in rows.fetchall()}
+
+    def histogram(self, selection: Selection, start: int, width: int) -> dict[int, int]:
+        """See :meth:`transforms.indexes.Index.histogram`."""
+        with self._connections.snapshot() as connection:
+            condition, parameters = self._condition(connection, selection)
+            begin = parameters.bind(start)
+            rows = connection.execute(
+                f"SELECT (publish_time - {begin}) / {parameters.bind(width)}, count(*) FROM entries"  # noqa: S608
+                f" WHERE {condition} AND publish_time >= {begin} GROUP BY 1",
+                parameters,
+            )
+            return dict(rows.fetchall())
+
     def put_job(self, job: dict[str, Any]) -> None:
         """See :meth:`transforms.indexes.Index.put_job`."""
         with self._connections.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (job["id"], json.dumps(job)))
-
-    def get_job(self, id: str) -> dict[str, Any] | None:
-        """See :meth:`transforms.indexes.Index.get_job`."""
-        with self._connections.snapshot() as connection:
-            row = connection.execute("SELECT job FROM jobs WHERE id = ?", (id,)).fetchone()
-        return None if row is None else json.loads(row[0])
-
-    def list_jobs(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
-        """See :meth:`transforms.indexes.Index.list_jobs`."""
-        with self._connections.snapshot() as connection:
-            rows = connection.execute(
-                "SELECT job FROM jobs WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2", (before, limit)
-            ).fetchall()
-        return [json.loads(row[0]) for row in rows]
 
     def ping(self) -> None:
         """See :meth:`transforms.indexes.Index.ping`."""

@@ -1,0 +1,42 @@
+"""What MongoDB's failures mean to us."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bson import InvalidDocument
+from pymongo import errors as mongo
+
+from transforms.errors import PermanentError, PersistorError, TransientError
+
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_REFUSED = {13, 18, 8000}
+_PERMANENT = {2, 9, 14, 121, 10334}
+
+
+class RefusedError(TransientError):
+    """Credentials or roles do not suffice; an administrator may change that while we retry."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the block's failures as ours."""
+    try:
+        yield
+    except mongo.ConnectionFailure as error:
+        raise TransientError(f"MongoDB does not answer: {error}") from error
+    except mongo.OperationFailure as error:
+        raise failure_of(error.code, error.details or {}) from error
+    except (InvalidDocument, mongo.InvalidOperation) as error:
+        raise PermanentError(f"MongoDB cannot take an entry: {type(error).__name__}") from error
+
+
+def failure_of(code: int | None, details: Any) -> PersistorError:
+    """The failure of a code of the server."""
+    # The server's own text may quote documents.
+    reason = f"MongoDB answers {details.get('codeName', 'error')} ({code})"
+    if code in _REFUSED:
+        return RefusedError(reason)
+    return PermanentError(reason) if code in _PERMANENT else TransientError(reason)
