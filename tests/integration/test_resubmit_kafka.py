@@ -6,21 +6,21 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from pipelines import resubmit
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import KafkaSite, installed
 from tests._messages import row, table, with_checksums
+from tests._replay import command, consumed, expected, freeze, header, numbered
+from tests._replay import settings as of
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.brokers import kafka as broker
@@ -29,9 +29,9 @@ from transforms.formats import avro
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
 from transforms.model import ENTRY_SCHEMA
-from transforms.replay import freeze_plan, replay_inline, replay_lane
+from transforms.replay import replay_inline, replay_lane
 from transforms.replay.ledger import total
-from transforms.replay.plans import Options, load_plan
+from transforms.replay.plans import Options, iso_time, load_plan
 from transforms.selection import Selection
 
 NOW_MS = time.time_ns() // 1_000_000
@@ -56,10 +56,6 @@ def index(tmp_path: Path) -> Index:
     return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
-def header(name: str, value: bytes | None) -> dict[str, Any]:
-    return {"name": name, "value": value}
-
-
 SHAPES: list[dict[str, Any]] = [
     {"data": b""},
     {"data": None, "key": b"tombstone"},
@@ -80,63 +76,14 @@ def shapes() -> pa.Table:
 
 
 def contents(kafka: Kafka, topic: str, count: int, partitions: int = 1) -> list[tuple[Any, ...]]:
-    """What a read-committed consumer sees, by partition in order, once all of it is there."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": kafka.bootstrap,
-            "group.id": "tests",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.message.max.bytes": 20_000_000,
-        }
-    )
-    consumer.assign([TopicPartition(topic, n, 0) for n in range(partitions)])
-    found: dict[int, list[tuple[Any, ...]]] = {n: [] for n in range(partitions)}
-    ended: set[int] = set()
-    deadline = time.monotonic() + 60
-    while len(ended) < partitions and time.monotonic() < deadline:
-        for message in consumer.consume(10_000, 0.5):
-            if message.error():
-                ended.add(message.partition())
-                continue
-            told = message.key(), message.value(), message.headers(), message.timestamp()[1]
-            found[message.partition()].append((message.partition(), *told))
-    consumer.close()
-    messages = [message for n in range(partitions) for message in found[n]]
+    """What a read-committed consumer sees, by partition in order: so many."""
+    messages = consumed(kafka, topic, partitions)
     assert len(messages) == count
     return messages
 
 
-def expected(messages: pa.Table) -> list[tuple[Any, ...]]:
-    return [
-        (
-            r["partition"],
-            r["key"],
-            r["data"],
-            [(h["name"], h["value"]) for h in r["headers"]] or None,
-            round(r["publish_time"].timestamp() * 1000),
-        )
-        for r in messages.to_pylist()
-    ]
-
-
 def settings(kafka: Kafka, tmp_path: Path, topic: str, **more: Any) -> ResubmitSettings:
-    plain = {
-        "destination": f"{kafka.url}/{topic}",
-        "destination_config": {},
-        "lakes": (f"file://{tmp_path}/lake",),
-        "lake_config": {},
-        "index": f"sqlite://{tmp_path}/index.db",
-        "selection": json.dumps({"sources": ["orders"]}),
-        "plan_only": False,
-        "resume": None,
-        "timestamp": "original",
-        "partitions": None,
-        "lossy": False,
-        "json": False,
-    }
-    return ResubmitSettings(**{**plain, **more})
+    return of(tmp_path, f"{kafka.url}/{topic}", **more)
 
 
 @pytest.mark.parametrize("format", ["parquet", "avro", "jsonl"])
@@ -155,10 +102,13 @@ def test_every_shape_of_message_arrives_as_it_was(
         "verified_by_id": 0,
         "reduced": 0,
         "may_repeat": 0,
+        "sources": {"orders": {"published": len(SHAPES), "failed": 0}},
+        "last_publish_time": iso_time(NOW_MS * 1000),
         "failed": {},
         "errors": [],
         "already_published": 0,
         "notes": [],
+        "halted": None,
         "seconds": 0,
         "rate": 0,
         "exit_code": 0,
@@ -200,16 +150,6 @@ def test_a_chain_of_200_resubmissions_leaves_a_message_as_it_was(
     assert message.select(same).to_pylist() == first.select(same).to_pylist()
     publisher.close()
     reader.close()
-
-
-def numbered(count: int, partition: int = 0) -> pa.Table:
-    time_us = NOW_MS * 1000
-    return table(
-        *[
-            row(partition=partition, offset=n, data=b"%d" % n, key=b"k%d" % (n % 7), publish_time=time_us)
-            for n in range(count)
-        ]
-    )
 
 
 def test_what_is_wrong_in_lake_or_index_is_reported_and_never_published(
@@ -269,10 +209,11 @@ def test_files_of_dataphos_persistor_are_verified_by_id_only(
 
 def test_order_and_partition_are_kept(kafka: Kafka, lake: Lake, index: Index, tmp_path: Path) -> None:
     topic = kafka.create_topic("ordered", 3)
-    for partition in range(3):
-        archive(lake, index, numbered(1000, partition), rows_per_file=300)
+    parts = [numbered(1000, partition) for partition in range(3)]
+    for part in parts:
+        archive(lake, index, part, rows_per_file=300)
     assert resubmit.run(settings(kafka, tmp_path, topic)).exit_code == 0
-    sent = [message for n in range(3) for message in expected(numbered(1000, n))]
+    sent = [message for part in parts for message in expected(part)]
     assert contents(kafka, topic, 3000, partitions=3) == sent
 
 
@@ -337,27 +278,15 @@ def test_messages_older_than_the_retention_are_refused_until_they_get_new_times(
     assert all(m[4] >= NOW_MS for m in contents(kafka, topic, len(SHAPES)))
 
 
-def command(made: ResubmitSettings, *more: str) -> Sequence[str]:
-    plain = ["--index", made.index, "--lake", made.lakes[0], "--destination", made.destination or ""]
-    return [sys.executable, "-m", "pipelines.resubmit", "--json", *plain, *more]
-
-
 def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
 ) -> None:
     topic = kafka.create_topic("killed", 2)
-    for partition in range(2):
-        archive(lake, index, numbered(60_000, partition), rows_per_file=7_000)
+    parts = [numbered(60_000, partition) for partition in range(2)]
+    for part in parts:
+        archive(lake, index, part, rows_per_file=7_000)
     made = settings(kafka, tmp_path, topic)
-    target = broker.open_publisher(made.destination or "", {}).destination()
-    plan = freeze_plan(
-        index,
-        [lake],
-        Selection(sources=("orders",)),
-        url=made.destination or "",
-        destination=target,
-        options=Options(),
-    )
+    plan = freeze(lake, index, made.destination or "")
     for least in (1, 50_000):
         process = subprocess.Popen(command(made, "--resume", plan.job), stdout=subprocess.DEVNULL)
         wait_until(lambda: total(lake, plan).done >= least, 60, "the job to get on", pause=0.01)  # noqa: B023
@@ -370,18 +299,16 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     assert report["published"] + report["already_published"] == 120_000
     assert report["already_published"] >= 50_000
     assert (report["verified_by_checksum"], report["may_repeat"], report["failed"]) == (120_000, 0, {})
-    sent = [message for n in range(2) for message in expected(numbered(60_000, n))]
+    sent = [message for part in parts for message in expected(part)]
     assert contents(kafka, topic, 120_000, partitions=2) == sent
 
 
 def test_a_worker_that_was_replaced_ends_quietly(kafka: Kafka, lake: Lake, index: Index) -> None:
     topic = kafka.create_topic("fenced", 1)
-    archive(lake, index, numbered(60_000))
+    messages = numbered(60_000)
+    archive(lake, index, messages)
     url = f"{kafka.url}/{topic}"
-    target = broker.open_publisher(url, {}).destination()
-    plan = freeze_plan(
-        index, [lake], Selection(sources=("orders",)), url=url, destination=target, options=Options()
-    )
+    plan = freeze(lake, index, url)
     [lane] = plan.lanes
     old, new = (broker.open_publisher(url, {}, name=f"{plan.job}-{lane}") for _ in range(2))
     begun: list[int | None] = []
@@ -397,17 +324,15 @@ def test_a_worker_that_was_replaced_ends_quietly(kafka: Kafka, lake: Lake, index
     assert "was taken over by another worker" in first.notes[0]
     second = replay_lane(plan, lane, [lake], new)
     assert (second.published, second.already_published) == (60_000 - first.published, first.published)
-    assert contents(kafka, topic, 60_000) == expected(numbered(60_000))
+    assert contents(kafka, topic, 60_000) == expected(messages)
 
 
 def test_a_stopped_lane_ends_early_and_is_resumed(kafka: Kafka, lake: Lake, index: Index) -> None:
     topic = kafka.create_topic("stopped", 1)
-    archive(lake, index, numbered(60_000))
+    messages = numbered(60_000)
+    archive(lake, index, messages)
     url = f"{kafka.url}/{topic}"
-    target = broker.open_publisher(url, {}).destination()
-    plan = freeze_plan(
-        index, [lake], Selection(sources=("orders",)), url=url, destination=target, options=Options()
-    )
+    plan = freeze(lake, index, url)
     [lane] = plan.lanes
     first = replay_lane(
         plan,
@@ -424,4 +349,4 @@ def test_a_stopped_lane_ends_early_and_is_resumed(kafka: Kafka, lake: Lake, inde
         load_plan(lake, plan.job), lane, [lake], broker.open_publisher(url, {}, name=f"{plan.job}-{lane}")
     )
     assert again.exit_code == 0
-    assert contents(kafka, topic, 60_000) == expected(numbered(60_000))
+    assert contents(kafka, topic, 60_000) == expected(messages)

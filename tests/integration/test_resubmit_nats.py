@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import NatsSite, fetch, installed, reading, together
 from tests._messages import row, table
+from tests._replay import command, header
+from tests._replay import settings as of
 from tests.servers import wait_until
 from transforms.brokers import Partition
 from transforms.errors import ConfigurationError
@@ -55,25 +56,7 @@ def index(tmp_path: Path) -> Index:
 
 
 def settings(nats: NatsSite, tmp_path: Path, subject: str, **more: Any) -> ResubmitSettings:
-    plain = {
-        "destination": f"{nats.server.url}/{subject}",
-        "destination_config": {},
-        "lakes": (f"file://{tmp_path}/lake",),
-        "lake_config": {},
-        "index": f"sqlite://{tmp_path}/index.db",
-        "selection": json.dumps({"sources": ["orders"]}),
-        "plan_only": False,
-        "resume": None,
-        "timestamp": "original",
-        "partitions": None,
-        "lossy": False,
-        "json": False,
-    }
-    return ResubmitSettings(**{**plain, **more})
-
-
-def header(name: str, value: bytes | None) -> dict[str, Any]:
-    return {"name": name, "value": value}
+    return of(tmp_path, f"{nats.server.url}/{subject}", **more)
 
 
 SHAPES: list[dict[str, Any]] = [
@@ -132,16 +115,15 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     messages = table(*[row(offset=n, data=b"%d" % n) for n in range(100_000)])
     archive(lake, index, messages, rows_per_file=7_000)
     made = settings(nats, tmp_path, subject)
-    command = [sys.executable, "-m", "pipelines.resubmit", "--json", "--index", made.index]
-    command += ["--lake", made.lakes[0], "--destination", made.destination or ""]
-    first = subprocess.Popen([*command, "--selection", made.selection or ""], stdout=subprocess.DEVNULL)
+    words = command(made, "--selection", made.selection or "")
+    first = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     job = wait_until(lambda: planned(lake), 60, "the plan")
     wait_until(lambda: total(lake, load_plan(lake, job)).done > 0, 60, "the first commit", pause=0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
     done = total(lake, load_plan(lake, job)).done
     assert 0 < done < 100_000
-    again = subprocess.run([*command, "--resume", job], stdout=subprocess.PIPE, check=False, text=True)
+    again = subprocess.run(command(made, "--resume", job), stdout=subprocess.PIPE, check=False, text=True)
     report = json.loads(again.stdout)["report"]
     assert (again.returncode, report["already_published"], report["published"]) == (0, done, 100_000 - done)
     assert report["may_repeat"] == 20_000

@@ -12,18 +12,15 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that
 
 from pipelines import resubmit
-from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import NatsSite, installed
 from tests._messages import row, table
+from tests._replay import freeze, settings
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
-from transforms.replay import freeze_plan
 from transforms.replay.planning import lane_of
-from transforms.replay.plans import Options
 from transforms.resubmit import ResubmitLanes
-from transforms.selection import Selection
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +47,6 @@ def index(tmp_path: Path) -> Index:
     return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
-def settings(tmp_path: Path, destination: str, selection: str) -> ResubmitSettings:
-    return ResubmitSettings(
-        destination=destination,
-        destination_config={},
-        lakes=(f"file://{tmp_path}/lake",),
-        lake_config={},
-        index=f"sqlite://{tmp_path}/index.db",
-        selection=selection,
-        plan_only=False,
-        resume=None,
-        timestamp="original",
-        partitions=None,
-        lossy=False,
-        json=False,
-    )
-
-
 def fill(lake: Lake, index: Index) -> None:
     for partition in range(3):
         archive(lake, index, table(*[row(partition=partition, offset=n, data=b"x") for n in range(20)]))
@@ -75,16 +55,7 @@ def fill(lake: Lake, index: Index) -> None:
 def test_every_lane_gives_its_report(nats: NatsSite, lake: Lake, index: Index, subject: str) -> None:
     fill(lake, index)
     url = f"{nats.server.url}/{subject}"
-    publisher = nats.publisher(subject)
-    frozen = freeze_plan(
-        index,
-        [lake],
-        Selection(sources=("orders",)),
-        url=url,
-        destination=publisher.destination(),
-        options=Options(),
-    )
-    publisher.close()
+    frozen = freeze(lake, index, url)
     assert sorted(frozen.lanes) == sorted(lane_of("orders", n) for n in range(3))
 
     def three_of_twenty(reports: list[dict[str, object]]) -> None:
@@ -99,7 +70,9 @@ def test_the_progress_ends_with_all_that_was_done(
 ) -> None:
     fill(lake, index)
     told: list[tuple[int, int, int]] = []
-    made = settings(tmp_path, f"{nats.server.url}/{subject}", '{"sources": ["orders"], "limit": 45}')
+    made = settings(
+        tmp_path, f"{nats.server.url}/{subject}", selection='{"sources": ["orders"], "limit": 45}'
+    )
     report = resubmit.run(made, progress=lambda *counts: told.append(counts))
     assert (report.planned, report.published, told[-1]) == (45, 45, (45, 0, 45))
 
@@ -107,7 +80,9 @@ def test_the_progress_ends_with_all_that_was_done(
 def test_a_selection_of_nothing_publishes_nothing(
     nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
-    report = resubmit.run(settings(tmp_path, f"{nats.server.url}/{subject}", '{"sources": ["absent"]}'))
+    report = resubmit.run(
+        settings(tmp_path, f"{nats.server.url}/{subject}", selection='{"sources": ["absent"]}')
+    )
     assert (report.planned, report.published, report.exit_code) == (0, 0, 0)
 
 
@@ -115,6 +90,5 @@ def test_a_subject_that_no_stream_takes_refuses_the_job(
     nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     fill(lake, index)
-    made = settings(tmp_path, f"{nats.server.url}/{subject}", '{"sources": ["orders"]}')
     with pytest.raises(ConfigurationError, match="No JetStream stream takes the subject"):
-        resubmit.run(settings(tmp_path, f"{nats.server.url}/absent", made.selection or ""))
+        resubmit.run(settings(tmp_path, f"{nats.server.url}/absent"))
