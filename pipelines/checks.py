@@ -32,7 +32,8 @@ def problems(command: str, values: _Values, runner: str | None) -> list[str]:
 
 def _urls(values: _Values) -> Iterator[str]:
     for name in ("source", "metadata", "dead_letter"):
-        yield from _backend(name, values.get(name), registry.broker)
+        if isinstance(values.get(name), str):  # a source of expire is a name in the index
+            yield from _backend(name, values[name], registry.broker)
     destination = values.get("destination")
     for url in [url for _, url in destination] if isinstance(destination, tuple) else [destination]:
         yield from _backend("destination", url, registry.broker)
@@ -130,7 +131,7 @@ def _selection(text: str) -> Iterator[str]:
         yield from (f"--selection: {problem}" for problem in error.problems)
 
 
-def _check_rebuild(values: _Values) -> Iterator[str]:
+def _check_nothing(values: _Values) -> Iterator[str]:
     del values
     yield from ()
 
@@ -160,6 +161,7 @@ _CHECKS: dict[str, Callable[[_Values], Iterator[str]]] = {
     "persist": _check_persist,
     "index": _check_index,
     "resubmit": _check_resubmit,
-    "rebuild": _check_rebuild,
+    "rebuild": _check_nothing,
+    "expire": _check_nothing,
     "api": _check_api,
 }

@@ -104,6 +104,17 @@ def _rebuild(words: list[str]) -> int:
         return view.report(rebuild.run(settings, progress=view.progress))
 
 
+def _expire(words: list[str]) -> int:
+    from pipelines.options import ExpireSettings, parse
+    from pipelines.progress import View
+
+    settings, _ = parse(ExpireSettings, words)
+    from pipelines import expire
+
+    with View(as_json=settings.json) as view:
+        return view.report(expire.run(settings, progress=view.progress))
+
+
 def _api(words: list[str]) -> int:
     from pipelines.options import ApiSettings, parse
 
@@ -128,6 +139,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "index": _index,
     "resubmit": _resubmit,
     "rebuild": _rebuild,
+    "expire": _expire,
     "api": _api,
 }
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+
+from pipelines.kinds import AGE as _AGE
+from pipelines.kinds import COUNT as _COUNT
+from pipelines.kinds import FLAG, PAIRS, Kind, past
+from pipelines.kinds import PORT as _PORT
+from pipelines.kinds import SIZE as _SIZE
+from pipelines.kinds import TEXT as _TEXT
+from pipelines.kinds import URL as _URL
+from pipelines.kinds import WHOLE as _WHOLE
+from pipelines.kinds import pair as _pair
+from pipelines.kinds import shard as _shard
+from pipelines.kinds import text_or_file as _text_or_file
 
 __all__ = ["EPILOGS", "FLAG", "PAIRS", "SETTINGS", "SUMMARIES", "Kind", "Setting", "settings_of"]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a setting is written.
-
-    Attributes:
-        metavar: what stands for the value in the help.
-        convert: from the text to the value; raises ``ValueError`` saying what is wanted.
-    """
-
-    metavar: str
-    convert: Callable[[str], Any]
 
 
 @dataclass(frozen=True)
@@ -49,80 +44,9 @@ def settings_of(command: str) -> list[Setting]:
     return [setting for setting in SETTINGS if command in setting.commands]
 
 
-_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_AGES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"([0-9]+) ?([A-Za-z]*)", text)
-    if not match or match[2].lower() not in _SIZES or int(match[1]) == 0:
-        raise ValueError("write a size such as 500kB, 64MiB or 1GiB")
-    return int(match[1]) * _SIZES[match[2].lower()]
-
-
-def _age(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text)
-    if not match or match[2] not in _AGES or float(match[1]) == 0:
-        raise ValueError("write a time such as 500ms, 30s, 5m or 2h")
-    return float(match[1]) * _AGES[match[2]]
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]+", text) or int(text) == 0:
-        raise ValueError("write a whole number from 1 on")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[0-9]+", text):
-        raise ValueError("write a whole number from 0 on")
-    return int(text)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    if not match or int(match[1]) >= int(match[2]):
-        raise ValueError("write I/N, I from 0 to N-1: 0/8 is the first of eight")
-    return int(match[1]), int(match[2])
-
-
-def _port(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
-        raise ValueError("write a port from 0 to 65535")
-    return int(text)
-
-
-def _flag(text: str) -> bool:
-    if text not in {"true", "false"}:
-        raise ValueError("write true or false")
-    return text == "true"
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise ValueError("write NAME=VALUE")
-    return name, value
-
-
-def _text_or_file(text: str) -> str:
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the file cannot be read ({error})") from error
-
-
-_URL, _TEXT = Kind("URL", str), Kind("TEXT", str)
-_COUNT, _WHOLE, _PORT = Kind("N", _count), Kind("N", _whole), Kind("PORT", _port)
-_SIZE, _AGE = Kind("SIZE", _size), Kind("TIME", _age)
-PAIRS = Kind("NAME=VALUE", _pair)
-FLAG = Kind("", _flag)
-
 _PERSIST, _INDEX, _RESUBMIT = ("persist",), ("index",), ("resubmit",)
 _REBUILD, _API = ("rebuild",), ("api",)
-_STREAMING = ("persist", "index")
+_EXPIRE, _STREAMING = ("expire",), ("persist", "index")
 _REPLAYING = ("resubmit", "api")
 _LAKE_GROUP, _BROKER, _INDEX_GROUP = "lake", "broker", "index"
 _BATCHES, _FAILURES, _RUNNING = "batches", "failures", "running"
@@ -156,14 +80,14 @@ SETTINGS: tuple[Setting, ...] = (
             "a setting of one destination's client, behind the destination's name: "
             "replay:sasl.username=me",
             repeatable=True),
-    Setting("lake", (*_PERSIST, *_REBUILD), _LAKE_GROUP, _URL,
+    Setting("lake", (*_PERSIST, *_REBUILD, *_EXPIRE), _LAKE_GROUP, _URL,
             "where the files lie: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or "
             "file:///DIRECTORY",
             required=True),
     Setting("lake", _REPLAYING, _LAKE_GROUP, _URL,
             "a lake that the index points into; a location outside of those given is refused",
             required=True, repeatable=True),
-    Setting("lake_config", (*_PERSIST, *_RESUBMIT, *_REBUILD, *_API), _LAKE_GROUP, PAIRS,
+    Setting("lake_config", (*_PERSIST, *_RESUBMIT, *_REBUILD, *_API, *_EXPIRE), _LAKE_GROUP, PAIRS,
             "a setting of the store's client, such as endpoint=http://HOST:9000; what is not given comes "
             "from the usual AWS_…, GOOGLE_… and AZURE_… variables",
             repeatable=True),
@@ -180,6 +104,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("index", (*_INDEX, *_RESUBMIT, *_REBUILD, *_API), _INDEX_GROUP, _URL,
             f"the index: {_INDEX_URL}",
             required=True),
+    Setting("index", _EXPIRE, _INDEX_GROUP, _URL,
+            f"the index that points into the lake: {_INDEX_URL}; none where nothing does",
+            required=True),
+    Setting("before", _EXPIRE, _LAKE_GROUP, Kind("DATE", past),
+            "delete what was published before this: a date such as 2026-11-01 (UTC), a time such as "
+            "2026-11-01T06:00:00+01:00, or an age such as 90d",
+            required=True),
+    Setting("source", _EXPIRE, _LAKE_GROUP, _TEXT,
+            "a source to look at, by its name in the index; all of them unless given",
+            repeatable=True),
+    Setting("yes", _EXPIRE, _RUNNING, FLAG, "delete; without it the plan alone is shown"),
     Setting("metadata", _PERSIST, _INDEX_GROUP, _URL,
             "publish what was archived to this topic, for `persistor index` here or on another site"),
     Setting("metadata", _INDEX, _INDEX_GROUP, _URL,
@@ -219,7 +154,7 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("original", "key")),
     Setting("lossy", _RESUBMIT, _RUNNING, FLAG,
             "send although the destination cannot carry all of every message"),
-    Setting("json", (*_RESUBMIT, *_REBUILD), _RUNNING, FLAG, "print plan and report as JSON"),
+    Setting("json", (*_RESUBMIT, *_REBUILD, *_EXPIRE), _RUNNING, FLAG, "print plan and report as JSON"),
     Setting("host", _API, _RUNNING, Kind("ADDRESS", str), "address to listen on", default="127.0.0.1"),
     Setting("allow_remote", _API, _RUNNING, FLAG,
             "listen on another address than this machine's own, although the API has no login: whoever "
@@ -255,6 +190,7 @@ SUMMARIES: dict[str, str] = {
     "index": "keep the index of what persist archived elsewhere, from its metadata topic",
     "resubmit": "send archived messages again, unchanged, to any topic",
     "rebuild": "make the index anew from the lake alone",
+    "expire": "delete what is older than a date: from the index, then from the lake",
     "api": "serve plans, resubmissions and search over HTTP",
 }
 """What each command does."""
@@ -284,6 +220,12 @@ Exit code: 0 all sent, 1 something was not sent (the report says what), 2 the re
 Any option of Apache Beam is accepted as well.""",
     "rebuild": """example:
   persistor rebuild --lake s3://archive/kafka --index mongodb://localhost/persistor""",
+    "expire": """examples:
+  persistor expire --lake s3://archive/kafka --index mongodb://localhost/persistor --before 2026-01-01
+  persistor expire --config expire.yaml --before 400d --source orders --yes
+
+A file that also holds newer messages is kept whole until all of them are old enough.
+Exit code: 0 done, 1 some files are damaged and stay, 2 the request cannot be carried out.""",
     "api": """example:
   persistor api --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                 --destination replay=kafka://localhost:9092""",

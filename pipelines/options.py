@@ -20,6 +20,7 @@ from pipelines.config import EPILOGS, FLAG, PAIRS, SUMMARIES, Setting, settings_
 from pipelines.settings import (
     ApiSettings,
     Destination,
+    ExpireSettings,
     IndexSettings,
     PersistSettings,
     RebuildSettings,
@@ -31,6 +32,7 @@ from transforms.model import Layout
 __all__ = [
     "ApiSettings",
     "Destination",
+    "ExpireSettings",
     "IndexSettings",
     "PersistSettings",
     "RebuildSettings",
@@ -41,7 +43,13 @@ __all__ = [
 
 
 _Settings = TypeVar(
-    "_Settings", PersistSettings, IndexSettings, ResubmitSettings, RebuildSettings, ApiSettings
+    "_Settings",
+    PersistSettings,
+    IndexSettings,
+    ResubmitSettings,
+    RebuildSettings,
+    ExpireSettings,
+    ApiSettings,
 )
 _GROUPS = {
     "broker": "broker",
@@ -210,7 +218,10 @@ def _shape(command: str, values: dict[str, Any]) -> dict[str, Any]:
     """From the declared names to the fields of the command's settings."""
     if command == "persist":
         values["layout"] = Layout(path=values.pop("path"), format=values.pop("format"))
+    if command in {"persist", "expire"}:
         values["index"] = None if values["index"] == "none" else values["index"]
+    if command == "expire":
+        values["sources"] = values.pop("source")
     if command in {"resubmit", "api"}:
         values["lakes"] = values.pop("lake")
     if command == "api":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from transforms.model import Layout
@@ -11,6 +12,7 @@ from transforms.model import Layout
 __all__ = [
     "ApiSettings",
     "Destination",
+    "ExpireSettings",
     "IndexSettings",
     "PersistSettings",
     "RebuildSettings",
@@ -120,6 +122,27 @@ class RebuildSettings:
     lake: str
     lake_config: Mapping[str, str]
     index: str
+    json: bool
+
+
+@dataclass(frozen=True)
+class ExpireSettings:
+    """What ``persistor expire`` does.
+
+    Attributes:
+        index: None where nothing points into the lake.
+        before: with time zone.
+        sources: all of them where it is empty.
+        yes: delete; else only the plan is made.
+    """
+
+    command: ClassVar[str] = "expire"
+    lake: str
+    lake_config: Mapping[str, str]
+    index: str | None
+    before: datetime
+    sources: tuple[str, ...]
+    yes: bool
     json: bool
 
 
