@@ -106,6 +106,8 @@ class Batch:
         close_reason: ``count``, ``bytes``, ``age``, ``claim``, ``gap`` or ``drain``.
         elsewhere: directories of messages that the range had when it was claimed and that the
             broker no longer has; an earlier attempt may have left files there.
+        claimed: rows of the range when another attempt claimed it, 0 where this one did.
+        given_up: why the messages are dead letters; None where they are to be written.
     """
 
     source: str
@@ -116,6 +118,8 @@ class Batch:
     layout: Layout
     close_reason: str
     elsewhere: tuple[str, ...] = ()
+    claimed: int = 0
+    given_up: str | None = None
 
 
 @dataclass(frozen=True)

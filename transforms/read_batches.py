@@ -14,7 +14,7 @@ from apache_beam.coders import Coder
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
-from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.timestamp import Duration, Timestamp
 
 from transforms import stop
 from transforms.errors import PersistorError
@@ -26,6 +26,9 @@ __all__ = ["Positions", "PositionsTracker", "ReadBatches", "close_shards"]
 
 _VERSION = 1
 _SECONDS = 1.0
+# Runners work on the shards of one thread in turn: an idle one must not keep the others waiting.
+_BRIEFLY = 0.1
+_IDLE_PAUSE = Duration(micros=250_000)
 _UNUSED_AFTER = 60.0
 _END = ("", -1)
 
@@ -62,7 +65,8 @@ class ReadBatches(beam.PTransform):
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[Batch]:
         """One element per shard; each is read for ever."""
         numbers = root | "Shards" >> beam.Create(self.shards, reshuffle=len(self.shards) > 1)
-        return numbers | "Read" >> beam.ParDo(_Read(self.source, self.of)).with_output_types(Batch)
+        read = _Read(self.source, self.of, alone=len(self.shards) == 1)
+        return numbers | "Read" >> beam.ParDo(read).with_output_types(Batch)
 
 
 class PositionsTracker(RestrictionTracker):
@@ -145,9 +149,10 @@ _WATERMARK = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_
 
 
 class _Read(beam.DoFn):
-    def __init__(self, source: Source, of: int) -> None:
+    def __init__(self, source: Source, of: int, *, alone: bool) -> None:
         self._source = source
         self._of = of
+        self._alone = alone
 
     @beam.DoFn.unbounded_per_element()
     def process(
@@ -162,8 +167,9 @@ class _Read(beam.DoFn):
         with shard.lock:
             drain = stop.stopping()
             taken = []
-            for ready in _turns(shard, tracker, drain=drain):
-                taken.append((ready.key, ready.acknowledgement))
+            for ready in _turns(shard, tracker, drain=drain, alone=self._alone):
+                if ready.acknowledgement is not None:
+                    taken.append((ready.key, ready.acknowledgement))
                 if ready.batch is not None:
                     yield ready.batch
             finalizer.register(lambda: shard.durable(taken))
@@ -171,23 +177,23 @@ class _Read(beam.DoFn):
             if drain:
                 tracker.try_claim(_END)
             else:
-                tracker.defer_remainder()
+                tracker.defer_remainder(None if self._alone or shard.lag() else _IDLE_PAUSE)
 
 
-def _turns(shard: Shard, tracker: Any, *, drain: bool) -> Iterator[Ready]:
+def _turns(shard: Shard, tracker: Any, *, drain: bool, alone: bool) -> Iterator[Ready]:
     """About a second of reading, as far as the restriction lets it be taken.
 
     What one turn gives is written while the next one reads.
     """
     end = time.monotonic() + _SECONDS
     while (left := end - time.monotonic()) > 0:
-        ready = _turn(shard, tracker, left, drain=drain)
+        ready = _turn(shard, tracker, left if alone else min(left, _BRIEFLY), drain=drain)
         for taken, one in enumerate(ready):
             if not tracker.try_claim((one.key, one.next)):
                 shard.refuse(ready[taken:])
                 return
             yield one
-        if drain or not ready:
+        if drain or not (ready or (shard.lag() and not alone)):
             return
 
 

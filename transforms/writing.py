@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from types import ModuleType
 from typing import TypeVar
@@ -19,6 +19,7 @@ from transforms.errors import PermanentError, TransientError, retry
 from transforms.lake import Lake, ObjectMissingError
 from transforms.layout import file_path, template
 from transforms.model import Batch, DeadLetter, WrittenFile
+from transforms.patience import Patience
 
 __all__ = ["BatchWriter"]
 
@@ -35,13 +36,19 @@ class BatchWriter:
     Attributes:
         dead_letters: whether messages that cannot be written may be handed on as dead letters;
             otherwise the error is raised and they stay at the broker.
-        give_up_after: seconds of an absent lake after which its batch becomes dead letters;
+        give_up_after: seconds of an absent lake after which its batches become dead letters;
             None waits for ever.
     """
 
     lake: Lake
     dead_letters: bool = False
     give_up_after: float | None = None
+    _patience: Patience = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Never give up where there are no dead letters."""
+        patience = Patience(self.give_up_after if self.dead_letters else None)
+        object.__setattr__(self, "_patience", patience)
 
     def write(self, batch: Batch) -> tuple[list[WrittenFile], list[DeadLetter]]:
         """Write one file per path of the batch, returning when they are durable.
@@ -50,6 +57,8 @@ class BatchWriter:
             PermanentError: a message cannot be written and there are no dead letters.
             TransientError: the lake was away when the process was told to stop.
         """
+        if batch.given_up is not None:
+            return [], [DeadLetter(batch.source, "write", "gave_up", batch.given_up, batch.messages)]
         files: list[WrittenFile] = []
         dead: list[DeadLetter] = []
         format = registry.format_of(batch.layout.format)
@@ -63,7 +72,7 @@ class BatchWriter:
                 dead.extend(self._dead(part, error, files))
         for directory in batch.elsewhere:
             files.extend(self._left_behind(batch, directory))
-        _count(batch.source, files)
+        _count(batch, files, dead)
         return files, dead
 
     def _write_file(self, part: _Part) -> WrittenFile:
@@ -83,10 +92,13 @@ class BatchWriter:
         return part.messages if stored == memoryview(data) else part.format.decode(stored)
 
     def _left_behind(self, batch: Batch, directory: str) -> Iterator[WrittenFile]:
-        """The file of an earlier attempt at messages that the broker no longer has, if it was written."""
+        """The file of an earlier attempt at messages that the broker no longer has, if it was written.
+
+        Nobody else has them, so nothing is given up here.
+        """
         path = file_path(directory, batch.name, batch.layout.format)
         try:
-            stored = self._retry(lambda: self.lake.get(path), f"read from {self.lake.url}")
+            stored = _wait(lambda: self.lake.get(path), f"read from {self.lake.url}", stop.stopping)
         except ObjectMissingError:
             return
         messages = registry.format_of(batch.layout.format).decode(stored)
@@ -114,13 +126,8 @@ class BatchWriter:
         yield DeadLetter(part.source, "write", "permanent", str(error), part.messages.filter(pa.array(bad)))
 
     def _retry(self, call: Callable[[], _T], what: str) -> _T:
-        return retry(
-            call,
-            what,
-            give_up_after=self.give_up_after if self.dead_letters else None,
-            on_retry=metrics.RETRIES.labels("lake").inc,
-            stopped=stop.stopping,
-        )
+        patience = self._patience
+        return _wait(patience.watched(call), what, lambda: stop.stopping() or patience.ended)
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,15 @@ def _unencodable(part: _Part) -> npt.NDArray[np.bool_]:
     return np.fromiter(map(fails, range(len(part.messages))), bool, len(part.messages))
 
 
-def _count(source: str, files: list[WrittenFile]) -> None:
-    label = metrics.label(source)
-    metrics.MESSAGES.labels(label).inc(sum(len(file.entries) for file in files))
+def _wait(call: Callable[[], _T], what: str, stopped: Callable[[], bool]) -> _T:
+    return retry(call, what, on_retry=metrics.RETRIES.labels("lake").inc, stopped=stopped)
+
+
+def _count(batch: Batch, files: list[WrittenFile], dead: list[DeadLetter]) -> None:
+    label = metrics.label(batch.source)
+    archived = sum(len(file.entries) for file in files)
+    metrics.MESSAGES.labels(label).inc(archived)
     metrics.BYTES.labels(label).inc(sum(pc.sum(file.entries["size"]).as_py() or 0 for file in files))
+    lost = batch.claimed - archived - sum(len(letter.messages) for letter in dead)
+    if lost > 0:
+        metrics.GAPS.labels(label).inc(lost)

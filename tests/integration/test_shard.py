@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
@@ -17,7 +18,7 @@ from transforms.errors import ConfigurationError
 from transforms.lake import Lake
 from transforms.model import Batch, Layout
 from transforms.reading.buffers import Limits
-from transforms.reading.claims import Claims
+from transforms.reading.claims import Chain, Claims
 from transforms.reading.shard import Ready, Shard
 from transforms.reading.source import Source
 from transforms.writing import BatchWriter
@@ -29,8 +30,8 @@ _DEADLINE = 30.0
 class _Reading:
     """A shard in use: turns it until enough came, remembering positions as a restriction does."""
 
-    def __init__(self, source: Source) -> None:
-        self.shard = Shard(source)
+    def __init__(self, source: Source, shard: Shard | None = None) -> None:
+        self.shard = shard or Shard(source)
         self.ready: list[Ready] = []
         self._positions: dict[str, int] = {}
 
@@ -53,7 +54,7 @@ class _Reading:
 
     @property
     def open_rows(self) -> int:
-        return sum(track.buffer.rows for track in self.shard._tracks.values())
+        return sum(track.buffer.rows for track in self.shard._following.tracks.values())
 
     @property
     def batches(self) -> list[Batch]:
@@ -223,8 +224,91 @@ def test_messages_that_retention_took_are_a_claim_without_rows(
     assert second.ids == _ids(topic, 25, 40)
     assert [(one.start, one.next) for one in second.ready if one.batch is None] == [(10, 25)]
     claims = Claims(Lake(f"file://{tmp_path}/lake"))
-    [track] = second.shard._tracks.values()
+    [track] = second.shard._following.tracks.values()
     assert claims.ahead(track.chain, 10)[10].rows == 0
+    assert _lost(topic) == 15
+
+
+def test_what_retention_took_of_a_claimed_range_is_counted_unless_it_was_written(
+    kafka: Kafka, topic: str, source: Source, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 30))
+    writer = BatchWriter(Lake(f"file://{tmp_path}/lake"))
+    with _reading(source) as first:
+        first.until(30)
+        writer.write(first.batches[0])
+    kafka.delete_records(topic, 0, 17)
+    with _reading(source) as second:
+        second.until(13)
+        files = [file for batch in second.batches for file in writer.write(batch)[0]]
+    assert sorted(id for file in files for id in file.entries["id"].to_pylist()) == sorted(
+        _ids(topic, 0, 10) + _ids(topic, 17, 30)
+    )
+    assert _lost(topic) == 7
+
+
+def test_rows_before_a_hole_are_not_counted_as_lost(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 5))
+    with _reading(replace(source, limits=Limits(age=3600))) as reading:
+        wait_until(lambda: reading.turn() == [] and reading.open_rows == 5, _DEADLINE, "all read")
+        [track] = reading.shard._following.tracks.values()
+        track.lose(9)
+        wait_until(lambda: reading.turn() is not None and len(reading.ready) == 2, _DEADLINE, "the hole")
+    assert [(one.start, one.next) for one in reading.ready] == [(0, 5), (5, 9)]
+    assert _lost(topic) == 4
+
+
+def _lost(topic: str) -> float | None:
+    return REGISTRY.get_sample_value("persistor_gap_messages_total", {"source": topic})
+
+
+def test_what_was_handed_out_in_vain_is_handed_out_again(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 25))
+    with _reading(source) as reading:
+        reading.until(25)
+        failed = reading.shard.turn(0.2, {})  # as after a bundle that failed before anything was kept
+        again = _Reading(source, reading.shard)
+        again.ready += failed
+        again.until(25)
+    assert again.ids == reading.ids == _ids(topic, 0, 25)
+
+
+def test_what_is_given_up_is_not_acknowledged_before_it_is_claimed(
+    kafka: Kafka, topic: str, source: Source, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 10))
+    claims, aside = tmp_path / "lake/_persistor/claims", tmp_path / "aside"
+    with _reading(replace(source, give_up_after=0.5)) as reading:
+        reading.until(10)
+        reading.acknowledge()
+        claims.rename(aside)
+        claims.write_text("no claim can be made")
+        kafka.produce(topic, _values(10, 30))
+        reading.until(30)
+        given_up = reading.ready[-2:]
+        assert [(one.acknowledgement, one.batch and one.batch.given_up is not None) for one in given_up] == [
+            (None, True)
+        ] * 2
+        del reading.ready[-2:], reading._positions[given_up[0].key]
+        reading.until(30)  # as after a bundle that failed
+        claims.unlink()
+        aside.rename(claims)
+        wait_until(lambda: any(one.batch is None for one in reading.turn()), _DEADLINE, "the claim")
+        kafka.produce(topic, _values(30, 40))
+        reading.until(40)
+    assert reading.ids == _ids(topic, 0, 40)
+    acknowledged = [(one.start, one.next) for one in reading.ready if one.acknowledgement]
+    assert acknowledged == [(0, 10), (10, 30), (30, 40)]
+    entered = Claims(Lake(f"file://{tmp_path}/lake")).ahead(Chain(topic, 1, 0), 0)
+    assert {start: (claim.next, claim.rows) for start, claim in entered.items()} == {
+        0: (10, 10),
+        10: (30, 0),
+        30: (40, 10),
+    }
 
 
 def test_a_topic_that_begins_late_is_read_from_where_it_begins(

@@ -3,7 +3,8 @@
 Every partition of every incarnation of a source has one chain of claims. The first begins at
 position 0, each next one where the last one ends, and each is created by put-if-absent: whoever
 comes second takes over the range that stands. A hole in the topic (retention overtook the
-reader, or reading begins late) is a claim without rows. So any number of jobs, killed and
+reader, or reading begins late, or the messages became dead letters while the lake was away) is
+a claim without rows. So any number of jobs, killed and
 restarted at any time, cut a partition into the same batches, and a batch has one name.
 """
 
@@ -142,6 +143,10 @@ class Claims:
         """The first 1,000 claims from ``start`` on, by where they begin."""
         starts = sorted(self._starts(chain, after=start - 1))[:_MOST_AHEAD]
         return {at: self._read(_path(chain, at)) for at in starts}
+
+    def reach(self) -> None:
+        """Ask the lake for anything, to see whether it is there."""
+        next(self._lake.list(f"{INTERNAL}sources"), None)
 
     def _starts_from_note(self, chain: Chain, committed: tuple[int, str] | None) -> list[int]:
         if committed is None or not committed[1].isdigit():

@@ -3,6 +3,11 @@
 A shard polls its partitions, closes batches by count, bytes or age, claims each batch in the
 lake (:mod:`transforms.reading.claims`) and hands it out. What was handed out is acknowledged at the
 broker once it is said to be durable.
+
+Where the lake may be given up, batches go on without it after that time, as dead letters, and
+the positions in claims and broker stay where they were. Once the lake is back, one claim without
+rows covers what was given up; only behind it anything is acknowledged. A process that ends before
+that leaves the range to the next one, which reads it again: at least once, never lost.
 """
 
 from __future__ import annotations
@@ -10,45 +15,51 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
 from transforms import metrics, registry
-from transforms.brokers import Acknowledgement, OffsetGapError, Partition, Reader
+from transforms.brokers import Acknowledgement, OffsetGapError, Reader
 from transforms.entries import checksums, message_ids
-from transforms.errors import PermanentError, TransientError, retry
+from transforms.errors import TransientError
 from transforms.lake import Lake
 from transforms.layout import directories
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch
 from transforms.reading.acknowledging import Acknowledger
-from transforms.reading.buffers import Buffer
+from transforms.reading.asking import Asking
 from transforms.reading.claims import Claim, Claims, check_same, file_stem
+from transforms.reading.following import Following
 from transforms.reading.source import Source
 from transforms.reading.tracks import Cut, Track, next_cut
 
 __all__ = ["Ready", "Shard"]
 
-_DISCOVER_EVERY = 10.0
 _LONGEST_POLL = 0.1
 _ENOUGH_FOR_A_TURN = 32 * 2**20
 _CLAIMS_AT_ONCE = 8
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A claimed range that may be taken, from ``start`` to ``next``; ``batch`` is None for a hole."""
+    """A range that may be taken, from ``start`` to ``next``.
+
+    Attributes:
+        key: what its position is called in a restriction.
+        batch: None for a hole.
+        acknowledgement: what may be acknowledged once the batch is durable; None where the range
+            is given up and not claimed yet.
+    """
 
     key: str
     start: int
     next: int
     batch: Batch | None
-    acknowledgement: Acknowledgement
+    acknowledgement: Acknowledgement | None
 
 
 class Shard:
@@ -70,18 +81,17 @@ class Shard:
             source.url, source.config, shard=(number, of), group=source.group, exclude=source.exclude
         )
         self._claims = None if source.lake is None else Claims(Lake(source.lake, source.lake_config))
-        self._tracks: dict[str, Track] = {}
-        self._live: dict[Partition, Track] = {}
-        self._discovered = -_DISCOVER_EVERY
-        self._broker: str | None = None
+        self._asking = Asking(stopping, source.give_up_after)
+        self._following = Following(source, self._reader, self._claims, self._asking)
         self._claimers = ThreadPoolExecutor(_CLAIMS_AT_ONCE, "claim")
         self._acknowledger = Acknowledger(self._reader)
 
     def turn(self, seconds: float, positions: Mapping[str, int], *, drain: bool = False) -> list[Ready]:
-        """Read for up to ``seconds`` and return what is ready, each range claimed, in order per track.
+        """Read for up to ``seconds`` and return what is ready, in order per track.
 
         Args:
-            positions: where the batches of a track go on; a track that is elsewhere goes there.
+            positions: by the keys of what was taken, where the batches of a track go on; a track
+                that is elsewhere goes there.
             drain: read no more and close what is open.
 
         Raises:
@@ -91,13 +101,14 @@ class Shard:
         """
         self.used = time.monotonic()
         self._acknowledge()
-        if self.used - self._discovered >= _DISCOVER_EVERY:
-            self._discover()
-        self._align(positions)
+        self._following.discover_now_and_then()
+        self._following.align(positions)
         if not drain:
             self._fill(time.monotonic() + seconds)
-        ready = list(self._cut_all(drain))
-        self._report()
+        self._look_for_lake()
+        # At its end a process without the lake leaves what is open to the next one.
+        ready = [] if drain and self._asking.without_lake else list(self._cut_all(drain))
+        self._following.report()
         return ready
 
     def durable(self, ready: Iterable[tuple[str, Acknowledgement]]) -> None:
@@ -110,11 +121,15 @@ class Shard:
 
     def refuse(self, ready: Iterable[Ready]) -> None:
         """Give back ranges that were not taken; they are read again."""
-        self._reader.release([r for one in ready for r in one.acknowledgement.receipts])
+        self._reader.release(
+            [r for one in ready if one.acknowledgement for r in one.acknowledgement.receipts]
+        )
 
     def close(self) -> None:
         """Acknowledge what is durable and leave."""
-        self._ask(lambda: self._acknowledger.flush(self._tracks), "acknowledge at the broker")
+        self._asking.broker(
+            lambda: self._acknowledger.flush(self._following.tracks), "acknowledge at the broker"
+        )
         self._reader.close()
         self._claimers.shutdown()
 
@@ -129,74 +144,78 @@ class Shard:
         try:
             fetched = self._reader.poll(seconds)
         except OffsetGapError as error:
-            for partition, first in error.gaps.items():
-                if partition in self._live:
-                    self._note_gap(self._live[partition], first)
-            self._assign()
+            self._following.note_gaps(error.gaps)
             return
         except TransientError:
             metrics.RETRIES.labels("poll").inc()
             return
         for one in fetched:
-            if one.partition in self._live:
-                self._live[one.partition].buffer.add(one)
+            self._following.add(one)
 
     def _has_enough(self) -> bool:
-        if any(track.gap is not None and not track.buffer.rows for track in self._live.values()):
+        tracks = self._following.live
+        if any(track.gap is not None and not track.buffer.rows for track in tracks):
             return True  # a hole needs no reading
-        limits, buffers = self._source.limits, [track.buffer for track in self._live.values()]
+        limits, buffers = self._source.limits, [track.buffer for track in tracks]
         full = sum(b.bytes for b in buffers if b.rows >= limits.messages or b.bytes >= limits.bytes)
         return full >= _ENOUGH_FOR_A_TURN or sum(b.bytes for b in buffers) > self._source.memory
 
     def _cut_all(self, drain: bool) -> Iterator[Ready]:
         largest = self._above_memory()
-        tracks = [
-            t
-            for t in self._tracks.values()
-            if next_cut(t, self._source.limits, everything=drain or t is largest)
-        ]
+        tracks = [t for t in self._following.tracks.values() if self._next_cut(t, drain or t is largest)]
         if not tracks:
             return
-        self._discover()
-        tracks = [t for t in tracks if t.key in self._tracks]
+        self._following.discover()
+        tracks = [t for t in tracks if t.key in self._following.tracks]
         for ready in self._claimers.map(lambda t: list(self._cut(t, drain or t is largest)), tracks):
             yield from ready
-        self._drop_exhausted()
-        self._assign()
+        self._following.drop_exhausted()
+        self._following.assign()
 
     def _cut(self, track: Track, everything: bool) -> Iterator[Ready]:
-        while cut := next_cut(track, self._source.limits, everything=everything):
+        while cut := self._next_cut(track, everything):
             ready = self._take(track, cut)
             if ready is not None:
                 yield ready
 
+    def _next_cut(self, track: Track, everything: bool) -> Cut | None:
+        without_lake = self._asking.without_lake
+        return next_cut(track, self._source.limits, everything=everything, without_lake=without_lake)
+
     def _take(self, track: Track, cut: Cut) -> Ready | None:
         """Claim a cut and take it out of the buffer; None where another's claim was met instead."""
-        messages, receipts = track.buffer.peek(cut.rows)
-        messages = self._identified(track, messages)
+        messages, receipts = self._peek(track, cut.rows)
         claim = cut.claim
         if self._claims is not None and self._reader.positions:
-            claim = claim or self._claim(track, cut, messages)
+            if claim is None and self._asking.without_lake:
+                return self._give_up(track, cut, messages)
+            claim = claim or self._claim(self._claims, track, cut, messages)
             if claim is None:
+                track.identified = messages
                 return None
             if cut.claim is not None:
                 check_same(track.chain, claim, messages)
-        track.buffer.pop(cut.rows)
-        start, track.start = track.start, claim.next if claim else cut.next
+        start = track.start
+        _count_gap(track, cut)
+        track.take(cut)
         track.handed_out(messages)
-        track.ahead.pop(start, None)
-        if cut.reason == "gap" and start:
-            metrics.GAPS.labels(metrics.label(track.source)).inc(track.start - start)
-        if track.gap is not None and not track.buffer.rows and track.start >= track.gap:
-            track.move(track.start, track.ahead)
-        acknowledgement = Acknowledgement(track.partition, track.start, str(start), receipts)
         batch = self._batch(track, start, cut, claim, messages)
+        acknowledgement = Acknowledgement(track.partition, track.start, str(start), receipts)
         return Ready(track.key, start, track.start, batch, acknowledgement)
 
-    def _claim(self, track: Track, cut: Cut, messages: pa.Table) -> Claim | None:
+    def _give_up(self, track: Track, cut: Cut, messages: pa.Table) -> Ready:
+        """Hand a cut out without a claim, to become dead letters."""
+        start = track.unclaimed
+        _count_gap(track, cut)
+        track.give_up(cut)
+        batch = self._batch(track, start, cut, None, messages)
+        if batch is not None:
+            batch = replace(batch, given_up=f"{self._source.lake} was away for too long")
+        return Ready(track.given_up_key, start, cut.next, batch, None)
+
+    def _claim(self, claims: Claims, track: Track, cut: Cut, messages: pa.Table) -> Claim | None:
         """Claim a cut; where another's claim stands, learn what lies ahead instead."""
-        claims, layout = self._claims, self._source.layout
-        assert claims is not None  # noqa: S101 - told apart by the caller
+        layout = self._source.layout
         mine = Claim(cut.next, cut.rows, track.durable, layout.path, layout.format)
         if cut.rows:
             mine = replace(
@@ -205,19 +224,22 @@ class Shard:
                 first_position=messages["offset"][0].as_py(),
                 directories=directories(layout.path, messages, track.source),
             )
-        if (
-            self._ask(lambda: claims.make(track.chain, track.start, mine), "claim a range in the lake")
-            == mine
-        ):
+        stands = self._asking.lake(
+            lambda: claims.make(track.chain, track.start, mine), "claim a range in the lake"
+        )
+        if stands == mine:
             return mine
-        track.ahead = self._ask(lambda: claims.ahead(track.chain, track.start), "list claims in the lake")
+        self._following.learn(track)
         return None
 
-    def _identified(self, track: Track, messages: pa.Table) -> pa.Table:
-        """``FILE_SCHEMA``: with ids and checksums."""
+    def _peek(self, track: Track, rows: int) -> tuple[pa.Table, list[Any]]:
+        """The first rows as ``FILE_SCHEMA``, with ids and checksums, and their receipts."""
+        messages, receipts = track.buffer.peek(rows)
+        if track.identified is not None and len(track.identified) >= rows:
+            return track.identified.slice(0, rows), receipts
         ids = message_ids(track.source, track.incarnation, track.partition.number, messages)
         messages = messages.set_column(0, MESSAGE_SCHEMA.field("id"), ids)
-        return messages.append_column(FILE_SCHEMA.field("checksum"), checksums(messages))
+        return messages.append_column(FILE_SCHEMA.field("checksum"), checksums(messages)), receipts
 
     def _batch(
         self, track: Track, start: int, cut: Cut, claim: Claim | None, messages: pa.Table
@@ -231,111 +253,42 @@ class Shard:
         else:
             name = f"{track.source}-{_digest(messages['id'])}"
         layout = claim.layout if claim else self._source.layout
+        claimed = cut.claim.rows if cut.claim else 0
         metrics.BATCHES.labels(metrics.label(track.source), cut.reason).inc()
         return Batch(
-            track.source, track.incarnation, partition, messages, name, layout, cut.reason, elsewhere
+            track.source, track.incarnation, partition, messages, name, layout, cut.reason, elsewhere, claimed
         )
 
     def _above_memory(self) -> Track | None:
-        tracks = self._tracks.values()
+        tracks = self._following.tracks.values()
         if sum(track.buffer.bytes for track in tracks) <= self._source.memory:
             return None
         return max(tracks, key=lambda track: track.buffer.bytes)
 
-    def _note_gap(self, track: Track, first: int) -> None:
-        if first < track.buffer.end:
-            self._discover()
-            if not track.retired:
-                raise PermanentError(
-                    f"{track.source} partition {track.partition.number} ends before position "
-                    f"{track.buffer.end}, which was read already: the broker has lost messages that it had "
-                    "confirmed. They are safe in the lake, but their positions will be given out again: "
-                    "archive from here on under another --source_prefix."
-                )
-        elif first > track.buffer.end:
-            track.lose(first)
-
-    def _discover(self) -> None:
-        """Meet new partitions and incarnations, and verify that what was read is of the known ones."""
-        found = self._ask(self._reader.discover, "look up topics and partitions")
-        self._discovered = time.monotonic()
-        for partition, track in list(self._live.items()):
-            if found.get(partition) == track.identity:
-                track.verified = track.buffer.end
-            else:
-                track.retire()
-                del self._live[partition]
-        for partition, identity in found.items():
-            if partition not in self._live:
-                self._start(partition, identity)
-        self._drop_exhausted()
-        self._assign()
-
-    def _start(self, partition: Partition, identity: str) -> None:
-        """Go on behind what is durable; without any progress, at the first message that is there."""
-        source, claims = self._source.name_of(partition.topic), self._claims
-        committed = self._ask(lambda: self._reader.committed(partition), "read the group's position")
-        incarnation, position = 1, committed[0] if committed else None
-        if claims is not None:
-            incarnation = self._ask(
-                lambda: claims.incarnation(source, self._identity(), identity), "enter the source in the lake"
-            )
-        track = Track(partition, source, incarnation, identity, 0, Buffer(0))
-        if claims is not None:
-            position = self._ask(lambda: claims.resume(track.chain, committed), "read claims from the lake")
-        track.durable = position or 0
-        track.move(track.durable, self._ahead(track, track.durable))
-        if position is None and self._reader.positions:
-            first = self._ask(lambda: self._reader.earliest(partition), "look up the first position")
-            track.gap = first if first > 0 else None
-        self._tracks[track.key] = self._live[partition] = track
-
-    def _ahead(self, track: Track, position: int) -> dict[int, Claim]:
+    def _look_for_lake(self) -> None:
+        """Try to enter what was given up; that it stands is seen where the claim is made again."""
         claims = self._claims
-        if claims is None or not self._reader.positions:
-            return {}
-        return self._ask(lambda: claims.ahead(track.chain, position), "list claims in the lake")
-
-    def _align(self, positions: Mapping[str, int]) -> None:
-        for key, position in positions.items():
-            track = self._tracks.get(key)
-            if track is not None and self._reader.positions and track.start != position:
-                track.move(position, self._ahead(track, position))
-        self._assign()
-
-    def _assign(self) -> None:
-        wanted = {p: track.buffer.end for p, track in self._live.items() if track.gap is None}
-        self._ask(lambda: self._reader.assign(wanted), "assign partitions")
-
-    def _drop_exhausted(self) -> None:
-        self._tracks = {key: track for key, track in self._tracks.items() if not track.exhausted}
+        if claims is None or not self._asking.without_lake:
+            return
+        layout, tracks = self._source.layout, self._following.tracks.values()
+        ask: Callable[[], object] = claims.reach
+        for track in tracks:
+            if track.given_up is not None:
+                hole = Claim(track.given_up, 0, track.durable, layout.path, layout.format)
+                ask = partial(claims.make, track.chain, track.start, hole)
+        self._asking.look_for_lake(self._claimers, ask)
 
     def _acknowledge(self) -> None:
         try:
-            self._acknowledger.flush(self._tracks)
+            self._acknowledger.flush(self._following.tracks)
         except TransientError:
             metrics.RETRIES.labels("acknowledge at the broker").inc()
 
-    def _report(self) -> None:
-        lags: dict[str, int] = defaultdict(int)
-        for partition, lag in self._reader.lag().items():
-            lags[self._source.name_of(partition.topic)] += lag
-        for source, lag in lags.items():
-            metrics.LAG.labels(metrics.label(source)).set(lag)
-        oldest: dict[str, list[float]] = {track.source: [] for track in self._tracks.values()}
-        for track in self._tracks.values():
-            oldest[track.source].extend(track.oldest())
-        for source, times in oldest.items():
-            metrics.oldest(source, min(times, default=None))
 
-    def _identity(self) -> str:
-        if self._broker is None:
-            self._broker = self._reader.identity()
-        return self._broker
-
-    def _ask(self, call: Callable[[], _T], what: str) -> _T:
-        on_retry = metrics.RETRIES.labels(what).inc
-        return retry(call, what, on_retry=on_retry, stopped=self._stopping)
+def _count_gap(track: Track, cut: Cut) -> None:
+    """Count the positions that retention took; where a topic begins late, nothing was lost."""
+    if cut.reason == "gap" and not cut.rows and track.unclaimed > 0:
+        metrics.GAPS.labels(metrics.label(track.source)).inc(cut.next - track.unclaimed)
 
 
 def _digest(ids: pa.ChunkedArray) -> str:

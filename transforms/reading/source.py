@@ -20,6 +20,7 @@ class Source:
         url: the broker's URL with its topics or patterns.
         prefix: goes before each topic to make the source's name.
         lake: where claims are kept; None reads without claims, from the broker's own position.
+        give_up_after: seconds without the lake after which messages go to the dead letters; None is never.
         memory: bytes of open batches in one process, above which the largest is closed early.
     """
 
@@ -31,6 +32,7 @@ class Source:
     lake_config: Mapping[str, str] = field(default_factory=dict)
     layout: Layout = Layout()
     limits: Limits = Limits()
+    give_up_after: float | None = None
     memory: int = 256 * 2**20
     purpose: str = "persist"
 

@@ -26,6 +26,9 @@ class Track:
         ahead: claims of other jobs, or of an earlier life, that lie before us, by their start.
         verified: position up to which what was read is known to come from this incarnation.
         gap: where the broker's messages begin again behind a hole, None where there is no hole.
+        given_up: position up to which messages went to the dead letters instead, because the lake was
+            away; None where nothing did. The range from ``start`` on is still to be claimed.
+        identified: rows that were made ready for a claim which another job got first.
         retired: the topic is gone; what was verified goes out, nothing more is read.
     """
 
@@ -39,6 +42,8 @@ class Track:
     durable: int = 0
     verified: int = 0
     gap: int | None = None
+    given_up: int | None = None
+    identified: pa.Table | None = None
     retired: bool = False
     _out: deque[tuple[int, float]] = field(default_factory=deque)
 
@@ -48,17 +53,55 @@ class Track:
         return f"{self.source}~{self.incarnation}/{self.partition.number}"
 
     @property
+    def given_up_key(self) -> str:
+        """Names in a restriction how far the track was given up."""
+        return f"{self.key}/given_up"
+
+    @property
     def chain(self) -> Chain:
         """The track's chain of claims."""
         return Chain(self.source, self.incarnation, self.partition.number or 0)
 
-    def move(self, position: int, ahead: dict[int, Claim]) -> None:
-        """Go on at another position, forgetting what was read."""
-        self.start = self.verified = position
-        self.buffer = Buffer(position)
+    def move(self, position: int, given_up: int | None, ahead: dict[int, Claim]) -> None:
+        """Go on at another position, or behind what was given up from it on, forgetting what was read."""
+        self.start = position
+        self.given_up = given_up
         self.ahead = ahead
-        self.gap = None
         self._out.clear()
+        self._read_from(position if given_up is None else given_up)
+
+    def take(self, cut: Cut) -> None:
+        """The cut's range is claimed and handed out: the next one begins behind it."""
+        self._pop(cut.rows)
+        self.ahead.pop(self.start, None)
+        self.start = cut.next
+        if self.given_up is not None and self.given_up <= cut.next:
+            self.given_up = None
+        self._pass_gap()
+
+    def give_up(self, cut: Cut) -> None:
+        """The cut's rows are handed out, but not claimed: the next claim begins where it did before."""
+        self._pop(cut.rows)
+        self.given_up = cut.next
+        self._pass_gap()
+
+    @property
+    def unclaimed(self) -> int:
+        """Where the next rows begin."""
+        return self.start if self.given_up is None else self.given_up
+
+    def _pop(self, rows: int) -> None:
+        self.buffer.pop(rows)
+        self.identified = None
+
+    def _pass_gap(self) -> None:
+        if self.gap is not None and not self.buffer.rows and self.unclaimed >= self.gap:
+            self._read_from(self.unclaimed)
+
+    def _read_from(self, position: int) -> None:
+        self.verified = position
+        self.buffer = Buffer(position)
+        self.gap = self.identified = None
 
     def lose(self, first: int) -> None:
         """What was not read yet below ``first`` is gone from the broker."""
@@ -117,11 +160,14 @@ class Cut:
         return tuple(one for one in self.claim.directories if one not in here)
 
 
-def next_cut(track: Track, limits: Limits, *, everything: bool = False) -> Cut | None:
+def next_cut(
+    track: Track, limits: Limits, *, everything: bool = False, without_lake: bool = False
+) -> Cut | None:
     """Where the next batch ends, None where it must stay open.
 
     Args:
         everything: close what is open, whatever the limits say.
+        without_lake: nothing can be claimed, so what was given up cannot be entered yet.
     """
     buffer, claim = track.buffer, track.ahead.get(track.start)
     if claim is not None:
@@ -129,6 +175,8 @@ def next_cut(track: Track, limits: Limits, *, everything: bool = False) -> Cut |
         if buffer.end >= claim.next or track.gap is not None or track.retired:
             return Cut(buffer.rows_below(claim.next), claim.next, "claim", claim)
         return None
+    if track.given_up is not None and not without_lake:
+        return Cut(0, track.given_up, "given_up")
     if track.gap is not None and not buffer.rows:
         return Cut(0, track.gap, "gap")
     closed = buffer.closed(limits)
