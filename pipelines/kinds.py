@@ -9,8 +9,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from transforms._conditions import parse_time
-
 __all__ = [
     "AGE",
     "COUNT",
@@ -94,6 +92,8 @@ def _flag(text: str) -> bool:
 
 def past(text: str) -> datetime:
     """A date (UTC), a time with its zone, or how long ago, as ``90d``."""
+    from transforms._conditions import parse_time  # noqa: PLC0415 - --help answers at once
+
     now = datetime.now(timezone.utc)
     if re.fullmatch(r"[0-9]+[smhd]", text):
         return now - timedelta(seconds=_age(text))
