@@ -1,0 +1,126 @@
+"""Changing a job's row where others change it too, and holding it for a while."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from transforms.errors import ConfigurationError, TransientError
+from transforms.indexes import Index
+from transforms.jobs.rows import Row, at
+
+__all__ = [
+    "LEASE_SECONDS",
+    "HeldError",
+    "UnknownJobError",
+    "change",
+    "held_by",
+    "is_free",
+    "new_owner",
+    "owner_prefix",
+    "take",
+]
+
+LEASE_SECONDS = 10.0
+"""A holder that has not renewed its lease for so long is taken for dead. Clocks must agree to seconds."""
+_ATTEMPTS = 200
+_LOOK_EVERY = 0.2
+
+
+class UnknownJobError(ConfigurationError):
+    """No job has that id."""
+
+
+class HeldError(ConfigurationError):
+    """Another process works on the job."""
+
+
+def change(index: Index, id: str, function: Callable[[Row], Row]) -> Row:
+    """Replace a job's row by what ``function`` makes of it, again if another change came between.
+
+    Args:
+        index: where the job is kept.
+        id: the job's id.
+        function: from the row as it is to the row as it shall be; may raise, which changes nothing.
+
+    Returns:
+        The row as it is now.
+
+    Raises:
+        UnknownJobError: there is no such job.
+        TransientError: the index is away, or others change the job all the time.
+    """
+    for attempt in range(_ATTEMPTS):
+        row = index.get_job(id)
+        if row is None:
+            raise UnknownJobError(f"There is no job {id!r}: check the id and --index.")
+        wanted = function(row)
+        if wanted == row:
+            return row
+        if index.replace_job(wanted, row["version"]):
+            return {**wanted, "version": row["version"] + 1}
+        time.sleep(min(attempt, 10) * 0.001)
+    raise TransientError(f"job {id} is changed by others all the time")
+
+
+def owner_prefix(host: str, pid: int) -> str:
+    """How the names of all holders in a process begin."""
+    return f"{host}:{pid}:"
+
+
+def new_owner() -> str:
+    """A name for a holder of leases in this process."""
+    return owner_prefix(socket.gethostname(), os.getpid()) + secrets.token_hex(4)
+
+
+def is_free(row: Row) -> bool:
+    """Whether nobody holds the job's lease, or who held it is gone."""
+    lease = row["lease"]
+    return lease is None or str(lease["until"]) < at()
+
+
+def held_by(row: Row, owner: str, **others: Any) -> Row:
+    """The row with its lease held by ``owner`` from now on; ``others`` is noted with it."""
+    return {**row, "lease": {"owner": owner, "until": at(LEASE_SECONDS), **others}}
+
+
+def take(index: Index, id: str, owner: str, *, patience: float = 0.0) -> Row:
+    """Take a job's lease: one that is free, or one that was held for this process until it started.
+
+    Args:
+        index: where the job is kept.
+        id: the job's id.
+        owner: who holds it then.
+        patience: seconds to wait for a lease that is held.
+
+    Raises:
+        HeldError: another one holds it.
+        UnknownJobError: there is no such job.
+        TransientError: the index is away.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return change(index, id, lambda row: _taken(row, owner))
+        except HeldError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOOK_EVERY)
+
+
+def _taken(row: Row, owner: str) -> Row:
+    if not is_free(row) and not _is_for_us(row):
+        holder = row["lease"]["owner"].rpartition(":")[0]
+        raise HeldError(f"Job {row['id']} is being worked on by process {holder}: pause it first.")
+    return held_by(row, owner)
+
+
+def _is_for_us(row: Row) -> bool:
+    """Whether the holder has started this process and waits for it to take over."""
+    run = row["run"] or {}
+    ours = (run.get("host"), run.get("pid")) == (socket.gethostname(), os.getpid())
+    return bool(row["lease"].get("launching")) and ours

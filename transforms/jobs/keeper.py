@@ -1,0 +1,171 @@
+"""The keeper: holds a job's lease, tells its lanes what is wished, and tells the row how far they are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
+from transforms.indexes import Index
+from transforms.jobs.changing import change, held_by, new_owner, take
+from transforms.jobs.rows import Row, by_command, failed, finished, planned, progressed, wish_of
+from transforms.lake import Lake
+from transforms.replay.control import Wish, write_control
+from transforms.replay.ledger import total
+from transforms.replay.outcome import Report, Tally
+from transforms.replay.plans import Plan
+
+__all__ = ["Keeper", "LostError"]
+
+_BEAT = 1.0
+_RATE_OVER = 10
+"""Beats over which the rate is measured."""
+_GIVE_UP_AFTER = 600.0
+
+
+class LostError(Exception):
+    """Another process has taken the job over."""
+
+
+class Keeper:
+    """Holds a job while the block runs, renewing its lease each second from a thread of its own.
+
+    Where the block fails for good (``ConfigurationError``, ``PermanentError``) the job ends FAILED
+    with that reason; after any other failure its lease is given back, and it may be taken up again.
+    While the index is away the lanes go on: nobody else can take the job then.
+    """
+
+    def __init__(self, index: Index, lake: Lake, id: str, *, on_lost: Callable[[], object]) -> None:
+        """Keep job ``id``.
+
+        Args:
+            index: where its row is.
+            lake: where its plan and its ledger are.
+            id: the job's id.
+            on_lost: called once, from the keeper's thread, when another process has taken the job.
+        """
+        self._index, self._lake, self._id = index, lake, id
+        self._on_lost = on_lost
+        self._owner = new_owner()
+        self._plan: Plan | None = None
+        self._wished: tuple[Wish, int] | None = None
+        self._told: Wish | None = None
+        self._tally: Tally | None = None
+        self._rate: float | None = None
+        self._counts: deque[tuple[float, int]] = deque(maxlen=_RATE_OVER)
+        self._ended = threading.Event()
+        # A lake that hangs must not keep the lease from being renewed: each has a thread of its own.
+        self._threads = [threading.Thread(target=self._run, args=(beat,), name=f"keeper-{id}", daemon=True)
+                         for beat in (self._renew, self._look)]  # fmt: skip
+        self.lost = False
+
+    def take(self, patience: float = 0.0) -> Row:
+        """Take the lease; see :func:`transforms.jobs.changing.take`."""
+        return take(self._index, self._id, self._owner, patience=patience)
+
+    def __enter__(self) -> Keeper:
+        """Begin to renew the lease."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the lease back where :meth:`finish` has not, and say why the block failed."""
+        self._stop()
+        if self.lost or kind is None:
+            return
+        for_good = isinstance(error, (ConfigurationError, PermanentError))
+        self._change(lambda row: _ended_by(row, str(error) or kind.__name__, for_good=for_good))
+
+    def planned(self, plan: Plan) -> None:
+        """Tell the row of the plan, and the plan's lanes what is wished of them.
+
+        Raises:
+            TransientError: the lake or the index stays away.
+        """
+        row = self._change(lambda row: planned(row, plan))
+        if row is not None:
+            self._wished = wish_of(row), row["version"]
+            retry(self._tell, f"tell job {self._id}", give_up_after=_GIVE_UP_AFTER)
+            self._plan = plan
+
+    def finish(self, report: Report, *, stopped: bool = False) -> Row | None:
+        """Tell the row what became of all messages; see :func:`transforms.jobs.rows.finished`.
+
+        Returns:
+            The row as it is now, None where another process has taken the job.
+        """
+        self._stop()
+        return self._change(lambda row: finished(row, report, stopped=stopped))
+
+    def give_back(self, function: Callable[[Row], Row] = lambda row: row) -> Row | None:
+        """Give the lease back, with another change of the row."""
+        self._stop()
+        return self._change(lambda row: {**function(row), "lease": None})
+
+    def _renew(self) -> None:
+        tally, rate = self._tally, self._rate
+
+        def renewed(row: Row) -> Row:
+            return held_by(row if tally is None else progressed(row, tally, rate), self._owner)
+
+        row = self._change(renewed, patience=0.0)
+        if row is not None:
+            self._wished = wish_of(row), row["version"]
+
+    def _look(self) -> None:
+        if self._plan is None:
+            return
+        self._tell()
+        self._tally = total(self._lake, self._plan)
+        self._counts.append((time.monotonic(), self._tally.done))
+        (since, before), (now, count) = self._counts[0], self._counts[-1]
+        self._rate = (count - before) / (now - since) if now > since and count > before else None
+
+    def _tell(self) -> None:
+        if self._wished is not None and self._wished[0] != self._told:
+            wish, version = self._wished
+            write_control(self._lake, self._id, wish, version)
+            self._told = wish
+
+    def _change(self, function: Callable[[Row], Row], patience: float = _GIVE_UP_AFTER) -> Row | None:
+        def ours(row: Row) -> Row:
+            if row["lease"] is None or row["lease"]["owner"] != self._owner:
+                raise LostError
+            return function(row)
+
+        def changed() -> Row:
+            return change(self._index, self._id, ours)
+
+        try:
+            return retry(changed, f"store job {self._id}", give_up_after=patience)
+        except LostError:
+            self._lose()
+            return None
+
+    def _lose(self) -> None:
+        if not self.lost:
+            self.lost = True
+            self._on_lost()
+
+    def _run(self, beat: Callable[[], None]) -> None:
+        while not self._ended.wait(_BEAT) and not self.lost:
+            try:
+                beat()
+            except TransientError:
+                continue  # the lanes go on, and wait for index and lake by themselves
+
+    def _stop(self) -> None:
+        self._ended.set()
+        self._threads[0].join()
+
+
+def _ended_by(row: Row, reason: str, *, for_good: bool) -> Row:
+    if for_good or by_command(row):
+        return failed(row, reason)
+    return {**row, "lease": None, "reason": f"It is to be taken up again: {reason}"}

@@ -1,0 +1,234 @@
+"""What a job's row holds, and what happens to it while it is worked on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from transforms.replay.control import Wish
+from transforms.replay.outcome import Report, Tally
+from transforms.replay.plans import Options, Plan, iso_time, new_job_id
+from transforms.selection import Selection
+
+__all__ = [
+    "ENDED",
+    "UNLIMITED",
+    "Row",
+    "at",
+    "by_command",
+    "ended",
+    "failed",
+    "finished",
+    "new_row",
+    "options_of",
+    "planned",
+    "progressed",
+    "record",
+    "selection_of",
+    "wish_of",
+]
+
+Row = dict[str, Any]
+"""A job: JSON types only."""
+
+ENDED = frozenset({"CANCELLED", "COMPLETED", "FAILED"})
+UNLIMITED = {"messages_per_second": None, "bytes_per_second": None}
+_WISHES: dict[str, Any] = {"PAUSED": "pause", "CANCELLING": "cancel", "CANCELLED": "cancel"}
+
+
+def new_row(
+    *,
+    destination: str,
+    topic: str,
+    selection: Selection,
+    options: Options,
+    requested_by: str | None,
+    mode: str = "job",
+    state: str = "RUNNING",
+    rate: Mapping[str, float | None] = UNLIMITED,
+    **others: Any,
+) -> Row:
+    """A job that was just asked for.
+
+    Args:
+        destination: the configured name, or the URL that the command was given.
+        topic: may be a pattern with ``{topic}``.
+        selection: what to send; it stays as it is.
+        options: how.
+        requested_by: who asked for it.
+        mode: ``inline`` where the service sends by itself, else ``job``.
+        state: ``RUNNING``, or ``PLANNED`` where nothing is to be sent yet.
+        rate: ``messages_per_second`` and ``bytes_per_second``, None is unlimited.
+        others: ``id``, ``lease``, ``idempotency_key``, ``request``, ``retry_of`` where they are given.
+    """
+    return {
+        "id": new_job_id(),
+        "version": 0,
+        "state": state,
+        "reason": None,
+        "mode": mode,
+        "requested_by": requested_by,
+        "created": at(),
+        "started": None,
+        "finished": None,
+        "destination": destination,
+        "topic": topic,
+        "selection": json.loads(selection.to_json()),
+        "options": asdict(options),
+        "plan": None,
+        "rate": dict(rate),
+        "progress": {"planned": 0, "published": 0, "failed": 0},
+        "errors": [],
+        "report": None,
+        "lease": None,
+        "attempts": 0,
+        "retry_of": None,
+        "retried_by": None,
+        "idempotency_key": None,
+        "request": None,
+        "run": None,
+        "cleared": None,
+        **others,
+    }
+
+
+def by_command(row: Row) -> bool:
+    """Whether the command made it: its destination is an address, which no configuration names."""
+    return "://" in row["destination"]
+
+
+def selection_of(row: Row) -> Selection:
+    """What the job sends."""
+    return Selection.model_validate(row["selection"])
+
+
+def options_of(row: Row) -> Options:
+    """How the job sends."""
+    return Options(**row["options"])
+
+
+def wish_of(row: Row) -> Wish:
+    """What the job's lanes shall do."""
+    return Wish(_WISHES.get(row["state"], "run"), **row["rate"])
+
+
+def planned(row: Row, plan: Plan) -> Row:
+    """The row with the plan's figures."""
+    told = plan.report() | {"destination": row["destination"], "topic": row["topic"]}
+    for part in (told, *told["sources"]):
+        part |= {name: _precise(part[name]) for name in ("oldest", "newest")}
+    sources = {s.source: {"planned": s.messages, "published": 0, "failed": 0} for s in plan.sources}
+    progress = {"planned": plan.messages, "published": 0, "failed": 0, "sources": sources}
+    return {**row, "plan": told, "progress": {**progress, **_known(row)}}
+
+
+def progressed(row: Row, tally: Tally, rate: float | None = None) -> Row:
+    """The row with what is confirmed so far; ``rate`` is in messages per second, of late."""
+    failed = sum(tally.failed.values())
+    counts = {"published": tally.published, "failed": failed}
+    left = row["progress"]["planned"] - tally.done
+    sources = row["progress"].get("sources", {})
+    progress = {
+        **row["progress"],
+        **counts,
+        "rate": rate,
+        "seconds_left": left / rate if rate else None,
+        "last_publish_time": _precise(iso_time(tally.last_publish_time_us)),
+        "sources": {name: {**source, **tally.sources.get(name, {})} for name, source in sources.items()},
+    }
+    moved = tally.done > row["progress"]["published"] + row["progress"]["failed"]
+    return {
+        **row,
+        "progress": progress,
+        "errors": [asdict(error) for error in tally.errors],
+        "attempts": 0 if moved else row["attempts"],
+    }
+
+
+def finished(row: Row, report: Report, *, stopped: bool = False) -> Row:
+    """The row when its lanes have ended, whose lease is given back.
+
+    Args:
+        row: as it is stored.
+        report: what all runs did.
+        stopped: whether they ended early because their process was told to.
+    """
+    # What no longer moves has no rate and no time left.
+    row = {**progressed(row, _outcome(report)), "lease": None}
+    left = report.planned - row["progress"]["published"] - row["progress"]["failed"]
+    if left <= 0:
+        return ended(row, report)
+    if row["state"] == "CANCELLING":
+        reason = f"It was cancelled; {left} of {report.planned} messages were not sent."
+        return {**ended(row, report), "state": "CANCELLED", "reason": reason}
+    if row["state"] == "RUNNING" and (stopped or by_command(row)):
+        why = "Its process was told to stop" if stopped else "It ended before all was sent"
+        return {**row, "state": "PAUSED", "reason": f"{why}; it may be resumed."}
+    return row
+
+
+def ended(row: Row, report: Report) -> Row:
+    """The row with a report of all its messages: completed where every one of them was published."""
+    missing = row["progress"]["planned"] - row["progress"]["published"]
+    told = {name: value for name, value in report.to_dict().items() if name != "errors"}
+    return {
+        **row,
+        "state": "FAILED" if missing else "COMPLETED",
+        "reason": f"{missing} of {report.planned} messages were not published." if missing else None,
+        "finished": at(),
+        "lease": None,
+        "report": told,
+    }
+
+
+def failed(row: Row, reason: str) -> Row:
+    """The row of a job that cannot go on."""
+    progress = {**row["progress"], "rate": None, "seconds_left": None}
+    return {
+        **row, "state": "FAILED", "reason": reason, "finished": at(), "lease": None, "progress": progress
+    }  # fmt: skip
+
+
+def record(row: Row, action: str, who: str | None, **others: Any) -> dict[str, Any]:
+    """A record of the audit trail: who did what to which job, which sends what where."""
+    plan = row["plan"]
+    sources = [s["source"] for s in plan["sources"]] if plan else row["selection"].get("sources", [])
+    return {
+        "id": new_job_id(),
+        "time": at(),
+        "who": who,
+        "action": action,
+        "job": row["id"],
+        "sources": sources,
+        "destination": row["destination"],
+        "topic": row["topic"],
+        "messages": plan["messages"] if plan else None,
+        **others,
+    }
+
+
+def at(seconds: float = 0.0) -> str:
+    """So many seconds from now, ISO 8601 in UTC with microseconds; such texts sort by their time."""
+    return _iso(datetime.now(timezone.utc) + timedelta(seconds=seconds))
+
+
+def _outcome(report: Report) -> Tally:
+    names = ("failed", "errors", "sources", "last_publish_time_us")
+    kept = {name: getattr(report, name) for name in names}
+    return Tally(published=report.published + report.already_published, **kept)
+
+
+def _known(row: Row) -> dict[str, Any]:
+    """Counts that an earlier run had confirmed already."""
+    return {name: row["progress"][name] for name in ("published", "failed") if row["plan"]}
+
+
+def _precise(time: str | None) -> str | None:
+    return None if time is None else _iso(datetime.fromisoformat(time))
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,99 @@
+"""Which state may follow which: what may be asked of a job, and what becomes of it then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from transforms.errors import PersistorError
+from transforms.jobs.changing import is_free
+from transforms.jobs.rows import ENDED, UNLIMITED, Row, at, by_command
+
+__all__ = ["WrongStateError", "cancel", "pause", "possible", "resume", "retry", "run", "set_rate"]
+
+
+class WrongStateError(PersistorError):
+    """A job is in a state in which it cannot be done what is asked.
+
+    Attributes:
+        possible: what can be asked of it instead.
+    """
+
+    def __init__(self, row: Row, action: str) -> None:
+        self.possible = possible(row)
+        instead = f"possible: {', '.join(self.possible)}" if self.possible else "nothing is possible any more"
+        what = {"rate": "a new rate"}.get(action, action)
+        super().__init__(f"The resubmission is {row['state']}, which does not allow {what}; {instead}.")
+
+
+def possible(row: Row) -> list[str]:
+    """What may be asked of a job as it is: ``run pause resume cancel retry rate``."""
+    state = row["state"]
+    if state == "PLANNED":
+        return ["run", "cancel"] if row["plan"] and not row["plan"]["problems"] else ["cancel"]
+    if state == "RUNNING":
+        return ["pause", "cancel", "rate"] if row["mode"] == "job" else []
+    if state == "PAUSED":
+        return ["cancel", "rate"] if by_command(row) else ["resume", "cancel", "rate"]
+    return _after_the_end(row) if state in ENDED else []
+
+
+def _after_the_end(row: Row) -> list[str]:
+    if by_command(row) or row["cleared"]:
+        return []
+    progress, found = row["progress"], []
+    if row["state"] == "FAILED" and row["mode"] == "job" and not _is_dealt_with(row):
+        found.append("resume")
+    # Of one that was sent inline nothing is kept in the lake: its failures are known by the first hundred.
+    kept = row["mode"] == "job" or progress["failed"] == len(row["errors"])
+    if progress["failed"] and kept and row["retried_by"] is None:
+        found.append("retry")
+    return found
+
+
+def _is_dealt_with(row: Row) -> bool:
+    progress = row["progress"]
+    return bool(row["plan"]) and progress["published"] + progress["failed"] >= progress["planned"]
+
+
+def run(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = UNLIMITED) -> Row:
+    """A plan that shall run. Raises ``WrongStateError``, as do the others."""
+    _check(row, "run")
+    asked = {"requested_by": requested_by, "rate": dict(rate)}
+    return {**row, **asked, "state": "RUNNING", "mode": "job", "reason": None}
+
+
+def pause(row: Row) -> Row:
+    """A job that shall send no more for now; what it has sent stays sent."""
+    _check(row, "pause")
+    return {**row, "state": "PAUSED", "reason": None}
+
+
+def resume(row: Row) -> Row:
+    """A job that shall go on where it was."""
+    _check(row, "resume")
+    return {**row, "state": "RUNNING", "reason": None, "finished": None, "report": None, "attempts": 0}
+
+
+def cancel(row: Row) -> Row:
+    """A job that shall end; at once where nobody works on it."""
+    _check(row, "cancel")
+    if row["state"] == "RUNNING" or not is_free(row):
+        return {**row, "state": "CANCELLING", "reason": None}
+    return {**row, "state": "CANCELLED", "reason": "It was cancelled.", "finished": at()}
+
+
+def set_rate(row: Row, rate: Mapping[str, float | None]) -> Row:
+    """A job that shall go at most so fast from now on."""
+    _check(row, "rate")
+    return {**row, "rate": dict(rate)}
+
+
+def retry(row: Row, by: str) -> Row:
+    """A job whose failed messages the job ``by`` sends."""
+    _check(row, "retry")
+    return {**row, "retried_by": by}
+
+
+def _check(row: Row, action: str) -> None:
+    if action not in possible(row):
+        raise WrongStateError(row, action)
