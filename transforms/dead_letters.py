@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import metrics, registry, stop
+from transforms.counters import report
 from transforms.entries import sizes
-from transforms.errors import PermanentError, retry
+from transforms.errors import retry
 from transforms.lake import INTERNAL, Lake
 from transforms.model import HEADERS, MESSAGE_SCHEMA, DeadLetter
 from transforms.outbox import Outbox
@@ -87,7 +88,7 @@ class _Send(beam.DoFn):
         self._lake_arguments = (lake, lake_config) if lake else None
 
     def setup(self) -> None:
-        self._outbox = Outbox(self._url, self._config)
+        self._outbox = Outbox("dead-letter", self._url, self._config)
         self._outbox.look_up()
         self._lake = Lake(*self._lake_arguments) if self._lake_arguments else None
 
@@ -105,17 +106,11 @@ class _Send(beam.DoFn):
         metrics.DEAD_LETTERS.labels(*labels).inc(len(messages))
 
     def finish_bundle(self) -> None:
-        stop.noted(self._confirm)(None)
+        stop.noted(self._outbox.confirm)()
+        report()
 
     def teardown(self) -> None:
         self._outbox.close()
-
-    def _confirm(self, _: None) -> None:
-        undelivered = self._outbox.confirm()
-        if undelivered:
-            raise PermanentError(
-                f"the dead-letter topic refused {len(undelivered)} messages: {undelivered[0].reason}"
-            )
 
 
 def _store_large(lake: Lake, messages: pa.Table, limit: int) -> Iterator[tuple[int, str]]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from transforms import metadata, metrics, registry, stop
 from transforms.bundles import Overlap
-from transforms.counters import counter
+from transforms.counters import report
 from transforms.errors import PermanentError, retry
 from transforms.indexes import ConflictError, Index
 from transforms.model import Batch, DeadLetter, WrittenFile
@@ -81,12 +81,13 @@ class _Insert(beam.DoFn):
 
     def process(self, file: WrittenFile | pa.Table) -> None:
         entries = file.entries if isinstance(file, WrittenFile) else file
-        for inserted in self._overlap.add(entries, entries.nbytes):
-            counter("indexed").inc(inserted)
+        for _ in self._overlap.add(entries, entries.nbytes):
+            pass  # the store has them
 
     def finish_bundle(self) -> None:
-        for inserted in self._overlap.finish():
-            counter("indexed").inc(inserted)
+        for _ in self._overlap.finish():
+            pass  # the store has them
+        report()
 
     def teardown(self) -> None:
         self._overlap.close()
@@ -104,7 +105,8 @@ class _Insert(beam.DoFn):
                 )
         except ConflictError as error:
             metrics.CONFLICTS.labels(source).inc(len(error.ids))
-            raise
+            advice = "docs/operations.md, Conflicts, says how that comes about and what to do"
+            raise PermanentError(f"source {source!r}: {error}; {advice}") from error
         metrics.INDEXED.labels(source).inc(inserted)
         return inserted
 
@@ -114,7 +116,7 @@ class _Publish(beam.DoFn):
         self._arguments = url, config
 
     def setup(self) -> None:
-        self._outbox = Outbox(*self._arguments)
+        self._outbox = Outbox("metadata", *self._arguments)
 
     def start_bundle(self) -> None:
         self._outbox.forget()
@@ -123,17 +125,11 @@ class _Publish(beam.DoFn):
         self._outbox.send(metadata.encode(file))
 
     def finish_bundle(self) -> None:
-        stop.noted(self._confirm)(None)
+        stop.noted(self._outbox.confirm)()
+        report()
 
     def teardown(self) -> None:
         self._outbox.close()
-
-    def _confirm(self, _: None) -> None:
-        undelivered = self._outbox.confirm()
-        if undelivered:
-            raise PermanentError(
-                f"the metadata topic refused {len(undelivered)} messages: {undelivered[0].reason}"
-            )
 
 
 class _Decode(beam.DoFn):

@@ -1,5 +1,7 @@
-"""What a process tells Prometheus, and the Beam counters beside it. No thread, no port until it is asked for.
+"""What a process tells Prometheus, and what Beam takes over of it. No thread, no port until it is asked for.
 
+Each counter is counted once: :func:`unreported` gives what :mod:`transforms.counters` adds to the
+Beam counter of the same name.
 Every metric of a source carries its name as label, up to ``MOST_SOURCES`` names per process;
 the sources behind that are counted together as ``(others)``.
 """
@@ -8,10 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+import prometheus_client
+from prometheus_client import Gauge, Histogram, disable_created_metrics, start_http_server
 
 from transforms.errors import ConfigurationError
 
@@ -35,16 +40,39 @@ __all__ = [
     "oldest",
     "serve",
     "timed",
+    "unreported",
 ]
 
 MOST_SOURCES = 1000
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
-MESSAGES = Counter("persistor_messages", "Messages archived.", ["source"])
-BYTES = Counter("persistor_bytes", "Bytes of key, data and headers archived.", ["source"])
-BATCHES = Counter("persistor_batches", "Batches closed, by what closed them.", ["source", "reason"])
-FILES = Counter("persistor_files", "Files written to the lake.", ["source"])
-INDEXED = Counter("persistor_indexed", "Entries that were new to the index.", ["source"])
+_lock = threading.Lock()
+_sources: set[str] = set()
+_served: dict[int, str] = {}
+_unreported: dict[str, float] = defaultdict(float)
+
+
+class _Counter(prometheus_client.Counter):
+    """Remembers what was added, of all labels together, until it is reported to Beam."""
+
+    def __init__(
+        self, name: str, documentation: str, labelnames: Sequence[str] = (), **settings: Any
+    ) -> None:
+        # Also called by labels(), for one series, with the same name.
+        self._beam_name = name.removeprefix("persistor_")
+        super().__init__(name, documentation, labelnames, **settings)
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        super().inc(amount, exemplar)
+        with _lock:
+            _unreported[self._beam_name] += amount
+
+
+MESSAGES = _Counter("persistor_messages", "Messages archived.", ["source"])
+BYTES = _Counter("persistor_bytes", "Bytes of key, data and headers archived.", ["source"])
+BATCHES = _Counter("persistor_batches", "Batches closed, by what closed them.", ["source", "reason"])
+FILES = _Counter("persistor_files", "Files written to the lake.", ["source"])
+INDEXED = _Counter("persistor_indexed", "Entries that were new to the index.", ["source"])
 WRITE_SECONDS = Histogram("persistor_write_seconds", "Encoding and writing one file.", buckets=_LATENCIES)
 INDEX_SECONDS = Histogram(
     "persistor_index_seconds", "Inserting the entries of one batch.", buckets=_LATENCIES
@@ -56,16 +84,16 @@ OLDEST = Gauge(
     "Age of the oldest message that was read and is not durable in lake and index yet.",
     ["source"],
 )
-RETRIES = Counter("persistor_retries", "Calls repeated because something was away.", ["what"])
-DEAD_LETTERS = Counter(
+RETRIES = _Counter("persistor_retries", "Calls repeated because something was away.", ["what"])
+DEAD_LETTERS = _Counter(
     "persistor_dead_letters", "Messages sent to the dead letters.", ["source", "stage", "category"]
 )
-GAPS = Counter("persistor_gap_messages", "Messages that retention removed before they were read.", ["source"])
-CONFLICTS = Counter("persistor_conflicts", "Ids indexed already for another message.", ["source"])
-
-_lock = threading.Lock()
-_sources: set[str] = set()
-_served: dict[int, str] = {}
+GAPS = _Counter(
+    "persistor_gap_messages",
+    "Messages that retention removed before they were archived; of a hole its positions.",
+    ["source"],
+)
+CONFLICTS = _Counter("persistor_conflicts", "Ids indexed already for another message.", ["source"])
 
 
 def label(source: str) -> str:
@@ -84,6 +112,14 @@ def oldest(source: str, publish_time: float | None) -> None:
     """
     gauge = OLDEST.labels(label(source))
     gauge.set_function(lambda: max(0.0, time.time() - publish_time) if publish_time is not None else 0.0)
+
+
+def unreported() -> dict[str, int]:
+    """What every counter was given since the last call, by its name without ``persistor_``."""
+    with _lock:
+        given = {name: int(amount) for name, amount in _unreported.items()}
+        _unreported.clear()
+    return given
 
 
 @contextmanager

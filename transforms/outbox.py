@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from transforms import metrics, registry, stop
 from transforms.brokers import Publisher, PublishOptions, Undelivered
-from transforms.errors import TransientError, retry
+from transforms.errors import PermanentError, TransientError, retry
 
 __all__ = ["Outbox"]
 
@@ -24,8 +24,9 @@ class Outbox:
     broker was away.
     """
 
-    def __init__(self, url: str, config: Mapping[str, str]) -> None:
-        """Connect to ``url``; raises ``ConfigurationError`` as ``open_publisher`` does."""
+    def __init__(self, name: str, url: str, config: Mapping[str, str]) -> None:
+        """Connect to ``url``, to be called the ``name`` topic; raises as ``open_publisher`` does."""
+        self._name = name
         self._publisher: Publisher = registry.broker(url).open_publisher(url, config)
         self._what = f"publish to {url.rpartition('/')[2]}"
         self._waiting: list[pa.Table] = []
@@ -43,16 +44,23 @@ class Outbox:
         except TransientError:
             metrics.RETRIES.labels("publish").inc()  # confirm() sends all of it again
 
-    def confirm(self) -> list[Undelivered]:
-        """Wait until all is confirmed; returns what the broker refuses for good."""
+    def confirm(self) -> None:
+        """Wait until all is confirmed.
+
+        Raises:
+            PermanentError: the broker refuses some of it for good.
+        """
         if not self._waiting:
-            return []
+            return
         try:
             undelivered = self._publisher.commit(0)
         except TransientError:
             undelivered = self._retry(self._send_again)
         self._waiting = []
-        return undelivered
+        if undelivered:
+            raise PermanentError(
+                f"the {self._name} topic refused {len(undelivered)} messages: {undelivered[0].reason}"
+            )
 
     def forget(self) -> None:
         """Drop what a failed bundle left behind."""

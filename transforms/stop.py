@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from transforms.errors import PersistorError
 
 __all__ = ["failure", "note_failure", "noted", "stop", "stopping"]
 
-_In = TypeVar("_In")
+_P = ParamSpec("_P")
 _Out = TypeVar("_Out")
 _told = threading.Event()
 _failures: list[PersistorError] = []
@@ -31,12 +31,12 @@ def note_failure(error: PersistorError) -> None:
     _failures.append(error)
 
 
-def noted(call: Callable[[_In], _Out]) -> Callable[[_In], _Out]:
+def noted(call: Callable[_P, _Out]) -> Callable[_P, _Out]:
     """``call``, with its failures noted."""
 
-    def noting(argument: _In) -> _Out:
+    def noting(*arguments: _P.args, **named: _P.kwargs) -> _Out:
         try:
-            return call(argument)
+            return call(*arguments, **named)
         except PersistorError as error:
             note_failure(error)
             raise

@@ -11,7 +11,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.bundles import Overlap
-from transforms.counters import counter
+from transforms.counters import report
 from transforms.lake import Lake
 from transforms.model import Batch, DeadLetter, WrittenFile
 from transforms.stop import noted
@@ -59,8 +59,6 @@ class _Write(beam.DoFn):
         self._overlap.abandon()
 
     def process(self, batch: Batch) -> Iterator[Any]:
-        counter("batches").inc()
-        counter("messages").inc(len(batch.messages))
         for files, dead in self._overlap.add(batch, batch.messages.nbytes):
             yield from _outputs(files, dead)
 
@@ -71,13 +69,13 @@ class _Write(beam.DoFn):
                 tagged = isinstance(output, beam.pvalue.TaggedOutput)
                 value = WindowedValue(output.value if tagged else output, window.max_timestamp(), (window,))
                 yield beam.pvalue.TaggedOutput(DEAD, value) if tagged else value
+        report()
 
     def teardown(self) -> None:
         self._overlap.close()
 
 
 def _outputs(files: list[WrittenFile], dead: list[DeadLetter]) -> Iterator[Any]:
-    counter("files").inc(len(files))
     yield from files
     for letter in dead:
         yield beam.pvalue.TaggedOutput(DEAD, letter)
