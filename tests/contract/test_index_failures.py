@@ -17,7 +17,8 @@ import pytest
 from pymongo import MongoClient
 
 from tests._entries import entry, stream, table
-from tests.servers import Unavailable, free_port, wait_until
+from tests.conftest import running
+from tests.servers import free_port, wait_until
 from tests.servers.mongodb import MongoDB
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.indexes import mongodb, sqlite
@@ -104,14 +105,7 @@ class TestSqlite:
 
 @pytest.fixture
 def server() -> Iterator[MongoDB]:
-    try:
-        MongoDB.install()
-    except Unavailable as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))
-    with MongoDB() as server:
-        yield server
+    yield from running(MongoDB)
 
 
 class TestMongodb:

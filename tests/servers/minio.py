@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import requests
 
-from tests.servers import Server, fetch_once, run, tool
-from tests.servers._s3 import PASSWORD, REGION, USER, client_config, create_bucket
+from tests.servers import fetch_once, run, tool
+from tests.servers._s3 import PASSWORD, REGION, USER, S3Server
 
 __all__ = ["MinIO"]
 
@@ -18,7 +18,7 @@ _MODULE = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
 _DIRECTORY = "minio-" + _MODULE.rpartition("-")[2]
 
 
-class MinIO(Server):
+class MinIO(S3Server):
     """What it confirmed survives ``kill``."""
 
     name: ClassVar[str] = "minio"
@@ -27,20 +27,6 @@ class MinIO(Server):
     def install(cls) -> None:
         """Build the program from its module."""
         fetch_once(_DIRECTORY, _build)
-
-    @property
-    def url(self) -> str:
-        """The endpoint."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def config(self) -> dict[str, str]:
-        """What a lake needs to reach it."""
-        return client_config(self.url)
-
-    def create_bucket(self, name: str) -> str:
-        """Create a bucket; returns its URL as a lake."""
-        return create_bucket(self.url, name)
 
     def command(self) -> Sequence[str]:
         """One drive, no console to the outside."""

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import requests
 
-from tests.servers import Server, fetch_once, run
-from tests.servers._s3 import client_config, create_bucket
+from tests.servers import fetch_once, run
+from tests.servers._s3 import S3Server
 
 __all__ = ["Moto"]
 
@@ -24,7 +24,7 @@ run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_bac
 """
 
 
-class Moto(Server):
+class Moto(S3Server):
     """Takes any credentials."""
 
     name: ClassVar[str] = "moto"
@@ -33,20 +33,6 @@ class Moto(Server):
     def install(cls) -> None:
         """Install the wheel with what it needs, apart from our environment."""
         fetch_once(f"moto-{_VERSION}", _fetch)
-
-    @property
-    def url(self) -> str:
-        """The endpoint."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def config(self) -> dict[str, str]:
-        """What a lake needs to reach it."""
-        return client_config(self.url)
-
-    def create_bucket(self, name: str) -> str:
-        """Create a bucket; returns its URL as a lake."""
-        return create_bucket(self.url, name)
 
     def command(self) -> Sequence[str]:
         """The server of moto, with one thread."""

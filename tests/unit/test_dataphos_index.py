@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -16,7 +15,7 @@ from bson import ObjectId, json_util
 from pymongo import MongoClient
 
 from tests._entries import entry, table
-from tests.servers import Unavailable
+from tests.conftest import running
 from tests.servers.mongodb import MongoDB
 from transforms.dataphos import from_dataphos_metadata
 from transforms.errors import PermanentError
@@ -105,14 +104,7 @@ def changed(**values: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MongoDB]:
-    try:
-        MongoDB.install()
-    except Unavailable as missing:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(missing))
-    with MongoDB() as server:
-        yield server
+    yield from running(MongoDB)
 
 
 @pytest.fixture
