@@ -16,7 +16,7 @@ from transforms.lake import Lake
 from transforms.replay.lane import replay_lane
 from transforms.replay.outcome import Report
 from transforms.replay.pacing import pacer_of
-from transforms.replay.plans import Plan, load_plan
+from transforms.replay.plans import Plan, lane_url, load_plan
 from transforms.stop import noted, stopping
 
 __all__ = ["ResubmitLanes"]
@@ -76,9 +76,8 @@ class _ReplayLane(beam.DoFn):
     def _publish(self, lane: int) -> Report:
         lakes = [Lake(url, self._lake_config) for url in self._lakes]
         plan = load_plan(lakes[0], self._job)
-        broker = registry.broker(plan.destination)
-        name = f"{plan.job}-{lane}"
-        publisher = broker.open_publisher(plan.destination, self._destination_config, name=name)
+        url, name = lane_url(plan, lane), f"{plan.job}-{lane}"
+        publisher = registry.broker(url).open_publisher(url, self._destination_config, name=name)
         try:
             pacer = pacer_of(lakes[0], plan.job, self._workers)
             return replay_lane(plan, lane, lakes, publisher, stopped=stopping, pacer=pacer)

@@ -19,7 +19,7 @@ from tests._replay import freeze, settings
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
-from transforms.replay.planning import lane_of
+from transforms.replay.routing import lane_of
 from transforms.resubmit import ResubmitLanes
 
 

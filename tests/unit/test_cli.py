@@ -11,8 +11,9 @@ import pytest
 from pipelines.cli import main
 from pipelines.config import SUMMARIES
 from pipelines.progress import View, human_bytes
+from transforms.replay.figures import SourcePlan
 from transforms.replay.outcome import Failure, Report
-from transforms.replay.plans import Options, Plan, SourcePlan
+from transforms.replay.plans import Options, Plan
 
 
 def persistor(*words: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +17,9 @@ from transforms.errors import ConfigurationError
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
 from transforms.model import Trait
-from transforms.replay import freeze_plan, make_plan
-from transforms.replay.planning import WINDOW_BYTES, WINDOW_ROWS, _cuts, lane_of
+from transforms.replay import delete_plan, freeze_plan, freeze_retry, make_plan
+from transforms.replay.cutting import WINDOW_BYTES, WINDOW_ROWS, _cuts
+from transforms.replay.failed import FailedRows
 from transforms.replay.plans import (
     LANES,
     WINDOW_SCHEMA,
@@ -28,6 +30,7 @@ from transforms.replay.plans import (
     new_job_id,
     read_windows,
 )
+from transforms.replay.routing import lane_of
 from transforms.selection import Selection
 
 EVERYTHING = Trait(sum(Trait))
@@ -214,3 +217,31 @@ def test_a_large_selection_is_cut_into_windows_in_order(lake: Lake, index: Index
     assert [len(w) for w in windows] == [8_000, 8_000, 9_000]
     assert frozen.requests == frozen.files == 7
     assert [r[0] for r in rows_of(lake, frozen)] == [f"orders_0_{n}" for n in range(count)]
+
+
+def test_a_retry_is_a_plan_of_exactly_the_rows_that_failed(lake: Lake, index: Index) -> None:
+    fill(lake, index, 30, 10)
+    first = freeze(lake, index, job="01first")
+    index.close()
+    failed: dict[int, list[str]] = {}
+    for lane in first.lanes:
+        kept, done = FailedRows(lake, first.job, lane), 0
+        for window in read_windows(lake, first, lane):
+            rows = pa.Table.from_batches([window]).filter(pc.equal(pc.bit_wise_and(window["position"], 1), 1))
+            more = {"category": "missing", "reason": "gone"}
+            for name, text in more.items():
+                rows = rows.append_column(name, pa.repeat(text, len(rows)))
+            kept.keep(done, rows)
+            done += len(window)
+            failed.setdefault(lane, []).extend(rows["id"].to_pylist())
+    second = freeze_retry(lake, first.job, "02second")
+    assert (second.job, second.messages, second.files) == ("02second", 20, 4)
+    assert second.lanes == {lane: len(ids) for lane, ids in failed.items()}
+    assert [row[0] for row in rows_of(lake, second)] == [id for ids in failed.values() for id in ids]
+    assert (second.oldest_us, second.newest_us) == (1, 29)
+    assert second.bytes == sum(range(1, 30, 2)) + sum(range(1, 10, 2))
+    assert freeze_retry(lake, first.job, "02second") == second
+    delete_plan(lake, first.job)
+    assert {path.split("/")[2] for path, _ in lake.list("_persistor/plans")} == {"02second"}
+    with pytest.raises(ConfigurationError, match="Nothing of job 02second has failed"):
+        freeze_retry(lake, second.job, "03third")

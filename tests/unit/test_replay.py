@@ -17,11 +17,12 @@ from transforms.indexes import sqlite
 from transforms.lake import Lake
 from transforms.model import Trait
 from transforms.replay import preflight
+from transforms.replay.carrying import adapt, not_carried
+from transforms.replay.figures import Figures, SourcePlan
 from transforms.replay.ledger import Ledger, total
 from transforms.replay.outcome import ERRORS_KEPT, Failure, Report, Tally
-from transforms.replay.planning import Survey
-from transforms.replay.plans import WINDOW_SCHEMA, Options, Plan, SourcePlan
-from transforms.replay.preflight import adapt, not_carried
+from transforms.replay.planning import Survey, TopicSurvey
+from transforms.replay.plans import WINDOW_SCHEMA, Options, Plan
 from transforms.replay.windows import Checked, read_window
 from transforms.selection import Selection
 
@@ -38,8 +39,9 @@ def plan_for(survey: Survey, options: Options | None = None, **destination: Any)
     given = {"topic": "copy", "carries": EVERYTHING, "partitions": 3, "original_time": True, **destination}
     return preflight.make(
         survey,
-        Destination(**given),
+        {"copy": Destination(**given)},
         options or Options(),
+        topic="copy",
         job="j",
         selection=Selection(all=True),
         url="k://h/copy",
@@ -47,11 +49,8 @@ def plan_for(survey: Survey, options: Options | None = None, **destination: Any)
 
 
 def survey(traits: Mapping[int, int] | None = None, highest: int = 2, largest: int = 10) -> Survey:
-    found = Survey(
-        10, 1, largest, {0: 10}, {"s": SourcePlan("s", 10, 100, OLD, NEW)}, dict(traits or {0: 10})
-    )
-    found.highest_partition = highest
-    return found
+    figures = Figures(10, largest, {"s": SourcePlan("s", 10, 100, OLD, NEW)})
+    return Survey(figures, 1, {0: 10}, {"copy": TopicSurvey(dict(traits or {0: 10}), largest, highest, OLD)})
 
 
 def test_messages_that_would_soon_be_deleted_refuse_the_job_unless_they_get_new_times() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -12,24 +13,33 @@ from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.replay import preflight
+from transforms.replay.figures import Sample, key_to_json
 from transforms.replay.lane import Sender, publish_options, replay_lane
 from transforms.replay.outcome import Failure, Report
 from transforms.replay.planning import survey
 from transforms.replay.plans import Options, Plan, PlanStore, load_plan, new_job_id
+from transforms.replay.retrying import delete_plan, freeze_retry
+from transforms.replay.routing import is_pattern
 from transforms.replay.windows import read_window
 from transforms.selection import Selection
 
 __all__ = [
     "Failure",
+    "LookUp",
     "Options",
     "Plan",
     "Progress",
     "Report",
+    "delete_plan",
     "freeze_plan",
+    "freeze_retry",
     "make_plan",
     "replay_inline",
     "replay_lane",
 ]
+
+LookUp = Callable[[str], Destination]
+"""What a topic of the destination is like; raises ``ConfigurationError`` to refuse it."""
 
 Progress = Callable[[int, int, int], object]
 """Called with messages published, failed and planned, at most once per commit."""
@@ -41,7 +51,7 @@ def make_plan(
     selection: Selection,
     *,
     url: str,
-    destination: Destination,
+    destination: Destination | LookUp,
     options: Options,
     job: str | None = None,
 ) -> Plan:
@@ -51,16 +61,17 @@ def make_plan(
         index: where the messages are found.
         lakes: every lake that the index may point into.
         selection: which messages.
-        url: the destination's URL, for the record.
-        destination: what :meth:`Publisher.destination` said.
+        url: the destination's URL; its topic may be a pattern of ``{topic}``, ``{source}`` and, where
+            dead letters are restored, ``{origin}``.
+        destination: what :meth:`Publisher.destination` said; with a pattern, how each topic is looked up.
         options: how they are to be sent.
         job: the job's id; a new one where it is None.
 
     Raises:
+        ConfigurationError: the pattern cannot be right.
         TransientError: the index is away.
     """
-    found = survey(index, lakes, selection, lambda _lane, _window: None)
-    return preflight.make(found, destination, options, job=job or new_job_id(), selection=selection, url=url)
+    return _make(index, lakes, selection, lambda _lane, _window: None, url, destination, options, job)
 
 
 def freeze_plan(
@@ -69,7 +80,7 @@ def freeze_plan(
     selection: Selection,
     *,
     url: str,
-    destination: Destination,
+    destination: Destination | LookUp,
     options: Options,
     job: str | None = None,
 ) -> Plan:
@@ -87,15 +98,40 @@ def freeze_plan(
         return stored
     store = PlanStore(lakes[0], job)
     try:
-        found = survey(index, lakes, selection, store.add)
-        plan = preflight.make(
-            found, destination, options, job=job or new_job_id(), selection=selection, url=url
-        )
+        plan = _make(index, lakes, selection, store.add, url, destination, options, job)
         _refuse(plan)
     except (ConfigurationError, TransientError):
         store.abandon()
         raise
     return store.finish(plan)
+
+
+def _make(  # noqa: PLR0917 - what its two callers are given
+    index: Index,
+    lakes: Sequence[Lake],
+    selection: Selection,
+    keep: Callable[[int, pa.RecordBatch], object],
+    url: str,
+    destination: Destination | LookUp,
+    options: Options,
+    job: str | None,
+) -> Plan:
+    topic = url.rpartition("/")[2] if callable(destination) else destination.topic
+    found = survey(index, lakes, selection, keep, topic=topic, options=options)
+    if callable(destination):
+        names = list(found.topics) if is_pattern(topic) else [topic]
+        destinations = {name: destination(name) for name in names}
+    else:
+        destinations = {topic: destination}
+    job = job or new_job_id()
+    plan = preflight.make(found, destinations, options, topic=topic, job=job, selection=selection, url=url)
+    return replace(plan, samples=tuple(_with_key(index, sample) for sample in plan.samples))
+
+
+def _with_key(index: Index, sample: Sample) -> Sample:
+    # Asked for these few, instead of having the keys of all in the stream.
+    keys = index.get(sample.id)["key"].to_pylist()
+    return replace(sample, key=key_to_json(keys[0])) if keys else sample
 
 
 def replay_inline(
@@ -132,10 +168,22 @@ def replay_inline(
         TransientError: index, lake or broker is away; what was sent may have arrived.
     """
     windows: list[pa.RecordBatch] = []
-    found = survey(index, lakes, selection, lambda _lane, window: windows.append(window), most)
-    if found.messages > most:
+    topic = destination.topic
+    found = survey(
+        index,
+        lakes,
+        selection,
+        lambda _lane, window: windows.append(window),
+        topic=topic,
+        options=options,
+        most=most,
+    )
+    if found.figures.messages > most:
         raise ConfigurationError(f"More than {most} messages are selected: start a job for them.")
-    plan = preflight.make(found, destination, options, job=job or new_job_id(), selection=selection, url=url)
+    job = job or new_job_id()
+    plan = preflight.make(
+        found, {topic: destination}, options, topic=topic, job=job, selection=selection, url=url
+    )
     _refuse(plan)
     return plan, _publish(plan, windows, lakes, publisher, progress)
 
@@ -148,7 +196,7 @@ def _publish(
     progress: Progress | None,
 ) -> Report:
     report, started = Report(job=plan.job, destination=plan.topic, planned=plan.messages), time.monotonic()
-    sender = Sender(publisher, publish_options(plan))
+    sender = Sender(publisher, publish_options(plan, plan.topic))
     for window in windows:
         sender.send(read_window(window, plan, lakes))
         if window is windows[-1] or sender.due():

@@ -17,7 +17,7 @@ from transforms.replay.control import Wish
 from transforms.replay.ledger import Ledger
 from transforms.replay.outcome import Report, Tally
 from transforms.replay.pacing import Pacer
-from transforms.replay.plans import Plan, read_windows
+from transforms.replay.plans import Plan, lane_topic, read_windows
 from transforms.replay.windows import Checked, read_window
 
 __all__ = ["COMMIT_MESSAGES", "Sender", "publish_options", "replay_lane"]
@@ -95,10 +95,11 @@ class Sender:
         self._pending, self._rows, self._bytes, self.unconfirmed = [], 0, 0, 0
 
 
-def publish_options(plan: Plan) -> PublishOptions:
-    """How a plan's messages are published."""
+def publish_options(plan: Plan, topic: str) -> PublishOptions:
+    """How a plan's messages are published to one of its topics."""
+    by_key = topic in plan.keyed or plan.options.partitions == "key"
     return PublishOptions(
-        original_time=plan.options.timestamp == "original", partitions=plan.options.partitions or "key"
+        original_time=plan.options.timestamp == "original", partitions="key" if by_key else "original"
     )
 
 
@@ -119,7 +120,7 @@ def replay_lane(
         plan: the job's stored plan.
         lane: one of ``plan.lanes``.
         lakes: every lake that the plan may point into; the plan lies in the first.
-        publisher: opened under the lane's own name, ``<job>-<lane>``; not yet begun.
+        publisher: opened with ``lane_url`` under the lane's own name, ``<job>-<lane>``; not yet begun.
         stopped: asked all the time; once true the lane ends early and may be resumed.
         pacer: keeps the wished rate, and says when to pause or cancel: the lane then ends early too,
             with what it has sent confirmed, and its report says so.
@@ -155,12 +156,12 @@ class _Lane:
         self._plan, self._lane, self._lakes = plan, lane, lakes
         self._publisher, self._stopped, self._pacer = publisher, stopped, pacer
         self._ledger = Ledger(lakes[0], plan, lane)
-        self._sender = Sender(publisher, publish_options(plan))
+        self._sender = Sender(publisher, publish_options(plan, lane_topic(plan, lane)))
         self.confirmed, self.earlier = Tally(), Tally()
         self._failed: list[pa.Table] = []
         self._started = self._closing = False
         self._gap = self._written = 0
-        self.report = Report(job=plan.job, destination=plan.topic, planned=plan.lanes[lane])
+        self.report = Report(job=plan.job, destination=lane_topic(plan, lane), planned=plan.lanes[lane])
 
     def halted(self) -> bool:
         """Whether the lane is to end early; once true, it stays so."""

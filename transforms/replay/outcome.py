@@ -23,7 +23,8 @@ class Failure:
         location: the file that should hold it.
         category: ``missing`` (no file), ``damaged`` (file cannot be decoded), ``position`` (behind the
             last row), ``mismatch`` (another id or checksum), ``outside`` (no configured lake),
-            ``cannot_carry`` or ``undelivered`` (refused by the destination).
+            ``cannot_carry``, ``not_restored`` (the stored payload of a dead letter cannot be had) or
+            ``undelivered`` (refused by the destination).
         reason: one sentence, without any payload.
     """
 

@@ -11,10 +11,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.errors import ConfigurationError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.model import UTC_MICROSECONDS
+from transforms.replay.figures import Histogram, Sample, SourcePlan
 
 __all__ = [
     "LANES",
@@ -22,10 +24,11 @@ __all__ = [
     "Options",
     "Plan",
     "PlanStore",
-    "SourcePlan",
     "first_row",
     "folder",
     "iso_time",
+    "lane_topic",
+    "lane_url",
     "load_plan",
     "new_job_id",
     "read_windows",
@@ -50,7 +53,11 @@ WINDOW_SCHEMA = pa.schema(
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VERSION = 2
 _INTERNAL = {"lanes", "carries", "attempt"}
+_TUPLES = "problems", "warnings", "topics", "keyed"
+_MESSAGES_PER_SECOND = 100_000.0
+_BYTES_PER_SECOND = 50_000_000.0
 _OBJECT_BYTES = 1 << 20
+_OPEN_BYTES = 64 << 20
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
 
@@ -77,11 +84,18 @@ class Options:
         partitions: ``original`` keeps partition numbers, ``key`` lets the key choose;
             None is ``original`` where source and destination are seen to have the same count.
         lossy: send what the destination cannot carry in a reduced form instead of refusing.
+        order: what keeps its order. ``partition``: the messages of each source partition; ``key``: those
+            of each key (in the order of partition and offset), so that keys spread over lanes; ``none``.
+        restore: send dead letters back as they were, without what was added to them.
+        source_prefix: what ``{origin}`` leaves out, the ``--source_prefix`` of the archived topics.
     """
 
     timestamp: str = "original"
     partitions: str | None = None
     lossy: bool = False
+    order: str = "partition"
+    restore: bool = False
+    source_prefix: str = ""
 
     def __post_init__(self) -> None:
         """Refuse unknown values, all of them at once."""
@@ -90,19 +104,10 @@ class Options:
             problems.append(f"timestamp {self.timestamp!r}: write original or now.")
         if self.partitions not in {None, "original", "key"}:
             problems.append(f"partitions {self.partitions!r}: write original or key.")
+        if self.order not in {"partition", "key", "none"}:
+            problems.append(f"order {self.order!r}: write partition, key or none.")
         if problems:
             raise ConfigurationError(problems)
-
-
-@dataclass(frozen=True)
-class SourcePlan:
-    """What a plan holds of one source; times in microseconds since 1970."""
-
-    source: str
-    messages: int
-    bytes: int
-    oldest_us: int | None
-    newest_us: int | None
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,9 @@ class Plan:
         job: the job's id.
         selection: the selection as JSON.
         destination: URL of the destination, secret references unresolved.
-        topic: the destination's topic.
-        options: as given, with ``partitions`` decided.
-        lanes: messages by lane; lanes without messages are left out.
+        topic: the destination's topic, or a pattern of ``{topic}``, ``{source}`` and ``{origin}``.
+        options: as given, with ``partitions`` decided where there is one topic.
+        lanes: messages by lane; lanes without messages are left out. See :func:`lane_topic`.
         messages: how many messages will be sent.
         bytes: their sizes together.
         files: how many lake files hold them.
@@ -130,6 +135,10 @@ class Plan:
         deduplication: how repeats after a crash are prevented, one sentence.
         carries: the destination's ``Trait`` set.
         exactly_once: whether the destination commits messages and progress together.
+        topics: the topics that the pattern gives; the topic itself where it is none.
+        keyed: those of them where the key chooses the partition.
+        histogram: messages over publish time.
+        samples: ten messages, spread over the selection.
         attempt: the folder of the stored windows, "" where the plan is not stored.
     """
 
@@ -153,7 +162,19 @@ class Plan:
     deduplication: str = ""
     carries: int = 0
     exactly_once: bool = False
+    topics: tuple[str, ...] = ()
+    keyed: tuple[str, ...] = ()
+    histogram: Histogram | None = None
+    samples: tuple[Sample, ...] = ()
     attempt: str = ""
+
+    def estimated_seconds(
+        self, messages_per_second: float | None = None, bytes_per_second: float | None = None
+    ) -> float:
+        """How long publishing takes: at a rate that one worker is known to reach, or the one asked for."""
+        messages = min(messages_per_second or _MESSAGES_PER_SECOND, _MESSAGES_PER_SECOND)
+        size = min(bytes_per_second or _BYTES_PER_SECOND, _BYTES_PER_SECOND)
+        return round(max(self.messages / messages, self.bytes / size), 3)
 
     def report(self) -> dict[str, Any]:
         """The plan for people and for an API: JSON types, times as ISO 8601 in UTC."""
@@ -161,6 +182,12 @@ class Plan:
         for times in (report, *report["sources"]):
             times["oldest"] = iso_time(times.pop("oldest_us"))
             times["newest"] = iso_time(times.pop("newest_us"))
+        for sample in report["samples"]:
+            sample["publish_time"] = iso_time(sample.pop("publish_time_us"))
+        if (histogram := report["histogram"]) is not None:
+            histogram["start"] = iso_time(histogram.pop("start_us"))
+            histogram["width_seconds"] = histogram.pop("width_us") / 1_000_000
+        report["estimated_seconds"] = self.estimated_seconds()
         return {name: value for name, value in report.items() if name not in _INTERNAL}
 
     def to_json(self) -> str:
@@ -180,7 +207,22 @@ class Plan:
         stored["options"] = Options(**stored["options"])
         stored["lanes"] = {int(lane): count for lane, count in stored["lanes"].items()}
         stored["sources"] = tuple(SourcePlan(**source) for source in stored["sources"])
-        return cls(**stored | {name: tuple(stored[name]) for name in ("problems", "warnings")})
+        stored["samples"] = tuple(Sample(**sample) for sample in stored["samples"])
+        if (histogram := stored["histogram"]) is not None:
+            stored["histogram"] = Histogram(**histogram | {"messages": tuple(histogram["messages"])})
+        return cls(**stored | {name: tuple(stored[name]) for name in _TUPLES})
+
+
+def lane_topic(plan: Plan, lane: int) -> str:
+    """The topic that a lane publishes to."""
+    return plan.topics[lane // LANES]
+
+
+def lane_url(plan: Plan, lane: int) -> str:
+    """The URL of that topic, secret references unresolved."""
+    if plan.topic == lane_topic(plan, lane):
+        return plan.destination
+    return f"{plan.destination.rpartition('/')[0]}/{lane_topic(plan, lane)}"
 
 
 def folder(job: str) -> str:
@@ -231,8 +273,12 @@ class PlanStore:
         self._rows: dict[int, int] = {}
         self._paths: list[str] = []
 
-    def add(self, lane: int, window: pa.RecordBatch) -> None:
-        """Append a window (``WINDOW_SCHEMA``) to a lane. Raises ``TransientError`` as the lake does."""
+    def add(self, lane: int, window: pa.RecordBatch) -> int:
+        """Append a window (``WINDOW_SCHEMA``) to a lane. Raises ``TransientError`` as the lake does.
+
+        Returns:
+            How many files are opened to read the window.
+        """
         target = self._open.get(lane)
         if target is None:
             target = self._open[lane] = _LaneObject(self._rows.get(lane, 0))
@@ -240,6 +286,9 @@ class PlanStore:
         self._rows[lane] = self._rows.get(lane, 0) + len(window)
         if target.sink.tell() >= _OBJECT_BYTES:
             self._put(lane)
+        elif sum(open.sink.tell() for open in self._open.values()) >= _OPEN_BYTES:
+            self._put(max(self._open, key=lambda lane: self._open[lane].sink.tell()))
+        return len(pc.unique(window["location"]))
 
     def finish(self, plan: Plan) -> Plan:
         """Freeze the plan; returns the job's plan, which may be one that was frozen before."""

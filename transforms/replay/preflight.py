@@ -1,25 +1,21 @@
-"""What a destination makes of a plan: what it refuses, what it cannot carry and what then is sent."""
+"""What a destination makes of a plan: what it refuses and what it cannot carry."""
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from transforms._columns import Headers, column, headers, is_utf8, parts
 from transforms.brokers import Destination
-from transforms.model import HEADERS, Trait
-from transforms.replay.planning import Survey
+from transforms.model import Trait
+from transforms.replay.planning import Survey, TopicSurvey
 from transforms.replay.plans import Options, Plan, iso_time
 from transforms.selection import Selection
 
-__all__ = ["adapt", "make", "not_carried"]
+__all__ = ["make"]
 
+_ALL = Trait(sum(Trait))
 _WORDS = {
     Trait.NULL_DATA: "null payloads (sent as empty ones if lossy)",
     Trait.KEY: "keys (dropped if lossy)",
@@ -34,109 +30,155 @@ _WORDS = {
 
 def make(
     survey: Survey,
-    destination: Destination,
+    destinations: Mapping[str, Destination],
     options: Options,
     *,
+    topic: str,
     job: str,
     selection: Selection,
     url: str,
 ) -> Plan:
-    """The plan of what a survey found, with everything that speaks against it."""
-    options = replace(options, partitions=_partitions(survey, destination, options))
-    sources = tuple(survey.sources.values())
+    """The plan of what a survey found, with everything that speaks against it.
+
+    Args:
+        survey: what is selected.
+        destinations: what each topic of the survey is like, at least one topic where ``topic`` is no pattern.
+        options: as they were asked for.
+        topic: the destination's topic or pattern.
+        job: the job's id.
+        selection: which messages.
+        url: the destination's URL, for the record.
+    """
+    found = {name: survey.topics.get(name, TopicSurvey()) for name in destinations}
+    chosen = {name: _partitions(found[name], destinations[name], options) for name in found}
+    carries = functools.reduce(
+        lambda one, other: one & other, (d.carries for d in destinations.values()), _ALL
+    )
     plan = Plan(
         job=job,
         selection=json.loads(selection.to_json()),
         destination=url,
-        topic=destination.topic,
-        options=options,
+        topic=topic,
+        options=replace(options, partitions=_common(chosen.values(), options.partitions)),
         lanes=survey.lanes,
-        messages=survey.messages,
-        bytes=sum(source.bytes for source in sources),
-        files=survey.files(),
         requests=survey.requests,
-        largest=survey.largest,
-        oldest_us=min((s.oldest_us for s in sources if s.oldest_us is not None), default=None),
-        newest_us=max((s.newest_us for s in sources if s.newest_us is not None), default=None),
-        sources=sources,
-        cannot_carry=_cannot_carry(survey.traits, destination.carries),
-        deduplication=destination.deduplication,
-        carries=_bits(destination.carries),
-        exactly_once=destination.exactly_once,
+        cannot_carry=_cannot_carry(found.values(), carries),
+        deduplication=next((d.deduplication for d in destinations.values()), ""),
+        carries=_bits(carries),
+        exactly_once=all(destination.exactly_once for destination in destinations.values()),
+        topics=tuple(destinations),
+        keyed=tuple(name for name, partitions in chosen.items() if partitions == "key"),
+        **survey.figures.counted(),
     )
-    problems, warnings = (
-        tuple(_problems(plan, survey, destination)),
-        tuple(_warnings(plan, survey, destination)),
-    )
-    return replace(plan, problems=problems, warnings=warnings)
+    problems = [*_problems(plan, survey), *_of_topics(_topic_problems, plan, found, destinations)]
+    warnings = [*_warnings(plan, survey), *_of_topics(_topic_warnings, plan, found, destinations)]
+    return replace(plan, problems=tuple(problems), warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _partitions(survey: Survey, destination: Destination, options: Options) -> str:
+def _partitions(survey: TopicSurvey, destination: Destination, options: Options) -> str:
     if options.partitions is not None:
         return options.partitions
+    if options.restore:  # it goes back to where it was
+        return "original" if 0 <= survey.highest_partition < (destination.partitions or 0) else "key"
     # The selection may miss the last partitions of the source; then the key decides, as it did there.
     return "original" if survey.highest_partition + 1 == destination.partitions else "key"
 
 
-def _cannot_carry(traits: Mapping[int, int], carries: Trait) -> dict[str, int]:
+def _common(chosen: Iterable[str], default: str | None) -> str | None:
+    values = set(chosen)
+    return values.pop() if len(values) == 1 else default
+
+
+def _cannot_carry(topics: Iterable[TopicSurvey], carries: Trait) -> dict[str, int]:
+    counted = [pair for topic in topics for pair in topic.traits.items()]
     counts = {
-        words: sum(messages for value, messages in traits.items() if value & trait)
+        words: sum(messages for value, messages in counted if value & trait)
         for trait, words in _WORDS.items()
         if not carries & trait
     }
     return {words: count for words, count in counts.items() if count}
 
 
-def _problems(plan: Plan, survey: Survey, destination: Destination) -> Iterable[str]:
-    yield from destination.problems
-    if survey.outside and survey.outside == survey.messages:
+def _of_topics(
+    told: Callable[[Plan, TopicSurvey, Destination], Iterable[str]],
+    plan: Plan,
+    found: Mapping[str, TopicSurvey],
+    destinations: Mapping[str, Destination],
+) -> Iterable[str]:
+    return (text for name in found for text in told(plan, found[name], destinations[name]))
+
+
+def _problems(plan: Plan, survey: Survey) -> Iterable[str]:
+    if survey.outside and survey.outside == plan.messages:
         yield f"All files lie outside the configured lakes, such as {survey.outside_example}: add --lake."
+    if survey.no_dead_letters:
+        yield (
+            f"{survey.no_dead_letters} messages are no dead letters (they have no header "
+            "persistor-error-source): select dead letters only, or send them without restore."
+        )
     if plan.cannot_carry and not plan.options.lossy:
         yield f"{plan.topic} cannot carry {_listed(plan)}: choose another or allow it with --lossy."
-    if _too_old(plan, destination):
+
+
+def _topic_problems(plan: Plan, survey: TopicSurvey, destination: Destination) -> Iterable[str]:
+    yield from destination.problems
+    topic = destination.topic
+    if _too_old(plan, survey, destination):
         yield (
-            f"The oldest message is of {iso_time(plan.oldest_us)}, but {plan.topic} refuses or soon deletes "
+            f"The oldest message is of {iso_time(survey.oldest_us)}, but {topic} refuses or soon deletes "
             f"what is older than {iso_time(destination.oldest_kept_us)}: use --timestamp now."
         )
-    if destination.max_bytes is not None and plan.largest > destination.max_bytes and not plan.options.lossy:
+    if (
+        destination.max_bytes is not None
+        and survey.largest > destination.max_bytes
+        and not plan.options.lossy
+    ):
         yield (
-            f"The largest message has {plan.largest} bytes, but {plan.topic} takes {destination.max_bytes}: "
+            f"The largest message has {survey.largest} bytes, but {topic} takes {destination.max_bytes}: "
             "raise its limit, or go on without such messages with --lossy."
         )
     if plan.options.partitions == "original" and _beyond(survey, destination):
         yield (
-            f"Messages are of partitions up to {survey.highest_partition}, but {plan.topic} has only "
+            f"Messages are of partitions up to {survey.highest_partition}, but {topic} has only "
             f"{destination.partitions}: let the key choose the partition, or add partitions."
         )
 
 
-def _warnings(plan: Plan, survey: Survey, destination: Destination) -> Iterable[str]:
-    yield from destination.warnings
+def _warnings(plan: Plan, survey: Survey) -> Iterable[str]:
     if not plan.messages:
         yield "No message matches the selection."
-    if 0 < survey.outside < survey.messages:
+    if 0 < survey.outside < plan.messages:
         yield (
             f"{survey.outside} messages lie outside the configured lakes, such as {survey.outside_example}, "
             "and will not be published: add --lake."
         )
     if plan.cannot_carry and plan.options.lossy:
         yield f"{plan.topic} cannot carry {_listed(plan)}."
+
+
+def _topic_warnings(plan: Plan, survey: TopicSurvey, destination: Destination) -> Iterable[str]:
+    yield from destination.warnings
+    topic = destination.topic
     if plan.options.timestamp == "original" and not destination.original_time:
-        yield f"{plan.topic} does not keep original publish times: messages get the current time."
-    if plan.options.partitions == "key" and destination.partitions and survey.highest_partition >= 0:
+        yield f"{topic} does not keep original publish times: messages get the current time."
+    if _keyed(plan, topic) and destination.partitions and survey.highest_partition >= 0:
         yield (
             f"The key chooses the partition: messages are of partitions up to {survey.highest_partition}, "
-            f"{plan.topic} has {destination.partitions}."
+            f"{topic} has {destination.partitions}."
         )
 
 
-def _too_old(plan: Plan, destination: Destination) -> bool:
-    times = plan.oldest_us, destination.oldest_kept_us
+def _keyed(plan: Plan, topic: str) -> bool:
+    return topic in plan.keyed or plan.options.partitions == "key"
+
+
+def _too_old(plan: Plan, survey: TopicSurvey, destination: Destination) -> bool:
+    times = survey.oldest_us, destination.oldest_kept_us
     keeps = plan.options.timestamp == "original" and destination.original_time
     return keeps and None not in times and times[0] < times[1]  # type: ignore[operator]
 
 
-def _beyond(survey: Survey, destination: Destination) -> bool:
+def _beyond(survey: TopicSurvey, destination: Destination) -> bool:
     return destination.partitions is not None and survey.highest_partition >= destination.partitions
 
 
@@ -147,70 +189,3 @@ def _listed(plan: Plan) -> str:
 def _bits(carries: Trait) -> int:
     # From Python 3.11 on ~Trait(0) is 255, before it is -1.
     return sum(int(trait) for trait in Trait if carries & trait)
-
-
-def not_carried(traits: pa.Array, carries: int) -> npt.NDArray[np.bool_]:
-    """Which messages need more of the destination than it carries."""
-    return (traits.to_numpy() & ~np.int32(carries)) != 0
-
-
-def adapt(messages: pa.Table, carries: int) -> pa.Table:
-    """Reduce messages (``MESSAGE_SCHEMA`` columns) to what a destination carries.
-
-    A null payload becomes empty, a key or header that cannot be carried is dropped, a null header
-    value becomes empty, and of headers of one name the last is kept.
-
-    Args:
-        messages: as read from the lake.
-        carries: the destination's ``Trait`` bits.
-    """
-    lacks = ~Trait(carries)
-    if lacks & Trait.NULL_DATA:
-        messages = _with(messages, "data", pc.fill_null(column(messages, "data"), b""))
-    if lacks & (Trait.KEY | Trait.BINARY_KEY | Trait.EMPTY_KEY):
-        messages = _with(messages, "key", _key(column(messages, "key"), lacks))
-    if lacks & (Trait.HEADERS | Trait.REPEATED_HEADERS | Trait.BINARY_HEADERS | Trait.NULL_HEADERS):
-        messages = _with(messages, "headers", _headers(headers(messages), lacks))
-    return messages
-
-
-def _with(messages: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    place = messages.schema.get_field_index(name)
-    return messages.set_column(place, messages.schema.field(name), values)
-
-
-def _key(keys: pa.Array, lacks: Trait) -> pa.Array:
-    given = parts(keys)
-    keep = given.valid.copy()
-    if lacks & Trait.KEY:
-        keep[:] = False
-    if lacks & Trait.BINARY_KEY:
-        keep &= is_utf8(given)
-    if lacks & Trait.EMPTY_KEY:
-        keep &= given.lengths > 0
-    return pc.if_else(pa.array(keep), keys, pa.scalar(None, pa.binary()))
-
-
-def _headers(head: Headers, lacks: Trait) -> pa.Array:
-    keep = np.ones(len(head.values.array), np.bool_)
-    if lacks & Trait.HEADERS:
-        keep[:] = False
-    if lacks & Trait.BINARY_HEADERS:
-        keep &= is_utf8(head.values) & is_utf8(head.names)
-    if lacks & Trait.REPEATED_HEADERS:
-        keep[np.flatnonzero(keep)] = _last_of_name(head, keep)
-    names, values = head.names.array.filter(pa.array(keep)), head.values.array.filter(pa.array(keep))
-    if lacks & Trait.NULL_HEADERS:
-        values = pc.fill_null(values, b"")
-    offsets = np.concatenate([[0], np.cumsum(keep)])[head.bounds]
-    items = pa.StructArray.from_arrays([names.cast(pa.string()), values], fields=list(HEADERS.value_type))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items, type=HEADERS)
-
-
-def _last_of_name(head: Headers, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    encoded = head.names.array.filter(pa.array(keep)).dictionary_encode()
-    pairs = head.rows()[keep] * len(encoded.dictionary) + encoded.indices.to_numpy()
-    last = np.zeros(len(pairs), np.bool_)
-    # np.unique gives first places; in reverse these are the last ones.
-    last[len(pairs) - 1 - np.unique(pairs[::-1], return_index=True)[1]] = True
-    return last

@@ -16,9 +16,10 @@ from transforms.entries import traits, verify
 from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import Lake, LakeFile, ObjectMissingError, find_lake
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Trait
+from transforms.replay.carrying import adapt, not_carried
 from transforms.replay.outcome import Tally
 from transforms.replay.plans import Plan
-from transforms.replay.preflight import adapt, not_carried
+from transforms.replay.restoring import restore
 
 __all__ = ["Checked", "Lost", "read_window"]
 
@@ -160,6 +161,11 @@ def read_window(
     verified = verify(messages, _column(window, "id", rows), _column(window, "checksum", rows))
     keep = verified.ok
     _lose(lost, rows[~keep], "mismatch", "this row of the file is not the message that was indexed")
+    if plan.options.restore:
+        messages, problems = restore(messages, lakes)
+        for row, problem in problems.items():
+            _lose(lost, rows[row : row + 1][keep[row : row + 1]], "not_restored", problem)
+        keep = keep & ~np.isin(np.arange(len(keep)), list(problems))
     if not plan.options.lossy and plan.carries != _EVERYTHING:
         lacking = keep & not_carried(traits(messages), plan.carries)
         _lose(lost, rows[lacking], "cannot_carry", "needs more than the destination carries")

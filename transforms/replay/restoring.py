@@ -1,0 +1,140 @@
+"""Dead letters back as they were: what their headers say of the message, and taking those off again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import registry
+from transforms._columns import column, headers
+from transforms.errors import ConfigurationError, PermanentError
+from transforms.lake import INTERNAL, Lake, ObjectMissingError, find_lake
+from transforms.model import HEADERS, MESSAGE_SCHEMA, Trait
+
+__all__ = ["described", "origin_topic", "restore"]
+
+_NAMES = [
+    *(f"persistor-error-{name}" for name in ("stage", "category", "reason", "source", "position", "time")),
+    "persistor-stored",
+]
+_SOURCE, _POSITION, _STORED = "persistor-error-source", "persistor-error-position", "persistor-stored"
+_STORED_BELOW = f"{INTERNAL}dead/"
+_WITH_PARTITION = r"_(?P<partition>[0-9]{1,9})_-?[0-9]+$"
+Bools = npt.NDArray[np.bool_]
+
+
+def described(entries: pa.Table) -> pa.Table:
+    """Index entries of dead letters as those of the messages that they were.
+
+    Args:
+        entries: with ``attributes``, ``partition`` and ``traits``.
+
+    Returns:
+        The same without ``attributes``; ``origin`` is the source, null where it is no dead letter;
+        ``partition`` and ``traits`` are the message's own as far as they are known.
+    """
+    attributes = column(entries, "attributes")
+    source, position, stored = (
+        pc.map_lookup(attributes, pa.scalar(name, pa.string()), "last")
+        for name in (_SOURCE, _POSITION, _STORED)
+    )
+    whole = pc.bit_wise_and(column(entries, "traits"), pa.scalar(~int(Trait.NULL_DATA), pa.int32()))
+    made = {
+        "partition": _partitions(position),
+        "traits": pc.if_else(pc.is_valid(stored), whole, column(entries, "traits")),
+        "origin": source,
+    }
+    kept = {name: entries[name] for name in entries.column_names if name != "attributes"}
+    return pa.table(kept | made)
+
+
+def origin_topic(source: str, prefix: str) -> str:
+    """The topic of a source that was archived with a ``--source_prefix``."""
+    return source.removeprefix(prefix).replace("%7E", "~").replace("%25", "%")
+
+
+def restore(messages: pa.Table, lakes: Sequence[Lake]) -> tuple[pa.Table, dict[int, str]]:
+    """Take off what was added to dead letters and put back what was stored apart.
+
+    The last header of each of our names goes, so that a dead letter of a dead letter becomes the
+    first one again. Partitions become those of the message's id.
+
+    Args:
+        messages: ``MESSAGE_SCHEMA``.
+        lakes: where a payload may lie, below ``_persistor/dead/``; other places are not read.
+
+    Returns:
+        The messages, and why a row could not be restored (it is as it was given), by row.
+
+    Raises:
+        TransientError: a lake is away.
+    """
+    head = headers(messages)
+    ours = _ours(messages)
+    told = {name: _told(messages, ours, name) for name in (_POSITION, _STORED)}
+    data, problems = column(messages, "data"), dict[int, str]()
+    for row in np.flatnonzero(told[_STORED].is_valid().to_numpy(zero_copy_only=False)).tolist():
+        try:
+            payload = _payload(lakes, told[_STORED][row].as_py())
+            data = _replaced(data, row, payload)
+        except (PermanentError, ConfigurationError) as error:
+            problems[row] = str(error)
+    keep = pa.array(~ours)
+    names, values = head.names.array.filter(keep), head.values.array.filter(keep)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(~ours)])[head.bounds], pa.int32())
+    items = pa.StructArray.from_arrays([names.cast(pa.string()), values], fields=list(HEADERS.value_type))
+    own = pa.ListArray.from_arrays(offsets, items, type=HEADERS)
+    partitions = pc.coalesce(_partitions(told[_POSITION]), column(messages, "partition"))
+    made = {"data": data, "headers": own, "partition": partitions}
+    columns = [made.get(name, messages[name]) for name in MESSAGE_SCHEMA.names]
+    return pa.table(columns, schema=MESSAGE_SCHEMA), problems
+
+
+def _ours(messages: pa.Table) -> Bools:
+    """Which headers were added last: of each row the last one of each of our names."""
+    head = headers(messages)
+    codes = pc.index_in(head.names.array, pa.array([name.encode() for name in _NAMES], pa.binary()))
+    numbers = pc.fill_null(codes, -1).to_numpy()
+    found = np.flatnonzero(numbers >= 0)
+    pairs = head.rows()[found] * len(_NAMES) + numbers[found]
+    ours = np.zeros(len(numbers), np.bool_)
+    # np.unique gives first places; in reverse these are the last ones.
+    ours[found[len(found) - 1 - np.unique(pairs[::-1], return_index=True)[1]]] = True
+    return ours
+
+
+def _told(messages: pa.Table, ours: Bools, name: str) -> pa.Array:
+    """What our header of that name says of each row, as text; null where there is none."""
+    head = headers(messages)
+    places = np.flatnonzero(ours & pc.equal(head.names.array, name.encode()).to_numpy(zero_copy_only=False))
+    texts = [value.decode("utf-8", "replace") for value in head.values.array.take(places).to_pylist()]
+    rows = dict(zip(head.rows()[places].tolist(), texts, strict=True))
+    return pa.array([rows.get(row) for row in range(len(messages))], pa.string())
+
+
+def _partitions(positions: pa.Array) -> pa.Array:
+    [found] = pc.extract_regex(positions, _WITH_PARTITION).flatten()
+    return found.cast(pa.int32())
+
+
+def _payload(lakes: Sequence[Lake], location: str) -> bytes | None:
+    lake, path = find_lake(lakes, location)
+    if not path.startswith(_STORED_BELOW):
+        raise PermanentError("what the header persistor-stored names is no stored dead letter")
+    try:
+        table = registry.format_of(path).decode(lake.get(path))
+    except ObjectMissingError as error:
+        raise PermanentError("its stored payload is not in the lake") from error
+    if len(table) != 1:
+        raise PermanentError("its stored payload is not one message")
+    payload: bytes | None = table["data"][0].as_py()
+    return payload
+
+
+def _replaced(data: pa.Array, row: int, payload: bytes | None) -> pa.Array:
+    parts = [data.slice(0, row), pa.array([payload], pa.binary()), data.slice(row + 1)]
+    return pa.concat_arrays(parts)
