@@ -229,7 +229,8 @@ class _Run:
     def _old_locations(self, index: Index) -> Iterator[str]:
         """Files of this lake that old entries name and that are not about to be deleted."""
         met = {self._lake.location(file.path) for file in self._files}
-        selection = Selection(published_to=self._before, sources=self._only)
+        given = {"sources": self._only} if self._only else {}
+        selection = Selection(published_to=self._before, **given)
         for entries in index.select(selection, ["location"]):
             new = set(entries["location"].unique().to_pylist()) - met
             met |= new

@@ -88,6 +88,25 @@ def in_order(entries: pa.Table, *columns: str) -> pa.Table:
 REPLAY_ORDER = "source", "incarnation", "partition", "offset", "id"
 
 
+def test_files_are_forgotten_with_all_their_entries_and_nothing_else(index: Index, url: str) -> None:
+    files = {name: [f"file:///lake/{name}-{number}.parquet" for number in range(3)] for name in ("a", "b")}
+    for name, locations in files.items():
+        for number, location in enumerate(locations):
+            made = (entry(f"{name}_{number}_{i}", source=name, location=location) for i in range(4))
+            assert index.insert(table(*made)) == 4
+    gone = [*files["a"], files["b"][1], "file:///lake/never.parquet"]
+    assert [index.forget(gone), index.forget(gone), index.forget([])] == [16, 0, 0]
+    assert index.sources() == ["b"]
+    other = registry.index(url).open(url)
+    kept = rows(other.select(EVERYTHING, ["id", "location"]))
+    other.close()
+    assert {row["location"] for row in kept} == {files["b"][0], files["b"][2]}
+    assert len(kept) == 8
+    again = table(entry("a_0_0", source="a", location=files["a"][0], checksum=2))
+    assert index.insert(again) == 1  # what was forgotten does not stand in the way of what comes later
+    assert index.get("a_0_0")["location"].to_pylist() == files["a"][:1]
+
+
 class TestStoring:
     def test_an_entry_comes_back_as_it_went_in(self, index: Index) -> None:
         entries = table(

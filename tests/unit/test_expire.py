@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipelines.cli import main
+from tests._archive import archive
+from tests._messages import row, table
+from transforms.errors import ConfigurationError
+from transforms.expire import Expired, expire
+from transforms.indexes import Index, sqlite
+from transforms.lake import INTERNAL, Lake
+from transforms.model import ENTRY_SCHEMA
+from transforms.reading.claims import Chain, Claim, Claims
+from transforms.rebuild import rebuild
+from transforms.selection import Selection
+
+DAY = 86_400_000_000
+BEFORE = datetime(1970, 1, 11, tzinfo=timezone.utc)
+"""Day 10: messages of tests are one an hour, file by file ten of them."""
+
+AT_ONCE = timedelta(0)
+DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(f"file://{tmp_path}/lake")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    opened = sqlite.open(f"sqlite://{tmp_path}/index.db")
+    yield opened
+    opened.close()
+
+
+def hourly(messages: int, partition: int = 0) -> pa.Table:
+    rows = [row(partition=partition, offset=n, publish_time=n * DAY // 24) for n in range(messages)]
+    return table(*rows)
+
+
+def stored(lake: Lake, index: Index, source: str = "orders", messages: int = 480, **how: Any) -> list[str]:
+    """Twenty days of one source, a file every ten hours: 24 files are older than day 10."""
+    lake.put_new(f"{INTERNAL}sources/{source}/000001.json", b"{}")
+    return archive(lake, index, hourly(messages), rows_per_file=10, source=source, **how)
+
+
+def files(lake: Lake) -> list[str]:
+    return sorted(path for path, _ in lake.list() if not path.startswith(INTERNAL))
+
+
+def everything(index: Index) -> list[dict[str, object]]:
+    names = [name for name in ENTRY_SCHEMA.names if name != "ingestion_time"]
+    return [r for t in index.select(Selection(all=True), names) for r in t.to_pylist()]
+
+
+def rebuilt(lake: Lake, tmp_path: Path) -> list[dict[str, object]]:
+    opened = sqlite.open(f"sqlite://{tmp_path}/rebuilt.db")
+    assert rebuild(lake, opened, BEFORE).exit_code == 0
+    found = everything(opened)
+    opened.close()
+    (tmp_path / "rebuilt.db").unlink()
+    return found
+
+
+def check_nothing_points_at_nothing(lake: Lake, index: Index) -> None:
+    named = {lake.path(str(one["location"])) for one in everything(index)}
+    assert named <= set(files(lake))
+
+
+@pytest.mark.parametrize("format", ["parquet", "avro", "jsonl"])
+def test_whole_files_that_are_older_go_with_their_entries(
+    lake: Lake, index: Index, tmp_path: Path, format: str
+) -> None:
+    locations = stored(lake, index, format=format)
+    sizes = dict(lake.list())
+    report = expire(lake, index, BEFORE, young=AT_ONCE)
+    gone = [lake.path(one) for one in locations[:24]]
+    assert report == Expired(
+        before="1970-01-11T00:00:00+00:00",
+        done=True,
+        files=24,
+        messages=240,
+        bytes=sum(sizes[path or ""] for path in gone),
+        entries=240,
+        kept={"newer": 24},
+    )
+    assert files(lake) == sorted(str(lake.path(one)) for one in locations[24:])
+    assert everything(index) == rebuilt(lake, tmp_path)
+    assert len(everything(index)) == 240
+    assert (
+        expire(lake, index, BEFORE, young=AT_ONCE).to_dict()
+        == Expired(before="1970-01-11T00:00:00+00:00", done=True, kept={"newer": 24}).to_dict()
+    )
+
+
+def test_a_file_with_messages_on_both_sides_stays_whole(lake: Lake, index: Index) -> None:
+    locations = stored(lake, index)
+    report = expire(lake, index, BEFORE - timedelta(hours=1), young=AT_ONCE)
+    assert (report.files, report.kept) == (23, {"newer": 25})
+    assert lake.path(locations[23]) in files(lake)
+    assert len([one for one in everything(index) if one["location"] == locations[23]]) == 10
+    assert expire(lake, index, BEFORE - timedelta(hours=1, microseconds=-1), young=AT_ONCE).files == 1
+
+
+def test_a_plan_says_what_would_go_and_changes_nothing(lake: Lake, index: Index) -> None:
+    stored(lake, index)
+    objects, entries = dict(lake.list()), everything(index)
+    plan = expire(lake, index, BEFORE, plan_only=True, young=AT_ONCE)
+    assert (plan.done, plan.files, plan.messages, plan.entries, len(plan.notes)) == (False, 24, 240, 0, 1)
+    assert (dict(lake.list()), everything(index)) == (objects, entries)
+
+
+def test_only_the_sources_that_are_named_are_looked_at(lake: Lake, index: Index) -> None:
+    stored(lake, index)
+    locations = stored(lake, index, "eu_orders")
+    report = expire(lake, index, BEFORE, only=["orders"], young=AT_ONCE)
+    assert (report.files, report.entries, report.kept) == (24, 240, {"newer": 24})
+    assert {lake.path(one) for one in locations} <= set(files(lake))
+    with pytest.raises(ConfigurationError, match=r"--source order: .* has eu_orders, orders\."):
+        expire(lake, index, BEFORE, only=["order"])
+
+
+def test_what_was_just_written_or_cannot_be_judged_stays(lake: Lake, index: Index) -> None:
+    locations = stored(lake, index)
+    for location in locations[1:]:
+        os.utime(location.removeprefix("file://"), (0, 0))
+    Path(locations[1].removeprefix("file://")).write_bytes(b"damaged")
+    os.utime(locations[1].removeprefix("file://"), (0, 0))
+    untimed = row(id="orders_9_1", partition=9, offset=1, publish_time=None)
+    archive(lake, index, table(untimed), source="untimed")
+    lake.put_new("theirs.avro", (DATAPHOS / "lake_clean_100.avro").read_bytes())
+    lake.put_new("README.txt", b"not ours")
+    report = expire(lake, index, BEFORE)
+    assert report.kept == {"young": 1, "damaged": 1, "unknown": 3, "newer": 24}
+    assert (report.files, report.exit_code) == (22, 1)
+    assert [one.partition(":")[0] for one in report.problems] == [lake.path(locations[1])]
+
+
+def test_entries_whose_file_is_gone_leave_the_index_too(lake: Lake, index: Index, tmp_path: Path) -> None:
+    locations = stored(lake, index)
+    for location in (*locations[:3], locations[40]):
+        Path(location.removeprefix("file://")).unlink()
+    report = expire(lake, index, BEFORE, young=AT_ONCE)
+    assert (report.files, report.messages, report.entries, report.lost) == (21, 210, 240, 3)
+    assert not {locations[40]} & set(files(lake))  # newer than the date: not this command's business
+    assert len(everything(index)) == 240
+
+
+def test_a_lake_without_an_index_expires_too(lake: Lake, index: Index) -> None:
+    stored(lake, index)
+    report = expire(lake, None, BEFORE, young=AT_ONCE)
+    assert (report.files, report.entries, len(files(lake))) == (24, 0, 24)
+
+
+# --- claims -----------------------------------------------------------------------------------
+
+
+def claimed(lake: Lake, partition: int = 0, durable: Callable[[int], int] = lambda start: start) -> Chain:
+    """A hole up to 0 is left out; one claim per file, each of which says what was durable by then."""
+    chain, claims = Chain("orders", 1, partition), Claims(lake)
+    for start in range(0, 480, 10):
+        claims.make(chain, start, Claim(start + 10, 10, durable(start), "{topic}", "parquet"))
+    return chain
+
+
+def starts(lake: Lake, chain: Chain) -> list[int]:
+    return sorted(int(path.rpartition("/")[2]) for path, _ in lake.list(f"{INTERNAL}claims/{chain.name}"))
+
+
+def test_the_claims_before_the_first_file_that_stays_go(lake: Lake, index: Index) -> None:
+    stored(lake, index)
+    chain = claimed(lake)
+    assert expire(lake, index, BEFORE, young=AT_ONCE).claims == 24
+    assert starts(lake, chain) == list(range(240, 480, 10))
+    assert Claims(lake).resume(chain, None) == 470
+    assert Claims(lake).resume(chain, (480, "470")) == 480
+
+
+def test_claims_from_the_durable_position_on_stay_though_their_files_go(lake: Lake, index: Index) -> None:
+    stored(lake, index)
+    chain = claimed(lake, durable=lambda start: min(start, 450))
+    report = expire(lake, index, BEFORE + timedelta(days=30), young=AT_ONCE)
+    assert (report.files, report.claims, files(lake)) == (48, 45, [])
+    assert starts(lake, chain) == [450, 460, 470]
+    assert Claims(lake).resume(chain, None) == 450
+    assert sorted(Claims(lake).ahead(chain, 450)) == [450, 460, 470]
+
+
+def test_the_newest_claim_of_a_chain_stays(lake: Lake, index: Index) -> None:
+    stored(lake, index)
+    chain = claimed(lake, durable=lambda start: start)
+    expire(lake, index, BEFORE + timedelta(days=30), young=AT_ONCE)
+    assert starts(lake, chain) == [470]
+    report = expire(lake, index, BEFORE + timedelta(days=30), young=AT_ONCE)
+    assert (report.claims, starts(lake, chain)) == (0, [470])
+
+
+# --- kill -9 ----------------------------------------------------------------------------------
+
+_KILLED_AT_A_STEP = """
+import os, signal, sys
+from datetime import datetime, timedelta
+import transforms.expire as expiry
+from transforms.indexes import sqlite
+from transforms.lake import Lake
+
+lake, index, before, step = sys.argv[1:]
+lake, index, left = Lake(lake), sqlite.open(index), int(step)
+
+def die(frame, event, argument):
+    global left
+    if event == "return" and frame.f_code.co_name in {"forget", "delete_all", "spent_claims", "survey"}:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+expiry._FILES_AT_ONCE, expiry._CLAIMS_AT_ONCE = 7, 9
+sys.setprofile(die)
+expiry.expire(lake, index, datetime.fromisoformat(before), young=timedelta(0))
+"""
+
+
+def test_a_kill_between_any_two_steps_leaves_nothing_that_points_at_nothing(
+    lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    stored(lake, index)
+    chain = claimed(lake)
+    arguments = [lake.url, f"sqlite://{tmp_path}/index.db", BEFORE.isoformat()]
+    killed = []
+    for step in count():
+        # The first kill is before anything happened; each run goes on where the last one was killed.
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED_AT_A_STEP, *arguments, str(step % 4)], check=False
+        )
+        check_nothing_points_at_nothing(lake, index)
+        kept = starts(lake, chain)
+        assert kept == list(range(kept[0], 480, 10))
+        killed.append(done.returncode)
+        if done.returncode == 0:
+            break
+    assert set(killed[:-1]) == {-9}
+    assert len(killed) > 8
+    assert (len(files(lake)), starts(lake, chain)[0]) == (24, 240)
+    assert everything(index) == rebuilt(lake, tmp_path)
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
+    code = main(["expire", "--json", *words])
+    out, err = capsys.readouterr()
+    return code, json.loads(out)["report"] if out else None, err
+
+
+def test_the_command_deletes_with_yes_alone(
+    lake: Lake, index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for location in stored(lake, index):
+        os.utime(location.removeprefix("file://"), (0, 0))
+    where = f"--lake={lake.url}", f"--index=sqlite://{tmp_path}/index.db", "--before=1970-01-11"
+    code, plan, _ = run(capsys, *where)
+    assert (code, plan["done"], plan["messages"], len(files(lake))) == (0, False, 240, 48)
+    code, report, _ = run(capsys, *where, "--source=orders", "--yes")
+    assert (code, report["done"], report["messages"], report["entries"]) == (0, True, 240, 240)
+    assert (len(files(lake)), len(everything(index))) == (24, 240)
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ("2100-01-01", "still to come"),
+        ("2020-13-01", "write it as"),
+        ("2020-01-01T00:00:00", "with its time zone"),
+        ("soon", "write a time as"),
+    ],
+)
+def test_a_date_that_cannot_be_meant_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], before: str, told: str
+) -> None:
+    code, report, problem = run(
+        capsys, f"--lake=file://{tmp_path}/lake", "--index=none", f"--before={before}", "--yes"
+    )
+    assert (code, report) == (2, None)
+    assert "--before" in problem
+    assert told in problem
+
+
+def test_an_age_counts_from_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, report, _ = run(capsys, f"--lake=file://{tmp_path}/lake", "--index=none", "--before=90d")
+    ago = datetime.now(timezone.utc) - datetime.fromisoformat(report["before"])
+    assert timedelta(days=90) <= ago < timedelta(days=90, minutes=1)
