@@ -1,38 +1,51 @@
-"""The batch job that sends archived messages again: plan, publish on Beam, report."""
+"""The batch job that sends archived messages again: plan, publish on Beam, report.
+
+Its row in the index says how it stands, to whoever looks; the row's wishes are obeyed while it runs.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import gc
+import json
+import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 import apache_beam as beam
+import psutil
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.settings import ResubmitSettings
+from pipelines.signals import stopped_by_signals
 from transforms import registry
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError, retry
 from transforms.indexes import Index
+from transforms.jobs import Keeper, Row, begin_again, new_row, record
+from transforms.jobs.changing import held_by, new_owner
+from transforms.jobs.rows import options_of, selection_of
 from transforms.lake import Lake
 from transforms.replay import Options, Plan, Progress, Report, freeze_plan, make_plan
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
 from transforms.resubmit import ResubmitLanes
 from transforms.selection import parse_selection
-from transforms.stop import failure
+from transforms.stop import failure, stop, stopping
 
 __all__ = ["plan", "run"]
 
 _LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
 _COLLECT = 200_000, 50, 1000
-_TOLD_EVERY = 0.5
 _PATIENCE = 60.0
+_T = TypeVar("_T")
+_HANDED_OVER = 15.0
+"""Seconds to wait for whoever started this process, or for the lease of one that died."""
 
 
 def plan(settings: ResubmitSettings) -> Plan:
@@ -42,7 +55,19 @@ def plan(settings: ResubmitSettings) -> Plan:
         ConfigurationError: something in the settings cannot be right.
         TransientError: index or broker stayed away for a minute.
     """
-    return _planned(settings, make_plan)
+    destination = _look_up(settings.destination or "", settings)
+    with closing(_index(settings)) as index:
+        return _patiently(
+            lambda: make_plan(
+                index,
+                _lakes(settings),
+                parse_selection(settings.selection or ""),
+                url=settings.destination or "",
+                destination=destination,
+                options=_options(settings),
+            ),
+            "plan",
+        )
 
 
 def run(
@@ -54,6 +79,9 @@ def run(
 ) -> Report:
     """Publish what is selected, or the rest of the job that ``settings.resume`` names.
 
+    The job's row is made or taken over; it can be paused, cancelled and slowed down by whoever
+    changes the row. SIGTERM and SIGINT pause it in good order.
+
     Args:
         settings: of the command.
         beam_args: for Beam; without a runner among them the job runs in this process.
@@ -61,20 +89,32 @@ def run(
         progress: told messages published, failed and planned; from a thread of its own.
 
     Raises:
-        ConfigurationError: the plan has problems, or something in the settings cannot be right.
+        ConfigurationError: the plan has problems, something in the settings cannot be right, or
+            another process works on the job.
         TransientError: index, lake or broker stayed away for a minute while planning.
     """
     # The allocator that Arrow prefers keeps what planning has freed; this one gives it back.
     pa.set_memory_pool(pa.system_memory_pool())
     lakes = _lakes(settings)
-    stored = _resumed(settings, lakes[0]) if settings.resume else _planned(settings, freeze_plan)
-    pa.default_memory_pool().release_unused()
-    on_plan(stored)
+    with closing(_index(settings)) as index, stopped_by_signals(stop):
+        row, keeper = _begun(settings, index, lakes[0], progress)
+        with keeper:
+            stored = _frozen(settings, index, lakes, row)
+            pa.default_memory_pool().release_unused()
+            keeper.planned(stored)
+            on_plan(stored)
+            report = _replay(settings, stored, lakes[0], beam_args)
+            keeper.finish(report, stopped=stopping())
+            return report
+
+
+def _replay(settings: ResubmitSettings, stored: Plan, lake: Lake, beam_args: Sequence[str]) -> Report:
     report = Report(job=stored.job, destination=stored.topic, planned=stored.messages)
-    earlier, started = total(lakes[0], stored), time.monotonic()
-    with _watched(lakes[0], stored, progress):
+    earlier, started = total(lake, stored), time.monotonic()
+    if earlier.done < stored.messages:
         _publish(settings, stored, beam_args)
-    report.settle(total(lakes[0], stored), earlier, time.monotonic() - started)
+    what = f"read the progress of job {stored.job}"
+    report.settle(retry(lambda: total(lake, stored), what), earlier, time.monotonic() - started)
     return report
 
 
@@ -92,48 +132,91 @@ def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str])
         pipeline.run().wait_until_finish()
     except Exception as error:
         # Runners hand on only the text of what a worker raised.
-        if (cause := failure()) is not None:
+        cause = failure()
+        if stopping() and isinstance(cause, TransientError):
+            return  # what is unconfirmed is sent by the next run
+        if cause is not None:
             raise cause from error
         raise
 
 
-def _planned(settings: ResubmitSettings, how: Callable[..., Plan]) -> Plan:
-    index, lakes = registry.index(settings.index).open(settings.index), _lakes(settings)
-    try:
-        destination = retry(lambda: _look_up(settings), "look up the destination", give_up_after=_PATIENCE)
-        return retry(lambda: _call(how, settings, index, lakes, destination), "plan", give_up_after=_PATIENCE)
-    finally:
-        index.close()
+def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progress) -> tuple[Row, Keeper]:
+    """The job's row, and its keeper, who holds it."""
+    owner = new_owner()
+    if settings.resume is None:
+        _look_up(settings.destination or "", settings)
+        row = _made(index, held_by(_new_row(settings), owner))
+    elif index.get_job(settings.resume) is None:
+        row = _made(index, held_by(_row_of(load_plan(lake, settings.resume)), owner))
+    else:
+        row = {"id": settings.resume}
+    keeper = Keeper(index, lake, row["id"], owner=owner, on_lost=stop, progress=progress)
+    if settings.resume is not None:
+        row = _patiently(lambda: keeper.take(_again(index), patience=_HANDED_OVER), "take the job")
+    return row, keeper
 
 
-def _call(
-    how: Callable[..., Plan],
-    settings: ResubmitSettings,
-    index: Index,
-    lakes: Sequence[Lake],
-    destination: Destination,
-) -> Plan:
-    return how(
-        index,
-        lakes,
-        parse_selection(settings.selection or ""),
-        url=settings.destination,
+def _again(index: Index) -> Callable[[Row], Row]:
+    """For a job that was not handed to this process: somebody here goes on with it."""
+
+    def again(row: Row) -> Row:
+        begun = begin_again(row)
+        index.append_audit(record(row, "resume", _user()))
+        return begun
+
+    return again
+
+
+def _made(index: Index, row: Row) -> Row:
+    row = _patiently(lambda: index.create_job(row), "store the job")
+    _patiently(lambda: index.append_audit(record(row, "resubmit", row["requested_by"])), "store who asked")
+    return row
+
+
+def _new_row(settings: ResubmitSettings) -> Row:
+    destination, topic = _shown(settings.destination or "")
+    return new_row(
         destination=destination,
-        options=Options(settings.timestamp, settings.partitions, settings.lossy),
+        topic=topic,
+        selection=parse_selection(settings.selection or ""),
+        options=_options(settings),
+        requested_by=_user(),
     )
 
 
-def _look_up(settings: ResubmitSettings) -> Destination:
-    url = settings.destination or ""
-    publisher = registry.broker(url).open_publisher(url, settings.destination_config)
-    try:
-        return publisher.destination()
-    finally:
-        publisher.close()
+def _row_of(stored: Plan) -> Row:
+    """A row for a job that has a plan only: the index was made anew since."""
+    destination, _ = _shown(stored.destination)
+    selection = parse_selection(json.dumps(stored.selection))
+    return new_row(
+        id=stored.job,
+        destination=destination,
+        topic=stored.topic,
+        selection=selection,
+        options=stored.options,
+        requested_by=_user(),
+    )
 
 
-def _resumed(settings: ResubmitSettings, lake: Lake) -> Plan:
-    stored = load_plan(lake, settings.resume or "")
+def _shown(url: str) -> tuple[str, str]:
+    """A destination's address without what may be a password, and its topic."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.strip("/")
+
+
+def _user() -> str:
+    return f"{psutil.Process().username()}@{socket.gethostname()}"
+
+
+def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row: Row) -> Plan:
+    """The job's stored plan, made now where there is none."""
+    stored = _stored(lakes[0], row["id"])
+    if stored is None:
+        url = settings.destination
+        if url is None:
+            raise ConfigurationError(f"Job {row['id']} has no plan yet: give --destination.")
+        destination = _look_up(url, settings)
+        return _patiently(lambda: _freeze(index, lakes, row, url, destination), "plan")
     if settings.destination not in {None, stored.destination}:
         raise ConfigurationError(
             f"Job {stored.job} sends to {stored.destination}: leave out --destination or start a new job."
@@ -141,35 +224,47 @@ def _resumed(settings: ResubmitSettings, lake: Lake) -> Plan:
     return stored
 
 
+def _stored(lake: Lake, job: str) -> Plan | None:
+    try:
+        return _patiently(lambda: load_plan(lake, job), "read the plan")
+    except ConfigurationError:
+        return None
+
+
+def _freeze(index: Index, lakes: Sequence[Lake], row: Row, url: str, destination: Destination) -> Plan:
+    return freeze_plan(
+        index,
+        lakes,
+        selection_of(row),
+        url=url,
+        destination=destination,
+        options=options_of(row),
+        job=row["id"],
+    )
+
+
+def _look_up(url: str, settings: ResubmitSettings) -> Destination:
+    publisher = registry.broker(url).open_publisher(url, settings.destination_config)
+    try:
+        return _patiently(publisher.destination, "look up the destination")
+    finally:
+        publisher.close()
+
+
+def _options(settings: ResubmitSettings) -> Options:
+    return Options(settings.timestamp, settings.partitions, settings.lossy)
+
+
+def _index(settings: ResubmitSettings) -> Index:
+    return registry.index(settings.index).open(settings.index)
+
+
 def _lakes(settings: ResubmitSettings) -> list[Lake]:
     return [Lake(url, settings.lake_config) for url in settings.lakes]
 
 
-@contextlib.contextmanager
-def _watched(lake: Lake, stored: Plan, progress: Progress) -> Iterator[None]:
-    """Tell the progress that the lanes, wherever they run, keep in the lake."""
-    ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(lake, stored, progress, ended), daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _watch(lake: Lake, stored: Plan, progress: Progress, ended: threading.Event) -> None:
-    while not ended.wait(_TOLD_EVERY):
-        _tell(lake, stored, progress)
-    _tell(lake, stored, progress)
-
-
-def _tell(lake: Lake, stored: Plan, progress: Progress) -> None:
-    try:
-        tally = total(lake, stored)
-    except TransientError:
-        return  # the lanes wait the store out and say so; the next look tells more
-    progress(tally.published, tally.done - tally.published, stored.messages)
+def _patiently(call: Callable[[], _T], what: str) -> _T:
+    return retry(call, what, give_up_after=_PATIENCE, stopped=stopping)
 
 
 if __name__ == "__main__":

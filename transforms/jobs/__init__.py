@@ -9,7 +9,7 @@ from __future__ import annotations
 from transforms.jobs.changing import HeldError, UnknownJobError, change
 from transforms.jobs.keeper import Keeper
 from transforms.jobs.rows import Row, new_row, record
-from transforms.jobs.states import WrongStateError, possible
+from transforms.jobs.states import WrongStateError, begin_again, possible
 
 __all__ = [
     "HeldError",
@@ -17,6 +17,7 @@ __all__ = [
     "Row",
     "UnknownJobError",
     "WrongStateError",
+    "begin_again",
     "change",
     "new_row",
     "possible",

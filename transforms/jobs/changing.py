@@ -88,13 +88,21 @@ def held_by(row: Row, owner: str, **others: Any) -> Row:
     return {**row, "lease": {"owner": owner, "until": at(LEASE_SECONDS), **others}}
 
 
-def take(index: Index, id: str, owner: str, *, patience: float = 0.0) -> Row:
+def take(
+    index: Index,
+    id: str,
+    owner: str,
+    otherwise: Callable[[Row], Row] = lambda row: row,
+    *,
+    patience: float = 0.0,
+) -> Row:
     """Take a job's lease: one that is free, or one that was held for this process until it started.
 
     Args:
         index: where the job is kept.
         id: the job's id.
         owner: who holds it then.
+        otherwise: a further change of a row that was not held for this process.
         patience: seconds to wait for a lease that is held.
 
     Raises:
@@ -105,22 +113,24 @@ def take(index: Index, id: str, owner: str, *, patience: float = 0.0) -> Row:
     deadline = time.monotonic() + patience
     while True:
         try:
-            return change(index, id, lambda row: _taken(row, owner))
+            return change(index, id, lambda row: _taken(row, owner, otherwise))
         except HeldError:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(_LOOK_EVERY)
 
 
-def _taken(row: Row, owner: str) -> Row:
-    if not is_free(row) and not _is_for_us(row):
+def _taken(row: Row, owner: str, otherwise: Callable[[Row], Row]) -> Row:
+    if _is_for_us(row):
+        return held_by(row, owner)
+    if not is_free(row):
         holder = row["lease"]["owner"].rpartition(":")[0]
         raise HeldError(f"Job {row['id']} is being worked on by process {holder}: pause it first.")
-    return held_by(row, owner)
+    return held_by(otherwise(row), owner)
 
 
 def _is_for_us(row: Row) -> bool:
     """Whether the holder has started this process and waits for it to take over."""
     run = row["run"] or {}
     ours = (run.get("host"), run.get("pid")) == (socket.gethostname(), os.getpid())
-    return bool(row["lease"].get("launching")) and ours
+    return bool(row["lease"] and row["lease"].get("launching")) and ours

@@ -11,8 +11,9 @@ from types import TracebackType
 from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
 from transforms.indexes import Index
 from transforms.jobs.changing import change, held_by, new_owner, take
-from transforms.jobs.rows import Row, by_command, failed, finished, planned, progressed, wish_of
+from transforms.jobs.rows import Row, by_command, failed, finished, outcome, planned, progressed, wish_of
 from transforms.lake import Lake
+from transforms.replay import Progress
 from transforms.replay.control import Wish, write_control
 from transforms.replay.ledger import total
 from transforms.replay.outcome import Report, Tally
@@ -38,7 +39,16 @@ class Keeper:
     While the index is away the lanes go on: nobody else can take the job then.
     """
 
-    def __init__(self, index: Index, lake: Lake, id: str, *, on_lost: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        index: Index,
+        lake: Lake,
+        id: str,
+        *,
+        on_lost: Callable[[], object],
+        owner: str | None = None,
+        progress: Progress = lambda _published, _failed, _planned: None,
+    ) -> None:
         """Keep job ``id``.
 
         Args:
@@ -46,10 +56,13 @@ class Keeper:
             lake: where its plan and its ledger are.
             id: the job's id.
             on_lost: called once, from the keeper's thread, when another process has taken the job.
+            owner: the name under which the lease is held already, see :func:`new_owner`.
+            progress: told messages published, failed and planned, from a thread of the keeper.
         """
         self._index, self._lake, self._id = index, lake, id
         self._on_lost = on_lost
-        self._owner = new_owner()
+        self._owner = owner or new_owner()
+        self._progress = progress
         self._plan: Plan | None = None
         self._wished: tuple[Wish, int] | None = None
         self._told: Wish | None = None
@@ -62,9 +75,9 @@ class Keeper:
                          for beat in (self._renew, self._look)]  # fmt: skip
         self.lost = False
 
-    def take(self, patience: float = 0.0) -> Row:
+    def take(self, otherwise: Callable[[Row], Row] = lambda row: row, *, patience: float = 0.0) -> Row:
         """Take the lease; see :func:`transforms.jobs.changing.take`."""
-        return take(self._index, self._id, self._owner, patience=patience)
+        return take(self._index, self._id, self._owner, otherwise, patience=patience)
 
     def __enter__(self) -> Keeper:
         """Begin to renew the lease."""
@@ -101,6 +114,7 @@ class Keeper:
             The row as it is now, None where another process has taken the job.
         """
         self._stop()
+        self._show(outcome(report))
         return self._change(lambda row: finished(row, report, stopped=stopped))
 
     def give_back(self, function: Callable[[Row], Row] = lambda row: row) -> Row | None:
@@ -125,7 +139,12 @@ class Keeper:
         self._tally = total(self._lake, self._plan)
         self._counts.append((time.monotonic(), self._tally.done))
         (since, before), (now, count) = self._counts[0], self._counts[-1]
+        self._show(self._tally)
         self._rate = (count - before) / (now - since) if now > since and count > before else None
+
+    def _show(self, tally: Tally) -> None:
+        if self._plan is not None:
+            self._progress(tally.published, tally.done - tally.published, self._plan.messages)
 
     def _tell(self) -> None:
         if self._wished is not None and self._wished[0] != self._told:
@@ -162,7 +181,9 @@ class Keeper:
 
     def _stop(self) -> None:
         self._ended.set()
-        self._threads[0].join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
 
 def _ended_by(row: Row, reason: str, *, for_good: bool) -> Row:

@@ -24,6 +24,7 @@ __all__ = [
     "finished",
     "new_row",
     "options_of",
+    "outcome",
     "planned",
     "progressed",
     "record",
@@ -122,7 +123,8 @@ def planned(row: Row, plan: Plan) -> Row:
         part |= {name: _precise(part[name]) for name in ("oldest", "newest")}
     sources = {s.source: {"planned": s.messages, "published": 0, "failed": 0} for s in plan.sources}
     progress = {"planned": plan.messages, "published": 0, "failed": 0, "sources": sources}
-    return {**row, "plan": told, "progress": {**progress, **_known(row)}}
+    started = row["started"] if row["state"] == "PLANNED" else row["started"] or at()
+    return {**row, "started": started, "plan": told, "progress": {**progress, **_known(row)}}
 
 
 def progressed(row: Row, tally: Tally, rate: float | None = None) -> Row:
@@ -157,7 +159,7 @@ def finished(row: Row, report: Report, *, stopped: bool = False) -> Row:
         stopped: whether they ended early because their process was told to.
     """
     # What no longer moves has no rate and no time left.
-    row = {**progressed(row, _outcome(report)), "lease": None}
+    row = {**progressed(row, outcome(report)), "lease": None}
     left = report.planned - row["progress"]["published"] - row["progress"]["failed"]
     if left <= 0:
         return ended(row, report)
@@ -215,7 +217,8 @@ def at(seconds: float = 0.0) -> str:
     return _iso(datetime.now(timezone.utc) + timedelta(seconds=seconds))
 
 
-def _outcome(report: Report) -> Tally:
+def outcome(report: Report) -> Tally:
+    """What became of the messages in all runs."""
     names = ("failed", "errors", "sources", "last_publish_time_us")
     kept = {name: getattr(report, name) for name in names}
     return Tally(published=report.published + report.already_published, **kept)

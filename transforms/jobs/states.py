@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from transforms.errors import PersistorError
+from transforms.errors import ConfigurationError, PersistorError
 from transforms.jobs.changing import is_free
 from transforms.jobs.rows import ENDED, UNLIMITED, Row, at, by_command
 
-__all__ = ["WrongStateError", "cancel", "pause", "possible", "resume", "retry", "run", "set_rate"]
+__all__ = [
+    "WrongStateError",
+    "begin_again",
+    "cancel",
+    "pause",
+    "possible",
+    "resume",
+    "retry",
+    "run",
+    "set_rate",
+]
 
 
 class WrongStateError(PersistorError):
@@ -72,6 +82,16 @@ def resume(row: Row) -> Row:
     """A job that shall go on where it was."""
     _check(row, "resume")
     return {**row, "state": "RUNNING", "reason": None, "finished": None, "report": None, "attempts": 0}
+
+
+def begin_again(row: Row) -> Row:
+    """A job that somebody goes on with by the command, whatever it ended or waits for."""
+    if row["state"] in {"CANCELLED", "CANCELLING"}:
+        raise ConfigurationError(f"Job {row['id']} was cancelled: start a new one.")
+    if row["mode"] == "inline":
+        raise ConfigurationError(f"Job {row['id']} was sent by the service at once: start a new one.")
+    fresh = {"reason": None, "finished": None, "report": None, "attempts": 0}
+    return {**row, **fresh, "state": "RUNNING"}
 
 
 def cancel(row: Row) -> Row:
