@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from transforms.selection import parse_selection
 __all__ = ["problems"]
 
 _Values = Mapping[str, Any]
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
 
@@ -140,15 +142,20 @@ def _check_api(values: _Values) -> Iterator[str]:
     names = [name for name, _ in values["destination"]]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"--destination {name} is given twice."
-    if values["host"] not in _LOOPBACK and not values["allow_remote"]:
+    if values["host"] not in _LOOPBACK and not values["tokens"]:
         yield (
-            f"--host {values['host']}: the API has no login, so whoever reaches it may read and send every "
-            "message; add --allow_remote if that is meant."
+            f"--host {values['host']}: without --tokens whoever reaches the API may read and send every "
+            "message; make a token with persistor token."
         )
     for key, _ in values["destination_config"]:
         name, colon, _setting = key.partition(":")
         if not colon or name not in names:
             yield f"--destination_config {key!r}: write NAME:SETTING=VALUE with a NAME of --destination."
+
+
+def _check_token(values: _Values) -> Iterator[str]:
+    if not re.fullmatch(_NAME, values["name"] or "x"):
+        yield "--name: write 1 to 100 letters, digits, '.', '_', '-' or '@', the first a letter or digit."
 
 
 def _orphans(values: _Values, *names: str) -> Iterator[str]:
@@ -164,4 +171,5 @@ _CHECKS: dict[str, Callable[[_Values], Iterator[str]]] = {
     "rebuild": _check_nothing,
     "expire": _check_nothing,
     "api": _check_api,
+    "token": _check_token,
 }

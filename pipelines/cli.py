@@ -6,6 +6,7 @@ import difflib
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pipelines.config import SUMMARIES
 from transforms.errors import ConfigurationError, PersistorError
@@ -128,9 +129,48 @@ def _api(words: list[str]) -> int:
         destinations={name: (to.url, to.config) for name, to in settings.destinations.items()},
         host=settings.host,
         port=settings.port,
-        allow_remote=settings.allow_remote,
         inline_limit=settings.inline_limit,
+        tokens=settings.tokens,
+        session_key=settings.session_key,
+        requests_per_minute=settings.requests_per_minute,
+        trusted_proxy=settings.trusted_proxy,
     )
+    return 0
+
+
+def _doctor(words: list[str]) -> int:
+    from pipelines import doctor, options
+
+    tried = (
+        options.PersistSettings,
+        options.IndexSettings,
+        options.ResubmitSettings,
+        options.RebuildSettings,
+        options.ExpireSettings,
+        options.ApiSettings,
+    )
+    kinds: dict[str, Any] = {kind.command: kind for kind in tried}
+    if not words or words[0] not in kinds:
+        if set(words) & {"-h", "--help"}:
+            _write(sys.stdout, doctor.HELP)
+            return 0
+        raise ConfigurationError(
+            f"Say whose settings to try: persistor doctor {'|'.join(kinds)} --config FILE."
+        )
+    settings, _ = options.parse(kinds[words[0]], words[1:])
+    return doctor.show(doctor.examine(settings))
+
+
+def _token(words: list[str]) -> int:
+    from pipelines.options import TokenSettings, parse
+
+    settings, _ = parse(TokenSettings, words)
+    from resubmit_api.auth_tokens import digest_of, line_of, new_token
+
+    token = new_token()
+    _write(sys.stderr, f"The token, which is not shown again: {token}\nFor the file of --tokens:")
+    allowed = settings.allow_source, settings.allow_destination
+    _write(sys.stdout, line_of(settings.name, settings.role, digest_of(token), *allowed))
     return 0
 
 
@@ -141,6 +181,8 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "rebuild": _rebuild,
     "expire": _expire,
     "api": _api,
+    "token": _token,
+    "doctor": _doctor,
 }
 
 

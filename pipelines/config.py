@@ -45,11 +45,11 @@ def settings_of(command: str) -> list[Setting]:
 
 
 _PERSIST, _INDEX, _RESUBMIT = ("persist",), ("index",), ("resubmit",)
-_REBUILD, _API = ("rebuild",), ("api",)
+_REBUILD, _API, _TOKEN = ("rebuild",), ("api",), ("token",)
 _EXPIRE, _STREAMING = ("expire",), ("persist", "index")
 _REPLAYING = ("resubmit", "api")
 _LAKE_GROUP, _BROKER, _INDEX_GROUP = "lake", "broker", "index"
-_BATCHES, _FAILURES, _RUNNING = "batches", "failures", "running"
+_BATCHES, _FAILURES, _RUNNING, _ACCESS = "batches", "failures", "running", "access"
 
 _CLIENT = (
     "any setting of the broker's client, such as sasl.username=me; values may be ${env:NAME} or ${file:PATH}"
@@ -155,14 +155,36 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("lossy", _RESUBMIT, _RUNNING, FLAG,
             "send although the destination cannot carry all of every message"),
     Setting("json", (*_RESUBMIT, *_REBUILD, *_EXPIRE), _RUNNING, FLAG, "print plan and report as JSON"),
-    Setting("host", _API, _RUNNING, Kind("ADDRESS", str), "address to listen on", default="127.0.0.1"),
-    Setting("allow_remote", _API, _RUNNING, FLAG,
-            "listen on another address than this machine's own, although the API has no login: whoever "
-            "reaches it may read and send every message"),
+    Setting("host", _API, _RUNNING, Kind("ADDRESS", str),
+            "address to listen on; another than this machine's own needs --tokens",
+            default="127.0.0.1"),
     Setting("port", _API, _RUNNING, _PORT, "port to listen on", default="8080"),
     Setting("inline_limit", _API, _RUNNING, _WHOLE,
             "a selection of up to so many messages is sent by the API itself, a larger one by a job",
             default="1000"),
+    Setting("tokens", _API, _ACCESS, Kind("FILE", str),
+            "list of the tokens that are let in, made with `persistor token` and read again when it changes; "
+            "${env:NAME} where a variable holds the list"),
+    Setting("session_key", _API, _ACCESS, _TEXT,
+            "signs the logins of the pages, at least 32 characters, the same for all replicas: "
+            "${file:PATH} or ${env:NAME}; without it logins end with the process"),
+    Setting("requests_per_minute", _API, _ACCESS, _COUNT,
+            "so many requests a token may make of a process",
+            default="1200"),
+    Setting("trusted_proxy", _API, _ACCESS, Kind("ADDRESS", str),
+            "proxy whose X-Forwarded-For, -Proto and -Host are believed, * for any; behind one that "
+            "speaks https the cookies of logins are bound to it"),
+    Setting("name", _TOKEN, _ACCESS, _TEXT, "who it is for, as the audit trail will say", required=True),
+    Setting("role", _TOKEN, _ACCESS, Kind("CHOICE", str),
+            "viewer searches and looks, operator plans, sends and controls as well, admin may see the "
+            "audit trail too",
+            default="viewer", choices=("viewer", "operator", "admin")),
+    Setting("allow_source", _TOKEN, _ACCESS, Kind("PATTERN", str),
+            "sources that it opens, such as 'orders*'; all unless given",
+            repeatable=True),
+    Setting("allow_destination", _TOKEN, _ACCESS, Kind("PATTERN", str),
+            "destinations that it may send to, such as replay or 'replay/orders-*'; all unless given",
+            repeatable=True),
     Setting("processes", _STREAMING, _RUNNING, _COUNT,
             "processes on this machine, one shard of the partitions each",
             default="1"),
@@ -192,6 +214,8 @@ SUMMARIES: dict[str, str] = {
     "rebuild": "make the index anew from the lake alone",
     "expire": "delete what is older than a date: from the index, then from the lake",
     "api": "serve plans, resubmissions and search over HTTP",
+    "token": "make a token for the API",
+    "doctor": "try what a command's settings name, and say what to fix",
 }
 """What each command does."""
 
@@ -229,5 +253,10 @@ Exit code: 0 done, 1 some files are damaged and stay, 2 the request cannot be ca
     "api": """example:
   persistor api --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                 --destination replay=kafka://localhost:9092""",
+    "token": """example:
+  persistor token --name alice --role operator --allow_source 'orders*' >> tokens.yaml
+
+The token is shown once, on the terminal; what is written to the file is a digest, of no use to a thief.
+A line that is taken out of the file is a token that no longer opens anything, from the next request on.""",
 }
 """What stands below a command's help."""

@@ -25,6 +25,7 @@ from pipelines.settings import (
     PersistSettings,
     RebuildSettings,
     ResubmitSettings,
+    TokenSettings,
 )
 from transforms.errors import ConfigurationError
 from transforms.model import Layout
@@ -37,6 +38,7 @@ __all__ = [
     "PersistSettings",
     "RebuildSettings",
     "ResubmitSettings",
+    "TokenSettings",
     "build_parser",
     "parse",
 ]
@@ -50,6 +52,7 @@ _Settings = TypeVar(
     RebuildSettings,
     ExpireSettings,
     ApiSettings,
+    TokenSettings,
 )
 _GROUPS = {
     "broker": "broker",
@@ -58,6 +61,7 @@ _GROUPS = {
     "batches": "batches: closed by whichever is reached first",
     "failures": "failures",
     "running": "running",
+    "access": "access",
 }
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "RebuildSettings",
     "ResubmitSettings",
     "StreamingSettings",
+    "TokenSettings",
 ]
 
 
@@ -169,6 +170,20 @@ class ApiSettings:
     lake_config: Mapping[str, str]
     index: str
     host: str
-    allow_remote: bool
     port: int
     inline_limit: int
+    tokens: str | None
+    session_key: str | None
+    requests_per_minute: int
+    trusted_proxy: str | None
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """What ``persistor token`` makes; the patterns are empty where all are meant."""
+
+    command: ClassVar[str] = "token"
+    name: str
+    role: str
+    allow_source: tuple[str, ...]
+    allow_destination: tuple[str, ...]

@@ -13,18 +13,21 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from apiflask import APIFlask
-from flask import Request, Response, abort, current_app, g, request
+from flask import Request, Response, current_app, g, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import BaseConverter
 
 from resubmit_api import errors
+from resubmit_api.auth import Guard
+from resubmit_api.auth_tokens import Tokens
 from resubmit_api.backends import Backends
 from resubmit_api.jobs import Jobs
 from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
-from resubmit_api.views import messages, operations, resubmissions
+from resubmit_api.views import messages, operations, resubmissions, session
 from resubmit_api.views.context import EXTENSION, Parts
+from transforms.secrets import resolve
 from transforms.surroundings import watch
 
 __all__ = ["MAX_BODY", "close_app", "create_app"]
@@ -39,10 +42,11 @@ _SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
-    # Our pages need a stylesheet, an icon and nothing else; what else is shown must not run.
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    # Our pages need files of ours and nothing else; what else is shown must not run.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
 
 
@@ -55,6 +59,9 @@ def create_app(
     inline_limit: int = 1000,
     jobs_directory: Path | None = None,
     trusted_hosts: Sequence[str] | None = None,
+    tokens: str | None = None,
+    session_key: str | None = None,
+    requests_per_minute: int = 1200,
 ) -> APIFlask:
     """The WSGI application; opens the index and the lakes, and takes up the jobs it finds.
 
@@ -74,10 +81,16 @@ def create_app(
             unless given.
         trusted_hosts: names under which requests are answered (header Host, without a port), any
             name where None.
+        tokens: the list of the tokens that are let in, see :class:`resubmit_api.auth_tokens.Tokens`;
+            where None, everybody who reaches the service may do everything.
+        session_key: signs the logins of the pages, the same for all replicas; may be a secret
+            reference. A random one unless given.
+        requests_per_minute: so many requests a token may make of this process.
 
     Raises:
         ConfigurationError: all problems of the configuration at once.
     """
+    guard = _guard(tokens, requests_per_minute)
     launcher = SubprocessLauncher(jobs_directory or _default_directory())
     backends, metrics = Backends(index, lakes, lake_config, destinations), Metrics()
     brokers = destinations.values()
@@ -92,10 +105,11 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     if trusted_hosts is not None:
         app.before_request(_only_for(frozenset(trusted_hosts)))
-    app.extensions[EXTENSION] = Parts(backends, jobs, metrics)
-    for views in (messages, resubmissions, operations):
-        app.register_blueprint(views.blueprint)
     app.before_request(_begin)
+    guard.attach(app, None if session_key is None else resolve(session_key))
+    app.extensions[EXTENSION] = Parts(backends, jobs, metrics, guard)
+    for views in (messages, resubmissions, operations, session):
+        app.register_blueprint(views.blueprint)
     app.after_request(_finish)
     jobs.take_up()
     return app
@@ -154,6 +168,10 @@ def _new_app() -> APIFlask:
     return app
 
 
+def _guard(tokens: str | None, per_minute: int) -> Guard:
+    return Guard(None if tokens is None else Tokens(tokens), per_minute)
+
+
 def _default_directory() -> Path:
     return Path(tempfile.gettempdir()) / f"persistor-jobs-{os.getuid()}"
 
@@ -180,13 +198,13 @@ def _only_for(hosts: frozenset[str]) -> Callable[[], None]:
 
 def _begin() -> None:
     g.started = time.perf_counter()
-    if request.method == "POST" and request.routing_exception is None and not request.is_json:
-        abort(415)
 
 
 def _finish(response: Response) -> Response:
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     seconds = time.perf_counter() - g.get("started", time.perf_counter())
     route = request.url_rule.rule if request.url_rule else "(none)"
     metrics = current_app.extensions[EXTENSION].metrics

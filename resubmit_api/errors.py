@@ -33,6 +33,10 @@ RETRY_AFTER = 5
 
 _TITLES = {
     "cursor": "The cursor is not valid",
+    "forbidden": "The caller may not do that",
+    "forgery": "The request may be forged",
+    "limit": "Too many requests",
+    "unauthenticated": "Nobody is logged in",
     "damaged": "The stored message cannot be read",
     "host": "The service is not known under that name",
     "json": "The request is not JSON",

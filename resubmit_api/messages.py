@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from resubmit_api.auth_grants import CallersIndex
 from resubmit_api.errors import needs, problem
 from transforms import registry
 from transforms.entries import verify
 from transforms.errors import PermanentError
-from transforms.indexes import Index
 from transforms.lake import Lake, ObjectMissingError, find_lake
 
 __all__ = ["Found", "find_entry", "read_message"]
@@ -27,7 +27,7 @@ class Found:
     verified_by: str
 
 
-def find_entry(index: Index, id: str) -> pa.Table:
+def find_entry(index: CallersIndex, id: str) -> pa.Table:
     """The index entry of a message; 404 where there is none."""
     with needs("The index"):
         entry = index.get(id)
@@ -36,7 +36,7 @@ def find_entry(index: Index, id: str) -> pa.Table:
     return entry
 
 
-def read_message(index: Index, lakes: Sequence[Lake], id: str) -> Found:
+def read_message(index: CallersIndex, lakes: Sequence[Lake], id: str) -> Found:
     """Read and verify a message.
 
     Answers 404 for an id that is not indexed, 410 where the file is gone from the lake, and 502

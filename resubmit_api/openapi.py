@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from apiflask import APIFlask
+from flask import current_app
 
+from resubmit_api.auth import CSRF_HEADER, role_of
+from resubmit_api.auth_tokens import Role
 from resubmit_api.schemas import Problem
+from resubmit_api.views.context import problems
 
 __all__ = ["describe"]
 
@@ -16,7 +21,22 @@ _TEXT = (
     "Errors are problem documents (RFC 9457). Times are ISO 8601; answers have UTC with microseconds."
 )
 
-
+_SECURITY = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token, as `persistor token` makes them. A service without tokens listens to "
+        "its own machine only, and asks for none.",
+    },
+    "login": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "persistor",
+        "description": "The cookie of a login to the pages (`__Host-persistor` over https). What changes "
+        f"anything needs the header {CSRF_HEADER} as well.",
+    },
+}
+_PARAMETER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 _SELECTION = {
     "sources": "Names of sources; any source where this is left out.",
     "published_from": "First publish time that is meant, with its time zone.",
@@ -53,11 +73,30 @@ def _complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
         for name, schema in schemas.items():
             if name.endswith(".Selection"):
                 _describe_selection(schema)
+        _say_who_may(spec)
         for parameter in _parameters(spec):
             if parameter["in"] == "path":
                 parameter["required"] = True  # which OpenAPI asks for and APIFlask leaves out
         spec["paths"] = dict(sorted(spec["paths"].items(), key=lambda path: not path[0].startswith("/v1/")))
     return spec
+
+
+def _say_who_may(spec: dict[str, Any]) -> None:
+    spec["components"]["securitySchemes"] = _SECURITY
+    for rule in current_app.url_map.iter_rules():
+        operations = spec["paths"].get(_PARAMETER.sub(r"{\1}", rule.rule), {})
+        role = role_of(current_app, rule.endpoint)
+        for method in (rule.methods or set()) & {name.upper() for name in operations}:
+            if role is not Role.ANYONE:
+                _protect(operations[method.lower()], role or Role.ADMIN)
+
+
+def _protect(operation: dict[str, Any], role: Role) -> None:
+    operation["security"] = [{name: []} for name in _SECURITY]
+    needed = f"For the role {role.name.lower()}."
+    operation["description"] = f"{operation.get('description', '')}\n\n{needed}".strip()
+    for status, response in problems(401, 403, 429).items():
+        operation["responses"].setdefault(str(status), response)
 
 
 def _describe_selection(schema: dict[str, Any]) -> None:

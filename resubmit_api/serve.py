@@ -23,6 +23,7 @@ __all__ = ["make_server", "serve"]
 
 _MOST_HEADERS = 64 << 10
 _IDLE = 60
+_FORWARDED = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -35,9 +36,12 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     threads: int = 8,
-    allow_remote: bool = False,
     inline_limit: int = 1000,
     jobs_directory: Path | None = None,
+    tokens: str | None = None,
+    session_key: str | None = None,
+    requests_per_minute: int = 1200,
+    trusted_proxy: str | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered and return.
 
@@ -48,23 +52,26 @@ def serve(
         lakes: see there.
         lake_config: see there.
         destinations: see there.
-        host: address to listen on. The service has no authentication, so anything but a
-            loopback address is refused unless ``allow_remote`` is given. On loopback only requests
-            to a loopback name are answered, so that no web page can reach it under a name of its own.
+        host: address to listen on. Without ``tokens`` anything but a loopback address is refused,
+            and only requests to a loopback name are answered, so that no web page can reach the
+            service under a name of its own.
         port: port to listen on; 0 picks a free one.
         threads: requests that are worked on at the same time.
-        allow_remote: listen on ``host`` although whoever reaches it may read and send every message.
         inline_limit: as for :func:`resubmit_api.app.create_app`.
-        jobs_directory: likewise.
+        jobs_directory: likewise, and so are the next three.
+        tokens: see there.
+        session_key: see there.
+        requests_per_minute: see there.
+        trusted_proxy: address of a proxy whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are
+            believed; ``*`` is any.
 
     Raises:
         ConfigurationError: all problems of the configuration at once.
     """
-    local = _is_loopback(host)
-    if not local and not allow_remote:
+    if tokens is None and not _is_loopback(host):
         raise ConfigurationError(
-            f"--host {host}: the API has no authentication, so it listens on 127.0.0.1 only; put a proxy "
-            "with authentication before it, or say --allow_remote and let all who reach it read and send."
+            f"--host {host}: without --tokens everybody who reaches the API may read and send every message, "
+            "so it listens on 127.0.0.1 only; make a token with persistor token."
         )
     app = create_app(
         index=index,
@@ -73,15 +80,21 @@ def serve(
         destinations=destinations,
         inline_limit=inline_limit,
         jobs_directory=jobs_directory,
-        trusted_hosts=_LOOPBACK_NAMES if local else None,
+        trusted_hosts=_LOOPBACK_NAMES if tokens is None else None,
+        tokens=tokens,
+        session_key=session_key,
+        requests_per_minute=requests_per_minute,
     )
     try:
-        _run(make_server(app, host=host, port=port, threads=threads), local=local)
+        server = make_server(app, host=host, port=port, threads=threads, trusted_proxy=trusted_proxy)
+        _run(server, "" if tokens else " (no --tokens: whoever is on this machine may read and send)")
     finally:
         close_app(app)
 
 
-def make_server(app: APIFlask, *, host: str, port: int, threads: int = 8) -> Any:
+def make_server(
+    app: APIFlask, *, host: str, port: int, threads: int = 8, trusted_proxy: str | None = None
+) -> Any:
     """A waitress server that listens already; ``run()`` serves until ``close()``.
 
     Raises:
@@ -98,6 +111,8 @@ def make_server(app: APIFlask, *, host: str, port: int, threads: int = 8) -> Any
             max_request_body_size=MAX_BODY + (1 << 20),
             max_request_header_size=_MOST_HEADERS,
             channel_timeout=_IDLE,
+            trusted_proxy=trusted_proxy,
+            trusted_proxy_headers=_FORWARDED if trusted_proxy else set(),
         )
     except OSError as error:
         raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; choose another.") from error
@@ -130,12 +145,11 @@ def _listen(address: tuple[Any, ...]) -> socket.socket:
     return listener
 
 
-def _run(server: Any, *, local: bool) -> None:
+def _run(server: Any, notice: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     host, port = server.effective_host, server.effective_port
     shown = f"[{host}]" if ":" in str(host) else host
-    notice = "" if local else " (no authentication: whoever reaches it may read and send every message)"
     sys.stdout.write(f"Listening on http://{shown}:{port}{notice}\n")
     sys.stdout.flush()
     server.run()

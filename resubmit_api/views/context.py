@@ -7,21 +7,26 @@ from typing import Any
 
 from flask import current_app
 
+from resubmit_api.auth import Guard
+from resubmit_api.auth_grants import CallersIndex, who
 from resubmit_api.backends import Backends
-from resubmit_api.errors import PROBLEM_TYPE
+from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.jobs import Jobs
 from resubmit_api.metrics import Metrics
 
-__all__ = ["EXTENSION", "Parts", "parts", "problems"]
+__all__ = ["EXTENSION", "Parts", "index", "parts", "problems"]
 
 EXTENSION = "persistor"
 _DESCRIPTIONS = {
     400: "The request or its cursor is not valid",
+    401: "No valid token came with the request",
+    403: "The token's role, sources or destinations do not reach so far",
     404: "There is no such thing",
     410: "The lake no longer has the message",
     413: "The request is larger than 1 MiB",
     415: "The request is not JSON",
     422: "The request names what is wrong with it",
+    429: "The token was used too often; `Retry-After` says when it may be used again",
     502: "What the lake holds is not what was archived; nothing of it is shown",
     503: "The index, a lake or a broker does not answer",
 }
@@ -34,12 +39,19 @@ class Parts:
     backends: Backends
     jobs: Jobs
     metrics: Metrics
+    guard: Guard
 
 
 def parts() -> Parts:
     """The parts of the application that handles this request."""
     found: Parts = current_app.extensions[EXTENSION]
     return found
+
+
+def index() -> CallersIndex:
+    """The index as the caller may see it, which is the one for views."""
+    with needs("The index"):
+        return CallersIndex(parts().backends.index, who())
 
 
 def problems(*statuses: int) -> dict[int, Any]:

@@ -11,12 +11,14 @@ import pyarrow.compute as pc
 from apiflask import APIBlueprint
 from flask import Response, url_for
 
+from resubmit_api.auth import open_to
+from resubmit_api.auth_tokens import Role
 from resubmit_api.cursors import read_search_cursor, search_cursor
 from resubmit_api.errors import needs
 from resubmit_api.messages import Found, read_message
 from resubmit_api.rows import bytes_to_json, entries_to_json
 from resubmit_api.schemas import EntryPage, Message, SearchRequest
-from resubmit_api.views.context import parts, problems
+from resubmit_api.views.context import index, parts, problems
 
 __all__ = ["blueprint"]
 
@@ -27,6 +29,7 @@ _PAYLOAD = {"application/octet-stream": {"schema": {"type": "string", "format": 
 
 
 @blueprint.post("/search")
+@open_to(Role.VIEWER)
 @blueprint.input(SearchRequest)
 @blueprint.output(EntryPage)
 @blueprint.doc(operation_id="searchMessages", responses=problems(400, 413, 415, 422, 503))
@@ -39,7 +42,7 @@ def search(json_data: SearchRequest) -> dict[str, Any]:
     question = json_data.selection.to_json()
     after = None if json_data.cursor is None else read_search_cursor(question, json_data.cursor)
     with needs("The index"):
-        found = parts().backends.index.search(json_data.selection, json_data.limit, after)
+        found = index().search(json_data.selection, json_data.limit, after)
     more = len(found) == json_data.limit
     return {
         "messages": entries_to_json(found),
@@ -48,6 +51,7 @@ def search(json_data: SearchRequest) -> dict[str, Any]:
 
 
 @blueprint.get("/<id:id>")
+@open_to(Role.VIEWER)
 @blueprint.output(Message)
 @blueprint.doc(operation_id="getMessage", responses=problems(404, 410, 502, 503))
 def get(id: str) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def get(id: str) -> dict[str, Any]:
 
 
 @blueprint.get("/<id:id>/payload")
+@open_to(Role.VIEWER)
 @blueprint.doc(
     operation_id="getPayload",
     responses={
@@ -93,10 +98,7 @@ def payload(id: str) -> Response:
 
 
 def _read(id: str) -> Found:
-    backends = parts().backends
-    with needs("The index"):
-        index = backends.index
-    return read_message(index, backends.lakes, id)
+    return read_message(index(), parts().backends.lakes, id)
 
 
 def _last(found: pa.Table) -> tuple[int | None, str]:

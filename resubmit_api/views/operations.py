@@ -8,6 +8,8 @@ from apiflask import APIBlueprint
 from flask import Response, current_app, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from resubmit_api.auth import open_to
+from resubmit_api.auth_tokens import Role
 from resubmit_api.errors import needs
 from resubmit_api.schemas import Health
 from resubmit_api.views.context import parts, problems
@@ -29,6 +31,7 @@ blueprint = APIBlueprint("operations", __name__, tag="Operations")
 
 
 @blueprint.get("/healthz")
+@open_to(Role.ANYONE)
 @blueprint.output(Health)
 @blueprint.doc(operation_id="health")
 def healthz() -> dict[str, Any]:
@@ -40,6 +43,7 @@ def healthz() -> dict[str, Any]:
 
 
 @blueprint.get("/readyz")
+@open_to(Role.ANYONE)
 @blueprint.output(Health)
 @blueprint.doc(operation_id="ready", responses=problems(503))
 def readyz() -> dict[str, Any]:
@@ -54,6 +58,7 @@ def readyz() -> dict[str, Any]:
 
 
 @blueprint.get("/metrics")
+@open_to(Role.VIEWER)
 @blueprint.doc(
     operation_id="metrics",
     responses=_EXPOSITION,
@@ -64,6 +69,7 @@ def metrics() -> Response:
 
 
 @blueprint.get("/docs")
+@open_to(Role.ANYONE)
 @blueprint.doc(hide=True)
 def docs() -> str:
     """The page of the API, made from its document."""

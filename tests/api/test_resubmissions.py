@@ -78,7 +78,7 @@ def test_a_small_selection_has_ended_when_the_answer_comes(
     job = resubmit(api, topic)
     assert (job["state"], job["mode"], job["reason"]) == ("COMPLETED", "inline", None)
     assert job["progress"] == {"planned": 5, "published": 5, "failed": 0}
-    assert (job["report"]["verified_by_checksum"], job["requested_by"]) == (5, "127.0.0.1")
+    assert (job["report"]["verified_by_checksum"], job["requested_by"]) == (5, "local")
     assert streams.payloads(topic) == [b"order %d" % n for n in range(5)]
     assert api.get(f"/v1/resubmissions/{job['id']}").json() == job
 

@@ -65,16 +65,37 @@ def test_on_loopback_no_web_page_gets_in_under_a_name_of_its_own(site: Site) -> 
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
-def test_without_authentication_only_loopback_is_listened_on(site: Site, host: str) -> None:
-    with pytest.raises(ConfigurationError, match="the API has no authentication"):
+def test_without_tokens_only_loopback_is_listened_on(site: Site, host: str) -> None:
+    with pytest.raises(ConfigurationError, match="without --tokens everybody who reaches the API"):
         serve(host=host, **options(site))
 
 
-def test_whoever_insists_is_warned(site: Site) -> None:
-    with running(*arguments(site, "--port", "0", "--host", "0.0.0.0", "--allow_remote")) as (_, url):
-        port = url.rpartition(":")[2]
-        answer = requests.get(f"http://127.0.0.1:{port}/healthz", headers={"Host": "any"}, timeout=10)
-        assert answer.status_code == 200
+def test_with_tokens_any_address_is_listened_on_and_any_name_answered(site: Site, tmp_path: Path) -> None:
+    site.archive(order(0))
+    tokens = tmp_path / "tokens.yaml"
+    made = subprocess.run([PROGRAM, "token", "--name", "a"], capture_output=True, text=True, check=True)
+    tokens.write_text(made.stdout)
+    token = next(word for word in made.stderr.split() if word.startswith("persistor_"))
+    with running(*arguments(site, "--port", "0", "--host", "0.0.0.0", "--tokens", str(tokens))) as (_, url):
+        address = f"http://127.0.0.1:{url.rpartition(':')[2]}/v1/messages/orders_0_0"
+        headers = {"Host": "any.example", "Authorization": f"Bearer {token}"}
+        assert requests.get(address, headers=headers, timeout=10).status_code == 200
+        assert requests.get(address, timeout=10).status_code == 401
+
+
+def test_a_proxy_that_is_trusted_is_believed_and_nobody_else(site: Site, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.yaml"
+    tokens.write_text("[]")
+    forwarded = {
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "x.example",
+        "X-Forwarded-For": "192.0.2.7",
+    }
+    for proxy, secure in (("127.0.0.1", True), ("192.0.2.1", False)):
+        words = arguments(site, "--port", "0", "--tokens", str(tokens), "--trusted_proxy", proxy)
+        with running(*words) as (_, url):
+            answer = requests.get(f"{url}/login", headers=forwarded, timeout=10)
+            assert ("Strict-Transport-Security" in answer.headers) is secure
 
 
 def test_a_port_in_use_is_named(site: Site) -> None:

@@ -21,6 +21,7 @@ from pipelines.options import (
     PersistSettings,
     RebuildSettings,
     ResubmitSettings,
+    TokenSettings,
     build_parser,
     parse,
 )
@@ -29,7 +30,7 @@ from transforms.layout import FIELDS
 from transforms.model import Layout
 from transforms.registry import names
 
-KINDS = [PersistSettings, IndexSettings, ResubmitSettings, RebuildSettings, ApiSettings]
+KINDS = [PersistSettings, IndexSettings, ResubmitSettings, RebuildSettings, ApiSettings, TokenSettings]
 PERSIST = ["--source", "kafka://h:9092/orders", "--lake", "file:///lake", "--index", "sqlite:///i.db"]
 RESUBMIT = ["--index", "sqlite:///i.db", "--lake", "file:///lake"]
 SELECTION = '{"sources": ["orders"]}'
@@ -268,8 +269,8 @@ def test_a_resubmission_that_makes_no_sense_is_refused(words: list[str], problem
 
 def test_an_api_open_to_others_must_be_meant() -> None:
     words = [*RESUBMIT, "--destination=a=kafka://h:1", "--host=0.0.0.0"]
-    assert "the API has no login" in problems(ApiSettings, *words)[0]
-    assert parse(ApiSettings, [*words, "--allow_remote"])[0].host == "0.0.0.0"
+    assert "without --tokens" in problems(ApiSettings, *words)[0]
+    assert parse(ApiSettings, [*words, "--tokens=tokens.yaml"])[0].host == "0.0.0.0"
 
 
 def test_api_destination_settings_name_a_destination() -> None:

@@ -1,0 +1,233 @@
+"""Who may do what: one place decides, before any view runs.
+
+Each view declares the role that it takes with :func:`open_to`; one that declares none is for
+administrators. :mod:`resubmit_api.auth_grants` says which sources and destinations are open to it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import secrets
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from flask import Flask, Request, abort, current_app, g, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug.wrappers import Response
+
+from resubmit_api.auth_tokens import LOCAL, Caller, Role, Tokens, digest_of
+from resubmit_api.errors import needs, problem
+from resubmit_api.limits import RateLimit
+from transforms.errors import ConfigurationError
+
+__all__ = ["CSRF_HEADER", "Guard", "caller", "denied", "open_to", "role_of"]
+
+CSRF_HEADER = "X-CSRF-Token"
+SESSION_SECONDS = 8 * 3600
+"""A login ends so long after it was made."""
+_FAILURES_A_MINUTE = 20
+_SHORTEST_KEY = 32
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FOR_ANYONE = frozenset({"static", "openapi.spec"})
+"""The framework's own views; none of them shows anything of an archive."""
+
+_View = TypeVar("_View", bound=Callable[..., Any])
+
+
+def open_to(role: Role, *, form: bool = False) -> Callable[[_View], _View]:
+    """Declare who may call a view; stands directly under the route.
+
+    Args:
+        role: the least role that may.
+        form: the view takes what a form sends, too; others take JSON only, which no other
+            site's form can send.
+    """
+
+    def declare(view: _View) -> _View:
+        view.role, view.form = role, form  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
+def role_of(app: Flask, endpoint: str) -> Role | None:
+    """The role that an endpoint's view declares; None where it declares none."""
+    if endpoint in _FOR_ANYONE:
+        return Role.ANYONE
+    role: Role | None = getattr(app.view_functions[endpoint], "role", None)
+    return role
+
+
+def caller() -> Caller | None:
+    """Who makes this request; None where nobody is logged in."""
+    found: Caller | None = g.get("caller")
+    return found
+
+
+class Guard:
+    """Lets a request through to its view, or refuses it.
+
+    Without tokens everybody who reaches the service is :data:`~resubmit_api.auth_tokens.LOCAL`;
+    :mod:`resubmit_api.serve` listens on loopback only then.
+    """
+
+    def __init__(self, tokens: Tokens | None, per_minute: int) -> None:
+        self._tokens = tokens
+        self._requests = RateLimit(per_minute)
+        self._failures = RateLimit(_FAILURES_A_MINUTE)
+
+    def attach(self, app: Flask, session_key: str | None) -> None:
+        """Guard every view of an application.
+
+        Args:
+            app: the application.
+            session_key: signs the cookies of logins; a random one unless given, so that
+                logins end with the process and hold for it alone.
+
+        Raises:
+            ConfigurationError: the key is short enough to be guessed.
+        """
+        if session_key is not None and len(session_key) < _SHORTEST_KEY:
+            raise ConfigurationError(
+                f"--session_key is shorter than {_SHORTEST_KEY} characters: it could be guessed."
+            )
+        app.secret_key = session_key or secrets.token_bytes(32)
+        app.config["PERMANENT_SESSION_LIFETIME"] = SESSION_SECONDS
+        app.config["SESSION_REFRESH_EACH_REQUEST"] = False
+        app.config["SESSION_COOKIE_SAMESITE"] = "Strict"
+        app.session_interface = _Cookies()
+        app.before_request(self._check)
+        app.context_processor(lambda: {"caller": caller(), "csrf_token": _csrf_token})
+
+    def login(self, token: str) -> Caller | None:
+        """Begin a session for whoever has this token; None where nobody has it."""
+        found = self._by_token(token)
+        if found is not None and self._tokens is not None:
+            session.clear()
+            session.permanent = True
+            session.update(name=found.name, token=_short(found), csrf=secrets.token_urlsafe(32))
+        return found
+
+    def _check(self) -> Response | None:
+        if request.routing_exception is not None or request.endpoint is None:
+            return None
+        declared = role_of(current_app, request.endpoint)
+        needed = Role.ADMIN if declared is None else declared
+        g.caller = who = self._identify(needed)
+        if who is None and needed is not Role.ANYONE:
+            return _ask_to_log_in()
+        if who is not None and who is not LOCAL and needed is not Role.ANYONE:
+            self._limit(who)
+        if request.method not in _SAFE:
+            _check_forgery(who)
+        if who is not None and who.role < needed:
+            raise denied(f"This needs the role {needed.name.lower()}.")
+        if request.method not in _SAFE and not (request.is_json or _takes_form(request.endpoint)):
+            abort(415)
+        return None
+
+    def _identify(self, needed: Role) -> Caller | None:
+        if self._tokens is None:
+            return LOCAL
+        if needed is not Role.ANYONE and (header := request.headers.get("Authorization")):
+            return self._by_header(header)
+        return self._by_session()
+
+    def _by_header(self, header: str) -> Caller:
+        scheme, _, token = header.partition(" ")
+        found = self._by_token(token.strip()) if scheme.lower() == "bearer" else None
+        if found is None:
+            raise _unknown("The token is not valid, or was revoked.")
+        g.bearer = True
+        return found
+
+    def _by_token(self, token: str) -> Caller | None:
+        if self._tokens is None:
+            return LOCAL
+        with needs("The list of tokens"):
+            found = self._tokens.find(digest_of(token))
+        if found is None:
+            _refuse_for(self._failures.take(request.remote_addr or ""))
+        return found
+
+    def _by_session(self) -> Caller | None:
+        name, token = session.get("name"), session.get("token")
+        if self._tokens is None or not isinstance(name, str) or not isinstance(token, str):
+            return None
+        with needs("The list of tokens"):
+            found = self._tokens.named(name)
+        return found if found is not None and hmac.compare_digest(_short(found), token) else None
+
+    def _limit(self, who: Caller) -> None:
+        _refuse_for(self._requests.take(who.name))
+
+
+class _Cookies(SecureCookieSessionInterface):
+    """Flask's signed cookie; over TLS it is bound to this host and to TLS."""
+
+    def get_cookie_name(self, app: Flask) -> str:  # noqa: ARG002 - the framework's signature
+        return "__Host-persistor" if request.is_secure else "persistor"
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - likewise
+        return request.is_secure
+
+
+def _takes_form(endpoint: str) -> bool:
+    return getattr(current_app.view_functions[endpoint], "form", False)
+
+
+def denied(detail: str) -> Exception:
+    """The refusal of what the caller may not do."""
+    return problem(403, "forbidden", detail)
+
+
+def _refuse_for(seconds: float) -> None:
+    if seconds:
+        after = str(math.ceil(seconds))
+        detail = f"That is more often than is allowed; try again in {after} seconds."
+        raise problem(429, "limit", detail, headers={"Retry-After": after})
+
+
+def _ask_to_log_in() -> Response:
+    kinds = ["application/json", "text/html"]
+    if request.method == "GET" and request.accept_mimetypes.best_match(kinds) == "text/html":
+        return redirect(url_for("session.form", next=request.full_path.rstrip("?")), 303)
+    raise _unknown("Send a token: Authorization: Bearer TOKEN.")
+
+
+def _unknown(detail: str) -> Exception:
+    headers = {"WWW-Authenticate": "Bearer"}
+    if "HX-Request" in request.headers:
+        headers["HX-Redirect"] = url_for("session.form")
+    return problem(401, "unauthenticated", detail, headers=headers)
+
+
+def _check_forgery(who: Caller | None) -> None:
+    """What a browser sends along by itself must come from a page of ours."""
+    if g.get("bearer"):
+        return  # which no browser sends by itself
+    if not _is_same_origin(request):
+        raise problem(403, "forgery", "The request comes from a page of another site.")
+    if who is not None and who is not LOCAL:
+        given = request.headers.get(CSRF_HEADER) or request.form.get("csrf_token", "")
+        if not hmac.compare_digest(given.encode(), _csrf_token().encode()):
+            raise problem(403, "forgery", f"A login's requests need its {CSRF_HEADER}; load the page again.")
+
+
+def _is_same_origin(asked: Request) -> bool:
+    # Fetch metadata is sent to https and localhost only; Origin with every cross-site request but safe ones.
+    site, origin = asked.headers.get("Sec-Fetch-Site"), asked.headers.get("Origin")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    return origin is None or urlsplit(origin).netloc == asked.host
+
+
+def _csrf_token() -> str:
+    token: str = session.get("csrf", "")
+    return token
+
+
+def _short(found: Caller) -> str:
+    return found.digest[:16]

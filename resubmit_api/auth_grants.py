@@ -1,0 +1,106 @@
+"""Which sources a caller may read, where it may send to, and which resubmissions are its business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from resubmit_api.auth import caller, denied
+from resubmit_api.auth_tokens import Caller
+from resubmit_api.schemas import ReplayRequest
+from transforms.indexes import Index, SourceSummary
+from transforms.model import ENTRY_SCHEMA
+from transforms.selection import Selection
+
+__all__ = ["CallersIndex", "check_destination", "granted", "may_control", "may_see", "who"]
+
+_NO_SOURCE = "\0"
+"""What no source is called."""
+
+
+def who() -> Caller:
+    """Who makes this request; for views that are not open to anyone."""
+    found = caller()
+    if found is None:
+        raise denied("Nobody is logged in.")
+    return found
+
+
+class CallersIndex:
+    """The index as one caller may see it: what other sources hold is not there."""
+
+    def __init__(self, index: Index, caller: Caller) -> None:
+        self._index, self._caller = index, caller
+
+    def confine(self, selection: Selection) -> Selection:
+        """The selection within the caller's sources; refused with 403 where it names others."""
+        if self._caller.sources is None:
+            return selection
+        if refused := [name for name in selection.sources if not self._caller.may_read(name)]:
+            raise denied(f"The sources {', '.join(refused[:10])} are not open to this token.")
+        sources = selection.sources or tuple(self.sources()) or (_NO_SOURCE,)
+        return selection.model_copy(update={"sources": sources, "all": False})
+
+    def summarize(self, selection: Selection) -> list[SourceSummary]:
+        """As :meth:`transforms.indexes.Index.summarize`."""
+        return self._index.summarize(self.confine(selection))
+
+    def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
+        """As :meth:`transforms.indexes.Index.select`."""
+        return self._index.select(self.confine(selection), columns)
+
+    def search(
+        self, selection: Selection, limit: int, after: tuple[int | None, str] | None = None
+    ) -> pa.Table:
+        """As :meth:`transforms.indexes.Index.search`."""
+        return self._index.search(self.confine(selection), limit, after)
+
+    def get(self, id: str) -> pa.Table:
+        """As :meth:`transforms.indexes.Index.get`."""
+        found = self._index.get(id)
+        visible = not len(found) or self._caller.may_read(found["source"][0].as_py())
+        return found if visible else ENTRY_SCHEMA.empty_table()
+
+    def histogram(self, selection: Selection, start: int, width: int) -> dict[int, int]:
+        """As :meth:`transforms.indexes.Index.histogram`."""
+        return self._index.histogram(self.confine(selection), start, width)
+
+    def sources(self) -> list[str]:
+        """As :meth:`transforms.indexes.Index.sources`."""
+        return [source for source in self._index.sources() if self._caller.may_read(source)]
+
+    def files(self) -> dict[str, int]:
+        """As :meth:`transforms.indexes.Index.files`."""
+        return {source: n for source, n in self._index.files().items() if self._caller.may_read(source)}
+
+    def ping(self) -> None:
+        """As :meth:`transforms.indexes.Index.ping`."""
+        self._index.ping()
+
+
+def granted(index: CallersIndex, request: ReplayRequest) -> ReplayRequest:
+    """What was asked for within the caller's sources, refused with 403 where it goes beyond its destinations.
+
+    To be called before anything of it is looked up, stored or sent.
+    """
+    check_destination(request.destination, request.topic)
+    return request.model_copy(update={"selection": index.confine(request.selection)})
+
+
+def check_destination(name: str, topic: str) -> None:
+    """Refuse with 403 what the caller may not send to."""
+    if not who().may_send(name, topic):
+        raise denied(f"Topic {topic} of destination {name} is not open to this token.")
+
+
+def may_see(row: Mapping[str, Any]) -> bool:
+    """Whether a resubmission is shown to the caller: all of its sources must be open to it."""
+    sources = row["selection"].get("sources") or ()
+    return who().sources is None or (bool(sources) and all(map(who().may_read, sources)))
+
+
+def may_control(row: Mapping[str, Any]) -> bool:
+    """Whether the caller may run, pause or cancel it: it is shown to it, and goes where it may send."""
+    return may_see(row) and who().may_send(row["destination"], row["topic"])
