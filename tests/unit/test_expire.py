@@ -164,6 +164,16 @@ def test_a_lake_without_an_index_expires_too(lake: Lake, index: Index) -> None:
     assert (report.files, report.entries, len(files(lake))) == (24, 0, 24)
 
 
+def test_messages_without_positions_expire_too(lake: Lake, index: Index, tmp_path: Path) -> None:
+    rows = [row(id=f"m{n}", partition=None, offset=None, publish_time=n * DAY) for n in range(20)]
+    lake.put_new(f"{INTERNAL}sources/clicks/000001.json", b"{}")
+    archive(lake, index, table(*rows), rows_per_file=5, source="clicks")
+    report = expire(lake, index, BEFORE, only=["clicks"], young=AT_ONCE)
+    assert (report.files, report.entries, report.kept) == (2, 10, {"newer": 2})
+    assert everything(index) == rebuilt(lake, tmp_path)
+    assert {one["id"] for one in everything(index)} == {f"clicks_m{n}" for n in range(10, 20)}
+
+
 # --- claims -----------------------------------------------------------------------------------
 
 

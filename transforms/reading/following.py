@@ -79,7 +79,7 @@ class Following:
             given_up = positions.get(track.given_up_key, 0)
             wanted = (start, given_up if given_up > start else None)
             if wanted != (track.start, track.given_up):
-                track.move(*wanted, self._ahead(track, start))
+                self._move(track, *wanted)
         self.assign()
 
     def assign(self) -> None:
@@ -118,6 +118,16 @@ class Following:
             oldest[track.source].extend(track.oldest())
         for source, times in oldest.items():
             metrics.oldest(source, min(times, default=None))
+
+    def _move(self, track: Track, start: int, given_up: int | None) -> None:
+        ahead = self._ahead(track, start)
+        if ahead and start not in ahead and given_up is None:
+            # A list made while others claim may miss the first claim and show the next.
+            ahead = self._ahead(track, start)
+        track.move(start, given_up, ahead)
+        if ahead and start not in ahead and given_up is None:
+            # Claims are made one behind the other: what lay here was archived, and has expired since.
+            track.gap = min(ahead)
 
     def _note_gap(self, track: Track, first: int) -> None:
         if first < track.buffer.end:

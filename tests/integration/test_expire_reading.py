@@ -1,0 +1,130 @@
+"""Reading goes on after retention, from wherever it had come to."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tests.integration.harness import Archive, Persist, load_message, log_of
+from tests.integration.test_shard import _ids, _reading, _values
+from tests.servers import wait_until
+from tests.servers.kafka import Kafka
+from tests.servers.mongodb import MongoDB
+from transforms.expire import Expired, expire
+from transforms.indexes import sqlite
+from transforms.lake import Lake
+from transforms.reading.buffers import Limits
+from transforms.reading.claims import Chain, Claims
+from transforms.reading.source import Source
+from transforms.rebuild import rebuild
+
+_AT_ONCE = timedelta(0)
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+def _expire_everything(lake: Lake) -> Expired:
+    return expire(lake, None, datetime.now(timezone.utc), young=_AT_ONCE)
+
+
+def _archived(kafka: Kafka, topic: str, source: Source) -> None:
+    """Forty messages in four claimed batches, acknowledged but for the last."""
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 30))
+    with _reading(source) as reading:
+        reading.until(30)
+        reading.acknowledge()
+        kafka.produce(topic, _values(30, 40))
+        reading.until(40)
+
+
+@pytest.fixture
+def source(kafka: Kafka, topic: str, tmp_path: Path) -> Source:
+    limits = Limits(messages=10, bytes=2**20, age=0.3)
+    return Source(f"{kafka.url}/{topic}", lake=f"file://{tmp_path}/lake", limits=limits, purpose=topic)
+
+
+def test_without_the_groups_offsets_reading_goes_on_behind_what_expired(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    _archived(kafka, topic, source)
+    lake = Lake(source.lake or "")
+    assert _expire_everything(lake).claims == 3
+    kafka.delete_group(source.group)
+    with _reading(source) as reading:
+        reading.until(10)
+        kafka.produce(topic, _values(40, 45))
+        reading.until(15)
+    assert reading.ids == _ids(topic, 30, 45)
+
+
+def test_a_position_that_was_saved_before_the_expiry_skips_to_the_claims_that_stayed(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    _archived(kafka, topic, source)
+    lake = Lake(source.lake or "")
+    _expire_everything(lake)
+    with _reading(source) as reading:
+        reading._positions = {f"{topic}~1/0": 10}
+        reading.until(10)
+        kafka.produce(topic, _values(40, 45))
+        reading.until(15)
+    assert reading.ids == _ids(topic, 30, 45)
+    ahead = Claims(lake).ahead(Chain(topic, 1, 0), 10)
+    assert [(start, claim.next, claim.rows) for start, claim in ahead.items()] == [
+        (10, 30, 0),
+        (30, 40, 10),
+        (40, 45, 5),
+    ]
+
+
+def test_a_running_job_an_expiry_and_a_restart_leave_lake_and_index_in_step(
+    kafka: Kafka, mongodb: MongoDB, topic: str, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic, partitions=3, **{"retention.ms": -1})
+    archive = Archive(Lake(f"file://{tmp_path}/lake"), f"{mongodb.url}.{topic}")
+    persist = Persist(
+        tmp_path / "persist", source=f"{kafka.url}/{topic}", lake=archive.lake.url, index=archive.index_url
+    )
+    old = [{**load_message(n), "partition": n % 3, "timestamp": 1_600_000_000_000 + n} for n in range(3000)]
+    new = [{**load_message(n), "partition": n % 3} for n in range(3000, 6000)]
+    with persist:
+        kafka.produce(topic, old[:2000])
+        wait_until(lambda: bool(persist.pid) and archive.indexed() == 2000, 90, "the old messages")
+        kafka.produce(topic, [*old[2000:], *new[:1000]])
+        wait_until(lambda: bool(persist.pid) and archive.indexed() == 4000, 90, "the first new messages")
+        index = archive.open_index()
+        report = expire(archive.lake, index, datetime(2021, 1, 1, tzinfo=timezone.utc), young=_AT_ONCE)
+        assert report.messages == report.entries == 4000 - archive.indexed()
+        assert 2000 <= report.messages <= 3000
+        assert report.claims > 0
+        persist.kill()
+        persist.start()
+        kafka.produce(topic, new[1000:])
+        wait_until(
+            lambda: bool(persist.pid) and archive.indexed() == 6000 - report.messages,
+            90,
+            "the other messages",
+        )
+        persist.drain()
+    index.close()
+    ids = archive.messages()["id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 6000 - report.messages
+    wanted = {place for place, message in log_of(kafka, topic).items() if message[3] > 1_700_000_000_000}
+    assert {f"{topic}_{partition}_{offset}" for partition, offset in wanted} <= set(ids)
+    _check_rebuilt(archive, tmp_path)
+
+
+def _check_rebuilt(archive: Archive, tmp_path: Path) -> None:
+    rebuilt = sqlite.open(f"sqlite://{tmp_path}/rebuilt.db")
+    assert rebuild(archive.lake, rebuilt, datetime.now(timezone.utc)).exit_code == 0
+    again = Archive(archive.lake, f"sqlite://{tmp_path}/rebuilt.db")
+    order = [("id", "ascending")]
+    assert again.entries().sort_by(order) == archive.entries().sort_by(order)
+    rebuilt.close()
