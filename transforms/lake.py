@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import obstore
@@ -121,6 +121,11 @@ class Lake:
     def open(self, path: str) -> LakeFile:
         """Look up an object for ranged reads; raises as :meth:`get`."""
         return LakeFile(self, path, self._call(lambda: obstore.head(self._store, path))["size"])
+
+    def modified(self, path: str) -> datetime:
+        """When an object was written, by the store's clock; raises as :meth:`get`."""
+        found: datetime = self._call(lambda: obstore.head(self._store, path))["last_modified"]
+        return found
 
     def list(self, prefix: str = "", after: str | None = None) -> Iterator[tuple[str, int]]:
         """All objects below ``prefix`` as (path, size in bytes), in the store's own order.

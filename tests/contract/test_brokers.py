@@ -106,6 +106,13 @@ def test_what_is_published_is_read_back_unchanged(site: Site) -> None:
     assert all(before < moment < before + timedelta(minutes=5) for moment in read["publish_time"].to_pylist())
 
 
+def test_how_long_messages_are_kept_is_known(site: Site) -> None:
+    topic = site.topic()
+    with reading(site.reader(topic)) as reader:
+        [kept] = {reader.retention(partition) for partition in reader.discover()}
+    assert kept is None or kept > 600
+
+
 def test_what_was_sent_again_is_still_unchanged(site: Site) -> None:
     topic = site.topic()
     sent = carried(site, topic).slice(0, 14)

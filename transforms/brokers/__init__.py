@@ -133,6 +133,12 @@ class Reader(Protocol):
     def release(self, receipts: Sequence[Any]) -> None:
         """Give back deliveries that will not be acknowledged; nothing for brokers with offsets."""
 
+    def retention(self, partition: Partition) -> float | None:
+        """Seconds for which the broker keeps messages that nobody has read; None for ever.
+
+        Raises ``TransientError`` where it does not answer, or does not tell this user.
+        """
+
     def lag(self) -> Mapping[Partition, int]:
         """Messages between the reading position and the end, as far as known without waiting."""
 

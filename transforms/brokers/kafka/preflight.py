@@ -13,7 +13,7 @@ from transforms.brokers.kafka.client import TIMEOUT, Client, only_for_clients
 from transforms.errors import TransientError
 from transforms.model import Trait
 
-__all__ = ["look_up"]
+__all__ = ["look_up", "retention"]
 
 _CARRIES = ~Trait(0)
 _FOREVER = 2**63 - 1
@@ -42,6 +42,13 @@ def look_up(client: Client, settings: Mapping[str, Any], topic: str) -> Destinat
         unread = f"Retention and size limits are not checked, for the configuration cannot be read: {error}."
         return _destination(topic, len(found.partitions), {}, [unread, _ACLS])
     return _destination(topic, len(found.partitions), config, [])
+
+
+def retention(client: Client, admin: AdminClient, topic: str) -> float | None:
+    """See ``transforms.brokers.Reader.retention``."""
+    config = _config(client, admin, topic)
+    kept = int(config.get("retention.ms", -1))
+    return kept / 1000 if "delete" in config.get("cleanup.policy", "delete") and kept >= 0 else None
 
 
 def _config(client: Client, admin: AdminClient, topic: str) -> dict[str, str]:

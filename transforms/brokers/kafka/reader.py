@@ -24,6 +24,7 @@ from transforms.brokers.kafka.client import (
     only_for_clients,
     split_url,
 )
+from transforms.brokers.kafka.preflight import retention
 from transforms.errors import ConfigurationError, TransientError
 from transforms.model import HEADERS, MESSAGE_SCHEMA, UTC_MICROSECONDS
 from transforms.secrets import resolve
@@ -181,6 +182,10 @@ class KafkaReader(Client):
 
     def release(self, receipts: Sequence[Any]) -> None:
         """Nothing: what is not committed is read again."""
+
+    def retention(self, partition: Partition) -> float | None:
+        """See :class:`transforms.brokers.Reader`."""
+        return retention(self, self._admin, partition.topic)
 
     def lag(self) -> Mapping[Partition, int]:
         """Messages up to the end, 0 where the end was met even if markers lie behind the last message."""

@@ -86,11 +86,11 @@ class NatsReader:
 
     def earliest(self, partition: Partition) -> int:
         """See :class:`transforms.brokers.Reader`."""
-        try:
-            state = ask(self._connection, f"STREAM.INFO.{self._stream(partition).name}")["state"]
-        except ApiError as error:
-            raise TransientError(f"the stream of {partition.topic!r} is gone") from error
-        return max(int(state["first_seq"]), 1)
+        return max(int(self._info(partition)["state"]["first_seq"]), 1)
+
+    def retention(self, partition: Partition) -> float | None:
+        """The stream's ``max_age``; see :class:`transforms.brokers.Reader`."""
+        return int(self._info(partition)["config"].get("max_age", 0)) / 1e9 or None
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """See :class:`transforms.brokers.Reader`."""
@@ -162,6 +162,12 @@ class NatsReader:
     def _is_mine(self, partition: Partition) -> bool:
         index, count = self._shard
         return zlib.crc32(partition.topic.encode()) % count == index
+
+    def _info(self, partition: Partition) -> dict[str, Any]:
+        try:
+            return ask(self._connection, f"STREAM.INFO.{self._stream(partition).name}")
+        except ApiError as error:
+            raise TransientError(f"the stream of {partition.topic!r} is gone") from error
 
     def _stream(self, partition: Partition) -> Stream:
         if partition not in self._streams:

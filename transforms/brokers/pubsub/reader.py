@@ -93,6 +93,12 @@ class PubsubReader:
         for deliveries in self._deliveries.values():
             deliveries.release(receipts)
 
+    def retention(self, partition: Partition) -> float | None:
+        """Of the subscription; see :class:`transforms.brokers.Reader`."""
+        with calling(f"look up the subscription {partition.topic}"):
+            found = self._open().get_subscription(subscription=self._path(partition.topic))
+        return float(found.message_retention_duration.total_seconds()) or None
+
     def lag(self) -> Mapping[Partition, int]:
         """Messages pulled and not yet given; Pub/Sub does not tell how many wait behind them."""
         return {partition: deliveries.waiting for partition, deliveries in self._deliveries.items()}

@@ -1,0 +1,122 @@
+"""``persistor doctor`` against real servers: what it finds, what it says to do, and what it leaves behind."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.cli import main
+from tests.servers.kafka import Kafka
+from tests.servers.minio import MinIO
+from tests.unit.test_surroundings import certificate
+from transforms.lake import Lake
+
+
+@pytest.fixture
+def topic(kafka: Kafka) -> str:
+    name = f"t{uuid.uuid4().hex[:10]}"
+    kafka.create_topic(name, partitions=3)
+    return name
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "500")  # a narrow terminal folds what is looked for
+
+
+def doctor(capsys: pytest.CaptureFixture[str], command: str, **settings: Any) -> tuple[int, str]:
+    """Exit code and what was printed, on one line."""
+    words = [f"--{name}={one}" for name, v in settings.items() for one in (v if isinstance(v, list) else [v])]
+    code = main(["doctor", command, *words])
+    told = capsys.readouterr()
+    return code, re.sub(r"\s+", " ", told.out + told.err)
+
+
+def test_what_is_in_order_is_said_to_be_and_nothing_is_left_behind(
+    kafka: Kafka, minio: MinIO, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = minio.create_bucket(topic)
+    config = [f"{name}={value}" for name, value in minio.config.items()]
+    index = f"sqlite://{tmp_path}/index.db"
+    code, told = doctor(
+        capsys, "persist", source=f"{kafka.url}/{topic}", lake=bucket, lake_config=config, index=index
+    )
+    assert code == 0, told
+    assert f"1 topics, 3 partitions: {topic}." in told
+    assert "Messages are kept for 168 h or longer" in told
+    assert "Objects can be created once, read and deleted." in told
+    assert "clocks" not in told
+    assert "0 to fix" in told
+    assert list(Lake(bucket, minio.config).list()) == []
+
+
+def test_everything_that_is_wrong_is_found_in_one_go(
+    kafka: Kafka, minio: MinIO, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = minio.create_bucket(topic)
+    config = [f"{name}={value}" for name, value in {**minio.config, "secret_access_key": "wrong"}.items()]
+    expired = tmp_path / "ca.pem"
+    expired.write_bytes(certificate(0))
+    code, told = doctor(
+        capsys,
+        "persist",
+        source=f"{kafka.url}/{topic},{topic}-missing",
+        lake=bucket,
+        lake_config=config,
+        index="mongodb://127.0.0.1:1/none?serverSelectionTimeoutMS=500",
+        dead_letter=f"{kafka.url}/{topic}-dead",
+        dead_letter_config=f"ssl.ca.location={expired}",
+    )
+    assert code == 1
+    assert f"'{topic}-missing' does not exist" in told
+    assert "denies access" in told
+    assert "index It does not answer" in told
+    assert f"'{topic}-dead' does not exist" in told
+    assert f"{expired} is valid until 2026-11-01. -> Renew it." in told
+    assert "5 to fix" in told
+
+
+def test_a_retention_near_the_age_of_a_batch_and_idle_processes_are_seen(
+    kafka: Kafka, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kafka.create_topic(f"{topic}-short", partitions=1, retention_ms=60_000)
+    code, told = doctor(
+        capsys,
+        "persist",
+        source=f"{kafka.url}/{topic}-short",
+        lake=f"file://{tmp_path}/lake",
+        index=f"sqlite://{tmp_path}/i.db",
+        processes=4,
+    )
+    assert code == 1
+    assert f"{topic}-short keeps messages for 60 s, and a batch may stay open for 30 s." in told
+    assert "4 processes share 1 partitions: 3 stay idle." in told
+    assert "1 to fix, 1 to watch." in told
+
+
+@pytest.mark.parametrize("words", [[], ["demo"], ["persist", "--souce=x"]])
+def test_what_cannot_be_tried_is_refused_with_advice(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *words]) == 2
+    assert "persistor doctor" in capsys.readouterr().err
+
+
+def test_a_certificate_that_lasts_is_no_worry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ca.pem"
+    days = (dt.datetime.now(dt.timezone.utc) - dt.datetime(2026, 11, 1, tzinfo=dt.timezone.utc)).days
+    file.write_bytes(certificate(days + 90))
+    code, told = doctor(
+        capsys,
+        "rebuild",
+        lake=f"file://{tmp_path}",
+        index=f"sqlite://{tmp_path}/i.db",
+        lake_config=f"root_certificate={file}",
+    )
+    assert code == 0, told
+    assert f"{file} is valid until" in told
