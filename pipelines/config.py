@@ -224,8 +224,8 @@ EPILOGS: dict[str, str] = {
   persistor persist --source kafka://localhost:9092/orders,payments --lake s3://archive/kafka \\
                     --index mongodb://localhost/persistor
   persistor persist --config persist.yaml --processes 4
-  persistor persist --config persist.yaml --runner=FlinkRunner --flink_master=flink:8081 --streaming \\
-                    --checkpointing_interval=10000 --finish_bundle_before_checkpointing
+  persistor persist --config persist.yaml --runner=FlinkRunner --flink_master=flink:8081 \\
+                    --environment_type=EXTERNAL --environment_config=localhost:50000
 
 Any option of Apache Beam is accepted as well.
 Stop with Ctrl-C or SIGTERM: open batches are written first.""",

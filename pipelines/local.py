@@ -26,12 +26,13 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 from pipelines import startup
 from pipelines.settings import IndexSettings, PersistSettings
 from transforms import metrics, stop, surroundings
-from transforms.errors import PersistorError
+from transforms.errors import PermanentError, PersistorError
 from transforms.read_batches import close_shards
 
 __all__ = ["in_process_runner", "run_streaming"]
 
 _LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
+_TOLD = 2000
 _GC_THRESHOLDS = 200_000, 50, 1000
 _Settings = PersistSettings | IndexSettings
 
@@ -48,14 +49,23 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
     """
     options = PipelineOptions([*beam_arguments, "--streaming"])
     if options.view_as(StandardOptions).runner not in _LOCAL_RUNNERS:
-        with beam.Pipeline(options=options) as pipeline:
-            build(pipeline, settings, range(settings.shards), settings.shards)
-        return 0
+        return _run_elsewhere(build, settings, options)
     with _stopped_by_signals(stop.stop):
         startup.check(settings)
     if settings.processes == 1:
         return _run_here(build, settings, beam_arguments)
     return _run_processes(build, settings, beam_arguments)
+
+
+def _run_elsewhere(build: _Build, settings: _Settings, options: PipelineOptions) -> int:
+    """Submit, and wait for the end unless the options say ``--no_wait_until_finish``."""
+    try:
+        with beam.Pipeline(options=options) as pipeline:
+            build(pipeline, settings, range(settings.shards), settings.shards)
+    except (RuntimeError, OSError) as error:  # Beam's words for a job that failed or a cluster away
+        runner = options.view_as(StandardOptions).runner
+        raise PermanentError(f"{runner}: {str(error).strip()[:_TOLD]}") from error
+    return 0
 
 
 def in_process_runner() -> FnApiRunner:

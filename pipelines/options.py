@@ -87,6 +87,10 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
     values = _convert(kind.command, given, problems)
     runner, beam_problems = leftover.check(kind.command, words)
     problems += beam_problems + checks.problems(kind.command, values, runner)
+    if runner == "FlinkRunner" and kind.command in {"persist", "index"} and not beam_problems:
+        from pipelines import flink  # noqa: PLC0415 - its options exist only where they are Flink's
+
+        problems += flink.problems(words)
     if problems:
         raise ConfigurationError(problems)
     return kind(**_shape(kind.command, values)), words

@@ -286,6 +286,19 @@ def test_options_that_only_the_job_server_knows_pass_unless_they_are_typing_mist
     ]
 
 
+def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() -> None:
+    words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner"]
+    options = PipelineOptions(parse(PersistSettings, words)[1]).get_all_options()
+    assert options["checkpointing_interval"] == 10_000
+    assert options["finish_bundle_before_checkpointing"] is True
+    assert options["externalized_checkpoints_enabled"] is True
+    assert options["retain_externalized_checkpoints_on_cancellation"] is True
+    never = ["--checkpointing_interval=-1", "--finish_bundle_before_checkpointing=false"]
+    told = problems(PersistSettings, *words, *never)
+    assert [problem.partition(":")[0] for problem in told] == never
+    assert parse(PersistSettings, [*words, "--finish_bundle_before_checkpointing"])
+
+
 def test_every_option_of_beam_and_ours_fit_in_one_parser() -> None:
     for kind in (PersistSettings, IndexSettings, ResubmitSettings):
         parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="error")
