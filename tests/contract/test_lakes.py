@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.servers.azurite import Azurite
 from tests.servers.gcs import GCS
 from tests.servers.minio import MinIO
 from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
+from transforms.expire import _MessagesLake
 from transforms.lake import AccessDeniedError, Lake, ObjectMissingError, find_lake
 
 _STORES = ("file", "moto", "minio", "azurite", "gcs")
@@ -105,6 +107,20 @@ def test_a_missing_object_is_named(lake: Lake) -> None:
         for path in ("missing", "a/missing", "a"):
             with pytest.raises(ObjectMissingError):
                 read(path)
+
+
+def test_expiry_finds_what_is_written_and_deletes_many_at_once(lake: Lake) -> None:
+    expiring = _MessagesLake(*lake.__reduce__()[1])
+    paths = [f"orders/hour=1/{number:04d}.parquet" for number in range(30)]
+    for number, path in enumerate([*paths, "_persistor/claims/orders/0/0"]):
+        assert expiring.put_new(path, bytes(number))
+    found = {path: (size, written) for path, size, written in expiring.written_files()}
+    assert {path: size for path, (size, _) in found.items()} == {path: n for n, path in enumerate(paths)}
+    ages = [datetime.now(timezone.utc) - written for _, written in found.values()]
+    assert all(timedelta(minutes=-1) < age < timedelta(minutes=1) for age in ages)
+    expiring.delete_all([*paths[:25], "orders/never"])
+    expiring.delete_all(paths[20:27])
+    assert sorted(path for path, _ in lake.list("orders")) == paths[27:]
 
 
 def test_a_list_has_every_object_with_its_size(lake: Lake) -> None:
