@@ -25,7 +25,7 @@ from resubmit_api.jobs import Jobs
 from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
-from resubmit_api.views import messages, operations, resubmissions, session
+from resubmit_api.views import audit, messages, operations, resubmissions, session
 from resubmit_api.views.context import EXTENSION, Parts
 from transforms.secrets import resolve
 from transforms.surroundings import watch
@@ -106,9 +106,9 @@ def create_app(
     if trusted_hosts is not None:
         app.before_request(_only_for(frozenset(trusted_hosts)))
     app.before_request(_begin)
-    guard.attach(app, None if session_key is None else resolve(session_key))
+    guard.attach(app, None if session_key is None else resolve(session_key), lambda: backends.index)
     app.extensions[EXTENSION] = Parts(backends, jobs, metrics, guard)
-    for views in (messages, resubmissions, operations, session):
+    for views in (audit, messages, resubmissions, operations, session):
         app.register_blueprint(views.blueprint)
     app.after_request(_finish)
     jobs.take_up()

@@ -10,8 +10,9 @@ import hmac
 import math
 import secrets
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 from flask import Flask, Request, abort, current_app, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSessionInterface
@@ -20,7 +21,10 @@ from werkzeug.wrappers import Response
 from resubmit_api.auth_tokens import LOCAL, Caller, Role, Tokens, digest_of
 from resubmit_api.errors import needs, problem
 from resubmit_api.limits import RateLimit
+from resubmit_api.rows import iso
 from transforms.errors import ConfigurationError
+from transforms.indexes import Index
+from transforms.replay.plans import new_job_id
 
 __all__ = ["CSRF_HEADER", "Guard", "caller", "denied", "open_to", "role_of"]
 
@@ -29,6 +33,7 @@ SESSION_SECONDS = 8 * 3600
 """A login ends so long after it was made."""
 _FAILURES_A_MINUTE = 20
 _SHORTEST_KEY = 32
+_AUDIT = "persistor_audit"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FOR_ANYONE = frozenset({"static", "openapi.spec"})
 """The framework's own views; none of them shows anything of an archive."""
@@ -78,26 +83,26 @@ class Guard:
         self._requests = RateLimit(per_minute)
         self._failures = RateLimit(_FAILURES_A_MINUTE)
 
-    def attach(self, app: Flask, session_key: str | None) -> None:
+    def attach(self, app: Flask, session_key: str | None, index: Callable[[], Index]) -> None:
         """Guard every view of an application.
 
         Args:
             app: the application.
             session_key: signs the cookies of logins; a random one unless given, so that
                 logins end with the process and hold for it alone.
+            index: where the audit trail is kept.
 
         Raises:
             ConfigurationError: the key is short enough to be guessed.
         """
         if session_key is not None and len(session_key) < _SHORTEST_KEY:
-            raise ConfigurationError(
-                f"--session_key is shorter than {_SHORTEST_KEY} characters: it could be guessed."
-            )
+            raise ConfigurationError(f"--session_key: give {_SHORTEST_KEY} characters or more.")
         app.secret_key = session_key or secrets.token_bytes(32)
         app.config["PERMANENT_SESSION_LIFETIME"] = SESSION_SECONDS
         app.config["SESSION_REFRESH_EACH_REQUEST"] = False
         app.config["SESSION_COOKIE_SAMESITE"] = "Strict"
         app.session_interface = _Cookies()
+        app.extensions[_AUDIT] = index
         app.before_request(self._check)
         app.context_processor(lambda: {"caller": caller(), "csrf_token": _csrf_token})
 
@@ -108,7 +113,14 @@ class Guard:
             session.clear()
             session.permanent = True
             session.update(name=found.name, token=_short(found), csrf=secrets.token_urlsafe(32))
+            _note("login", found)
         return found
+
+    def logout(self) -> None:
+        """End the caller's session, if there is one."""
+        if (leaving := self._by_session()) is not None:
+            _note("logout", leaving)
+        session.clear()
 
     def _check(self) -> Response | None:
         if request.routing_exception is not None or request.endpoint is None:
@@ -150,6 +162,7 @@ class Guard:
             found = self._tokens.find(digest_of(token))
         if found is None:
             _refuse_for(self._failures.take(request.remote_addr or ""))
+            _note("refused", None, "The token is not valid, or was revoked.")
         return found
 
     def _by_session(self) -> Caller | None:
@@ -178,9 +191,25 @@ def _takes_form(endpoint: str) -> bool:
     return getattr(current_app.view_functions[endpoint], "form", False)
 
 
-def denied(detail: str) -> Exception:
-    """The refusal of what the caller may not do."""
-    return problem(403, "forbidden", detail)
+def denied(detail: str, kind: str = "forbidden") -> Exception:
+    """The refusal of what the caller may not do; it is noted in the audit trail."""
+    _note("denied", caller(), detail)
+    return problem(403, kind, detail)
+
+
+def _note(action: str, by: Caller | None, detail: str | None = None) -> None:
+    """Add to the audit trail; what cannot be noted does not happen."""
+    record = {
+        "id": new_job_id(),
+        "time": iso(datetime.now(timezone.utc)),
+        "who": None if by is None else by.name,
+        "action": action,
+        "address": request.remote_addr,
+        "request": f"{request.method} {quote(request.path)[:500]}",
+        "detail": detail,
+    }
+    with needs("The index"):
+        current_app.extensions[_AUDIT]().append_audit(record)
 
 
 def _refuse_for(seconds: float) -> None:
@@ -209,11 +238,11 @@ def _check_forgery(who: Caller | None) -> None:
     if g.get("bearer"):
         return  # which no browser sends by itself
     if not _is_same_origin(request):
-        raise problem(403, "forgery", "The request comes from a page of another site.")
+        raise denied("The request comes from a page of another site.", "forgery")
     if who is not None and who is not LOCAL:
         given = request.headers.get(CSRF_HEADER) or request.form.get("csrf_token", "")
         if not hmac.compare_digest(given.encode(), _csrf_token().encode()):
-            raise problem(403, "forgery", f"A login's requests need its {CSRF_HEADER}; load the page again.")
+            raise denied(f"A login's requests need its {CSRF_HEADER}; load the page again.", "forgery")
 
 
 def _is_same_origin(asked: Request) -> bool:
@@ -221,7 +250,7 @@ def _is_same_origin(asked: Request) -> bool:
     site, origin = asked.headers.get("Sec-Fetch-Site"), asked.headers.get("Origin")
     if site is not None:
         return site in {"same-origin", "none"}
-    return origin is None or urlsplit(origin).netloc == asked.host
+    return origin is None or origin.partition("://")[2] == asked.host
 
 
 def _csrf_token() -> str:

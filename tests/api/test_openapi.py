@@ -34,6 +34,7 @@ OPERATIONS = [
     "POST /v1/messages/search",
     "GET /v1/messages/{id}",
     "GET /v1/messages/{id}/payload",
+    "GET /v1/audit",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",
