@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.archive import archive, fill, job
+from bench.finding import searching
 from bench.measure import Figure
 from bench.resubmit import resubmit, single
 from bench.results import write_section
@@ -102,6 +103,12 @@ def _memory(kafka: Kafka, messages: int) -> Iterator[Figure]:
     yield from tenths
 
 
+def _search(kafka: Kafka, messages: int) -> Iterator[Figure]:
+    sizes = [messages * 5 // factor for factor in (1000, 100, 10, 1)]
+    with _directory() as directory, MongoDB() as server:
+        yield from searching(kafka, server.url, sizes, directory)
+
+
 _ALL: dict[str, Callable[[Kafka, int], Iterator[Figure]]] = {
     "produce": _produce,
     "archive": _archive,
@@ -113,6 +120,7 @@ _ALL: dict[str, Callable[[Kafka, int], Iterator[Figure]]] = {
     "resubmit": _resubmit,
     "single": _single,
     "memory": _memory,
+    "search": _search,
 }
 
 
