@@ -1,0 +1,265 @@
+"""A resubmission that is paused, cancelled, slowed down, tried again, led to many topics or undone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests._archive import archive
+from tests._brokers import KafkaSite, installed
+from tests._messages import row, table, with_checksums
+from tests._replay import consumed, expected, freeze, header, numbered
+from tests.servers import wait_until
+from tests.servers.kafka import Kafka
+from transforms.brokers import kafka as broker
+from transforms.dead_letters import dead_messages
+from transforms.errors import ConfigurationError
+from transforms.formats import parquet
+from transforms.indexes import Index, sqlite
+from transforms.lake import Lake
+from transforms.model import DeadLetter
+from transforms.replay import Options, Plan, Report, freeze_plan, freeze_retry, replay_lane
+from transforms.replay.control import Control, Wish, write_control
+from transforms.replay.ledger import total
+from transforms.replay.pacing import Pacer
+from transforms.replay.plans import lane_topic, lane_url
+from transforms.selection import Selection
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[Kafka]:
+    with installed("kafka") as site:
+        assert isinstance(site, KafkaSite)
+        yield site.server
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(f"file://{tmp_path}/lake")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return sqlite.open(f"sqlite://{tmp_path}/index.db")
+
+
+def replay(plan: Plan, lane: int, lake: Lake, pacer: Pacer | None = None) -> Report:
+    publisher = broker.open_publisher(lane_url(plan, lane), {}, name=f"{plan.job}-{lane}")
+    try:
+        return replay_lane(plan, lane, [lake], publisher, pacer=pacer)
+    finally:
+        publisher.close()
+
+
+def replay_all(plan: Plan, lake: Lake) -> list[Report]:
+    return [replay(plan, lane, lake) for lane in plan.lanes]
+
+
+def by_name(kafka: Kafka, index: Index, lake: Lake, pattern: str, **options: Any) -> Plan:
+    """A stored plan for a topic by pattern."""
+
+    def look_up(topic: str) -> Any:
+        return broker.open_publisher(f"{kafka.url}/{topic}", {}).destination()
+
+    return freeze_plan(
+        index,
+        [lake],
+        Selection(all=True),
+        url=f"{kafka.url}/{pattern}",
+        destination=look_up,
+        options=Options(**options),
+    )
+
+
+@pytest.mark.parametrize("wished", ["pause", "cancel"])
+def test_a_lane_that_is_halted_confirms_what_it_has_sent_and_nothing_repeats(
+    kafka: Kafka, lake: Lake, index: Index, wished: Any
+) -> None:
+    topic = kafka.create_topic(f"halted-{wished}", 1)
+    messages = numbered(9_000)
+    archive(lake, index, messages)
+    plan = freeze(lake, index, f"{kafka.url}/{topic}")
+    [lane] = plan.lanes
+    write_control(lake, plan.job, Wish(messages_per_second=2_000), 1)
+    reports: list[Report] = []
+    pacer = Pacer(Control(lake, plan.job).wish)
+    worker = threading.Thread(target=lambda: reports.append(replay(plan, lane, lake, pacer)))
+    worker.start()
+    wait_until(lambda: total(lake, plan).done > 0, 30, "the first commit")
+    write_control(lake, plan.job, Wish(wished, messages_per_second=2_000), 2)
+    worker.join(10)
+    [report] = reports
+    left = 9_000 - report.published
+    assert left > 0
+    assert (report.halted, report.exit_code, report.may_repeat) == (wished, 1, 0)
+    why = {"pause": f"paused: go on with --resume {plan.job}.", "cancel": "cancelled."}[wished]
+    assert report.notes == [f"{left} messages were not dealt with, for the job was {why}"]
+    assert total(lake, plan).done == report.published
+    again = replay(plan, lane, lake, Pacer(Control(lake, plan.job).wish))
+    assert (again.published, again.already_published, again.halted) == (0, report.published, wished)
+    admin = kafka.admin()
+    [deleted] = admin.delete_consumer_groups([f"persistor-resubmission-{plan.job}-{lane}"]).values()
+    deleted.result(30)
+    write_control(lake, plan.job, Wish(), 3)
+    rest = replay(plan, lane, lake, Pacer(Control(lake, plan.job).wish))
+    assert (rest.published, rest.exit_code, rest.may_repeat, rest.halted) == (left, 0, 0, None)
+    assert consumed(kafka, topic) == expected(messages)
+
+
+def test_a_rate_is_kept_smoothly_and_changes_while_it_runs(kafka: Kafka, lake: Lake, index: Index) -> None:
+    topic = kafka.create_topic("paced", 1)
+    archive(lake, index, table(*[row(offset=n, data=bytes(1000)) for n in range(9_000)]))
+    plan = freeze(lake, index, f"{kafka.url}/{topic}", timestamp="now")
+    [lane] = plan.lanes
+    write_control(lake, plan.job, Wish(messages_per_second=1_000), 1)
+    worker = threading.Thread(target=replay, args=(plan, lane, lake, Pacer(Control(lake, plan.job).wish)))
+    worker.start()
+    # Progress is told every two seconds and a wish heard within one: 5,000 messages at most by then.
+    wait_until(lambda: total(lake, plan).done > 2_500, 30, "the first seconds")
+    write_control(lake, plan.job, Wish(bytes_per_second=500_000), 2)
+    wait_until(lambda: total(lake, plan).done > 6_600, 30, "the next seconds")
+    write_control(lake, plan.job, Wish(), 3)
+    worker.join(30)
+    times = np.array([message[4] for message in consumed(kafka, topic)]) / 1000
+    first, second = rate(times[500:2_500]), rate(times[5_300:6_600])
+    assert len(times) == 9_000
+    assert first == pytest.approx(1_000, rel=0.05)
+    assert second == pytest.approx(500, rel=0.05)
+    assert np.diff(times[500:2_500]).max() < 0.6
+
+
+def rate(times: Any) -> float:
+    return float((len(times) - 1) / (times[-1] - times[0]))
+
+
+def test_what_failed_is_tried_again_by_another_job_and_nothing_else(
+    kafka: Kafka, lake: Lake, index: Index
+) -> None:
+    topic = kafka.create_topic("retried", 1)
+    messages = numbered(50)
+    files = [Path(name.removeprefix("file://")) for name in archive(lake, index, messages, rows_per_file=10)]
+    kept = {file: file.read_bytes() for file in files[1:3]}
+    for file in kept:
+        file.unlink()
+    plan = freeze(lake, index, f"{kafka.url}/{topic}")
+    [first] = replay_all(plan, lake)
+    assert (first.published, first.failed) == (30, {"missing": 20})
+    assert first.sources == {"orders": {"published": 30, "failed": 20}}
+    for file, data in kept.items():
+        file.write_bytes(data)
+    again = freeze_retry(lake, plan.job, "02retry")
+    assert (again.messages, again.lanes) == (20, dict.fromkeys(plan.lanes, 20))
+    [second] = replay_all(again, lake)
+    assert (second.published, second.exit_code) == (20, 0)
+    order = [*range(10), *range(30, 50), *range(10, 30)]
+    assert [message[2] for message in consumed(kafka, topic)] == [b"%d" % n for n in order]
+
+
+def test_each_source_goes_to_its_own_topic(kafka: Kafka, lake: Lake, index: Index) -> None:
+    shares = {"orders": 30, "payments": 20, "audit": 10}
+    for source, count in shares.items():
+        kafka.create_topic(f"{source}-replay", 2 if source == "orders" else 1)
+        archive(lake, index, numbered(count), source=source)
+    kafka.create_topic("t-again", 1)
+    plan = by_name(kafka, index, lake, "{source}-replay")
+    assert plan.topics == ("audit-replay", "orders-replay", "payments-replay")
+    assert plan.keyed == ("orders-replay",)
+    sent = {lane_topic(plan, lane): count for lane, count in plan.lanes.items()}
+    assert sent == {f"{source}-replay": count for source, count in shares.items()}
+    assert [report.exit_code for report in replay_all(plan, lake)] == [0, 0, 0]
+    for source, count in shares.items():
+        assert len(consumed(kafka, f"{source}-replay", 2 if source == "orders" else 1)) == count
+    by_topic = by_name(kafka, index, lake, "{topic}-again")
+    assert (by_topic.topics, by_topic.messages) == (("t-again",), 60)
+
+
+def test_every_topic_of_a_pattern_is_looked_up_before_anything_is_sent(
+    kafka: Kafka, lake: Lake, index: Index
+) -> None:
+    kafka.create_topic("there-copy", 1)
+    for source in ("there", "absent", "gone"):
+        archive(lake, index, numbered(3), source=source)
+    with pytest.raises(ConfigurationError) as refused:
+        by_name(kafka, index, lake, "{source}-copy")
+    assert [problem[:38] for problem in refused.value.problems] == [
+        "Kafka topic 'absent-copy' does not exi",
+        "Kafka topic 'gone-copy' does not exist",
+    ]
+    assert list(lake.list("_persistor/plans")) == []
+
+
+def test_messages_of_a_key_keep_their_order_though_keys_spread_over_lanes(
+    kafka: Kafka, lake: Lake, index: Index
+) -> None:
+    topic = kafka.create_topic("by-key", 1)
+    archive(lake, index, numbered(3_000), rows_per_file=1_000)
+    plan = freeze(lake, index, f"{kafka.url}/{topic}", order="key")
+    assert len(plan.lanes) > 2
+    assert all(report.exit_code == 0 for report in replay_all(plan, lake))
+    found = consumed(kafka, topic)
+    for key in {message[1] for message in found}:
+        of_key = [int(message[2]) for message in found if message[1] == key]
+        assert of_key == [n for n in range(3_000) if b"k%d" % (n % 7) == key]
+
+
+def test_dead_letters_go_back_to_where_they_came_from_as_they_were(
+    kafka: Kafka, lake: Lake, index: Index
+) -> None:
+    own = [header("a", b"\xff"), header("persistor-error-stage", b"mine"), header("a", None)]
+    shapes: list[dict[str, Any]] = [
+        {"data": b"plain", "key": b"k"},
+        {"data": None, "headers": own},
+        {"data": b"large" * 100_000, "key": b"\xff\x00", "headers": own},
+        {"data": b"", "key": None},
+    ]
+    kafka.create_topic("origin", 3)
+    originals = with_checksums(
+        table(*[row(id=f"eu.origin_2_{n}", partition=2, offset=n, **shape) for n, shape in enumerate(shapes)])
+    )
+    stored = "_persistor/dead/0123.parquet"
+    assert lake.put_new(stored, parquet.encode(originals.slice(2, 1)))
+    letter = DeadLetter("eu.origin", "write", "permanent", "why not", originals)
+    dead = dead_messages(letter, {2: lake.location(stored)})
+    assert dead["data"][2].as_py() is None
+    offsets = pa.array(range(4), pa.int64())
+    dead = dead.set_column(2, "partition", pa.array([0] * 4, pa.int32())).set_column(3, "offset", offsets)
+    archive(lake, index, dead.append_column("checksum", pa.nulls(4, pa.int64())), source="dead")
+    plan = by_name(kafka, index, lake, "{origin}", restore=True, source_prefix="eu.", timestamp="now")
+    assert (plan.topics, plan.options.partitions) == (("origin",), "original")
+    [report] = replay_all(plan, lake)
+    assert (report.published, report.verified_by_checksum, report.exit_code) == (4, 4, 0)
+    assert [m[:4] for m in consumed(kafka, "origin", 3)] == [m[:4] for m in expected(originals)]
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://elsewhere/_persistor/dead/x.parquet", "orders/orders-0-0.parquet", "gone"]
+)
+def test_a_payload_is_taken_only_from_where_dead_letters_are_stored(
+    kafka: Kafka, lake: Lake, index: Index, place: str
+) -> None:
+    topic = kafka.create_topic(f"origin-{len(place)}", 1)
+    [location] = archive(lake, index, numbered(1), source="orders")
+    named = {"gone": lake.location("_persistor/dead/gone.parquet"), "orders/orders-0-0.parquet": location}
+    letter = DeadLetter(topic, "write", "permanent", "why", table(row(id=f"{topic}_0_0"), sums=True))
+    dead = dead_messages(letter, {0: named.get(place, place)})
+    archive(lake, index, dead.append_column("checksum", pa.nulls(1, pa.int64())), source="dead")
+    index_of_dead = Selection(sources=("dead",))
+    plan = freeze(lake, index, f"{kafka.url}/{topic}", index_of_dead, restore=True, timestamp="now")
+    [report] = replay_all(plan, lake)
+    assert (report.published, report.failed) == (0, {"not_restored": 1})
+    assert consumed(kafka, topic) == []
+
+
+def test_what_is_no_dead_letter_is_not_restored(kafka: Kafka, lake: Lake, index: Index) -> None:
+    topic = kafka.create_topic("no-letters", 1)
+    archive(lake, index, numbered(3))
+    with pytest.raises(ConfigurationError, match="3 messages are no dead letters"):
+        freeze(lake, index, f"{kafka.url}/{topic}", restore=True)
+    with pytest.raises(ConfigurationError, match="Some of the messages are no dead letters"):
+        by_name(kafka, index, lake, "{origin}", restore=True)
