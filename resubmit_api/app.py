@@ -25,7 +25,7 @@ from resubmit_api.jobs import Jobs
 from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
-from resubmit_api.views import audit, messages, operations, resubmissions, session
+from resubmit_api.views import audit, messages, operations, plans, resubmissions, session
 from resubmit_api.views.context import EXTENSION, Parts
 from transforms.secrets import resolve
 from transforms.surroundings import watch
@@ -108,7 +108,7 @@ def create_app(
     app.before_request(_begin)
     guard.attach(app, None if session_key is None else resolve(session_key), lambda: backends.index)
     app.extensions[EXTENSION] = Parts(backends, jobs, metrics, guard)
-    for views in (audit, messages, resubmissions, operations, session):
+    for views in (audit, messages, plans, resubmissions, operations, session):
         app.register_blueprint(views.blueprint)
     app.after_request(_finish)
     jobs.take_up()

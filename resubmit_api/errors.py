@@ -13,6 +13,7 @@ from apiflask.exceptions import HTTPError
 from flask import Response
 
 from transforms.errors import ConfigurationError, TransientError
+from transforms.jobs import WrongStateError
 
 __all__ = [
     "PROBLEM_TYPE",
@@ -43,8 +44,10 @@ _TITLES = {
     "gone": "The stored message is gone",
     "message": "No such message",
     "mismatch": "The stored message failed verification",
+    "key": "The Idempotency-Key is another request's",
     "refused": "The request cannot be carried out as it is",
     "resubmission": "No such resubmission",
+    "state": "The resubmission's state does not allow that",
     "unavailable": "A server that this needs does not answer",
     "validation": "The request is not valid",
 }
@@ -101,6 +104,7 @@ def register(app: APIFlask) -> None:
     app.error_processor(_to_response)
     app.register_error_handler(ConfigurationError, _refused)
     app.register_error_handler(TransientError, _away)
+    app.register_error_handler(WrongStateError, _wrong_state)
 
 
 def in_words_of_requests(text: str) -> str:
@@ -113,6 +117,10 @@ def in_words_of_requests(text: str) -> str:
 def _refused(error: ConfigurationError) -> Response:
     problems = [in_words_of_requests(text) for text in error.problems]
     return _to_response(problem(422, "refused", " ".join(problems), errors=[{"detail": p} for p in problems]))
+
+
+def _wrong_state(error: WrongStateError) -> Response:
+    return _to_response(problem(409, "state", str(error), errors=[{"possible": a} for a in error.possible]))
 
 
 def _away(error: TransientError) -> Response:

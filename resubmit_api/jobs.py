@@ -2,245 +2,238 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as NotYetError
+from functools import partial
 from typing import Any
 
-from resubmit_api import job_rows
 from resubmit_api.backends import Backends
-from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, needs, problem
+from resubmit_api.dispatcher import Dispatcher
+from resubmit_api.errors import needs, problem
+from resubmit_api.inline import Inline
+from resubmit_api.job_rows import row_of, told
 from resubmit_api.launchers import Launcher
-from resubmit_api.launchers.subprocess import same_process
 from resubmit_api.metrics import Metrics
-from resubmit_api.publishers import Lent
-from resubmit_api.schemas import ReplayRequest
-from transforms.brokers import Destination
-from transforms.errors import ConfigurationError, PersistorError, TransientError, retry
-from transforms.replay import freeze_plan, replay_inline
-from transforms.replay.ledger import total
-from transforms.replay.plans import Plan, load_plan
+from resubmit_api.planning import Planning
+from resubmit_api.schemas import Rate, ReplayRequest
+from transforms.jobs import Row, UnknownJobError, WrongStateError, change, new_row, record, states
+from transforms.jobs.changing import held_by, new_owner
+from transforms.jobs.rows import options_of, selection_of
+from transforms.replay.plans import new_job_id
+from transforms.replay.routing import is_pattern
 from transforms.selection import Selection
 
-__all__ = ["Jobs"]
+__all__ = ["LISTED", "UNHURRIED", "Jobs"]
 
-_INLINE_THREADS = 8
-_MOST_WAITING = 64
-_ANSWER_WITHIN = 2.0
-"""Seconds an answer waits for a small resubmission to end; then it tells the state of that moment."""
-_JOBS_AT_ONCE = 4
-_GIVE_UP_AFTER = 600.0
-_TAKEN_UP = 1000
+LISTED = ("RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED")
+"""The states that a list shows unless it is asked for one: all but plans."""
 
-_Row = dict[str, Any]
+UNHURRIED = Rate()
+"""As fast as it can."""
+
+_PLAN_WITHIN = 5.0
+"""Seconds an answer waits for a plan; then it tells where to ask for it."""
 
 
 class Jobs:
     """Every resubmission is a row in the index store before anything of it is sent.
 
-    Delivery: a small one is sent once; if the service dies meanwhile its row is found failed at
-    the next start and says so. A large one is a frozen plan and a process that outlives the
-    service; the next start watches it again.
+    Whatever changes one goes through here, and leaves a record in the audit trail.
+
+    Delivery: a small one is sent once; if the service dies meanwhile its row is found failed and
+    says so. A large one is a frozen plan and a process that outlives the service; every replica
+    takes up what another one has lost.
     """
 
     def __init__(self, backends: Backends, launcher: Launcher, inline_limit: int, metrics: Metrics) -> None:
         self._backends = backends
-        self._launcher = launcher
-        self._inline_limit = inline_limit
-        self._metrics = metrics
-        self._inline = ThreadPoolExecutor(_INLINE_THREADS, "inline")
-        self._places = threading.BoundedSemaphore(_MOST_WAITING)
-        self._job_places = threading.BoundedSemaphore(_JOBS_AT_ONCE)
-        self._closing = threading.Event()
+        self._inline = Inline(backends, inline_limit, metrics)
+        self._planning = Planning(backends)
+        self._dispatcher = Dispatcher(backends, launcher, metrics, self._inline, self._planning)
 
-    def submit(self, request: ReplayRequest, requested_by: str | None) -> _Row:
+    def take_up(self) -> None:
+        """Begin to answer for jobs, also for those that others have left unfinished."""
+        self._dispatcher.start()
+
+    def close(self) -> None:
+        """Finish small resubmissions; large ones go on by themselves."""
+        self._dispatcher.close()
+        self._planning.close()
+        self._inline.close()
+
+    def plan(self, request: ReplayRequest, requested_by: str | None) -> Row:
+        """Plan a resubmission and keep the plan; without figures yet where that takes long.
+
+        Raises:
+            ConfigurationError: it cannot be planned as asked.
+            TransientError: something is away.
+        """
+        with needs(f"Destination {request.destination}"):
+            self._planning.look_up(request.destination, request.topic)
+        row = row_of(request, requested_by, state="PLANNED")
+        with needs("The index"):
+            row = self._backends.index.create_job(row)
+            self._backends.index.append_audit(record(row, "plan", requested_by))
+        future = self._planning.begin(row)
+        try:
+            with needs("The index, a lake or the destination"):
+                return told(row if future is None else future.result(_PLAN_WITHIN))
+        except NotYetError:
+            return told(row)
+
+    def submit(
+        self,
+        request: ReplayRequest,
+        requested_by: str | None,
+        *,
+        rate: Rate = UNHURRIED,
+        key: str | None = None,
+        body: str | None = None,
+    ) -> Row:
         """Take a resubmission on; the row as it is when this returns.
+
+        Args:
+            request: what to send and where to.
+            requested_by: who asks.
+            rate: how fast, at most.
+            key: what the requester calls this request; the same again gives the same resubmission.
+            body: what the same key must always come with.
 
         Raises:
             ConfigurationError: it cannot be done as asked.
             TransientError: something is away, or too many wait.
         """
-        if self._is_small(request.selection):
-            return self._submit_inline(job_rows.new_row(request, "inline", requested_by))
+        kept = {"idempotency_key": key, "request": body, "rate": rate.model_dump()}
+        if rate == UNHURRIED and self._is_small(request):
+            row = row_of(request, requested_by, mode="inline", **kept)
+            return told(_same(self._inline.submit(row), row))
         with needs(f"Destination {request.destination}"):
-            self._look_up(request.destination, request.topic)
-        row = self._put(job_rows.new_row(request, "job", requested_by))
-        self._begin(self._run_job, row)
-        return row
+            self._planning.look_up(request.destination, request.topic)
+        return told(self._create(row_of(request, requested_by, **kept), "resubmit"))
 
-    def get(self, id: str) -> _Row:
-        """A resubmission; 404 where there is none."""
+    def run_plan(
+        self, id: str, requested_by: str | None, *, rate: Rate = UNHURRIED, key: str | None = None
+    ) -> Row:
+        """Send just what a plan holds; with the same key again, the row of the first time.
+
+        Raises:
+            WrongStateError: it runs or ran already, something speaks against it, or it is not ready.
+            TransientError: the index is away.
+        """
+        by = [requested_by, key]
+
+        def run(row: Row) -> Row:
+            known = key is not None and row.get("run_key") == by
+            return row if known else {**states.run(row, requested_by, rate.model_dump()), "run_key": by}
+
+        return self._act(id, "run", run, requested_by)
+
+    def get(self, id: str) -> Row:
+        """A resubmission or a plan; 404 where there is none."""
         with needs("The index"):
             row = self._backends.index.get_job(id)
         if row is None:
             raise problem(404, "resubmission", "No resubmission has that id.")
-        return self._with_progress(row) if row["state"] == "RUNNING" and row["mode"] == "job" else row
+        return told(row)
 
-    def list(self, limit: int, before: str | None) -> list[_Row]:
+    def list(self, limit: int, before: str | None, in_states: Sequence[str] = LISTED) -> list[Row]:
         """The latest resubmissions first."""
         with needs("The index"):
-            return self._backends.index.list_jobs(limit, before)
+            return [told(row) for row in self._backends.index.list_jobs(limit, before, in_states)]
 
-    def take_up(self) -> None:
-        """Answer for what an earlier process of this service left unfinished on this machine."""
-        threading.Thread(target=self._take_up, name="take-up", daemon=True).start()
+    def pause(self, id: str, who: str | None) -> Row:
+        """Send no more of a job for now. Raises ``WrongStateError``, as do the next four."""
+        return self._act(id, "pause", states.pause, who)
 
-    def close(self) -> None:
-        """Finish small resubmissions; large ones go on by themselves."""
-        self._closing.set()
-        self._inline.shutdown(wait=True)
+    def resume(self, id: str, who: str | None) -> Row:
+        """Go on with a job where it was."""
+        return self._act(id, "resume", states.resume, who)
 
-    def _is_small(self, selection: Selection) -> bool:
+    def cancel(self, id: str, who: str | None) -> Row:
+        """End a job, or forget a plan; what was sent stays sent."""
+        return self._act(id, "cancel", states.cancel, who)
+
+    def set_rate(self, id: str, rate: Rate, who: str | None) -> Row:
+        """Let a job go at most so fast from now on."""
+        limits = rate.model_dump()
+        return self._act(id, "rate", partial(states.set_rate, rate=limits), who, rate=limits)
+
+    def retry(self, id: str, who: str | None) -> Row:
+        """Send what a job could not publish, as a job of its own, whose row this is."""
+        by = new_job_id()
+        # Whoever dies between the two steps leaves a name that the next one gives to the new job.
+        old = self._change(id, lambda row: row if row["retried_by"] else states.retry(row, by))
+        if old["retried_by"] != by and self._backends.index.get_job(old["retried_by"]) is not None:
+            raise WrongStateError(old, "retry")
+        return told(
+            self._create(_retry_of(old, who), "retry") if old["mode"] == "job" else self._again(old, who)
+        )
+
+    def _again(self, old: Row, who: str | None) -> Row:
+        ids = tuple(error["id"] for error in old["errors"])
+        return self._inline.submit(_retry_of(old, who, selection=Selection(ids=ids)))
+
+    def _is_small(self, request: ReplayRequest) -> bool:
+        if is_pattern(request.topic):
+            return False
+        selection = request.selection
         known = [count for count in (len(selection.ids), selection.limit) if count]
-        if known and min(known) <= self._inline_limit:
+        if known and min(known) <= self._inline.limit:
             return True
         with needs("The index"):
             found = self._backends.index.summarize(selection)
-        return sum(source.messages for source in found) <= self._inline_limit
+        return sum(source.messages for source in found) <= self._inline.limit
 
-    def _with_progress(self, row: _Row) -> _Row:
-        """What the job's own ledger in the lake says, whichever process works on it."""
-        lake = self._backends.lakes[0]
-        try:
-            return job_rows.progressed(row, total(lake, load_plan(lake, row["id"])))
-        except (TransientError, ConfigurationError):
-            return row  # as it was told last; the state does not depend on it
-
-    # Small: in this process.
-
-    def _submit_inline(self, row: _Row) -> _Row:
-        if not self._places.acquire(blocking=False):
-            raise AwayError(f"{_MOST_WAITING} resubmissions are waiting; try again in {RETRY_AFTER} seconds.")
-        stored = threading.Event()
-        future = self._inline.submit(self._run_inline, row, stored)
-        future.add_done_callback(lambda _: self._places.release())
-        future.add_done_callback(lambda _: stored.set())
-        stored.wait()  # an answer that names a resubmission is not given before there is one
-        try:
-            return future.result(_ANSWER_WITHIN)
-        except NotYetError:
-            return job_rows.running(row)
-
-    def _run_inline(self, row: _Row, stored: threading.Event) -> _Row:
-        name, topic = row["destination"], row["topic"]
-        with needs(f"Destination {name}"), self._backends.publishers.lend(name, topic) as lent:
-            row = self._put(job_rows.running(row))
-            stored.set()
-            with self._told(row), needs("The index, a lake or the destination"):
-                plan, report = self._replay(row, lent)
-            return self._finish(job_rows.ended(job_rows.planned(row, plan), report.to_dict()))
-
-    def _replay(self, row: _Row, lent: Lent) -> Any:
-        return replay_inline(
-            self._backends.index,
-            self._backends.lakes,
-            job_rows.selection_of(row),
-            url=lent.url,
-            publisher=lent.publisher,
-            destination=lent.destination,
-            options=job_rows.options_of(row),
-            job=row["id"],
-            most=self._inline_limit,
-        )
-
-    # Large: a process of its own, watched by a thread.
-
-    def _begin(self, work: Callable[[_Row], object], row: _Row) -> None:
-        threading.Thread(target=work, args=(row,), name=row["id"], daemon=True).start()
-
-    def _run_job(self, row: _Row) -> None:
-        # What goes wrong is told by the row; nobody waits for this thread.
-        with self._job_places, contextlib.suppress(PersistorError), self._told(row):
-            plan = retry(lambda: self._freeze(row), f"plan {row['id']}", **self._patience())
-            row = job_rows.planned(row, plan)
-            run = retry(lambda: self._launch(row), f"start {row['id']}", **self._patience())
-            self._watch(self._put(job_rows.running(row, run)))
-
-    def _freeze(self, row: _Row) -> Plan:
-        destination = self._look_up(row["destination"], row["topic"])
-        url, _ = self._backends.publishers.address(row["destination"], row["topic"])
-        return freeze_plan(
-            self._backends.index,
-            self._backends.lakes,
-            job_rows.selection_of(row),
-            url=url,
-            destination=destination,
-            options=job_rows.options_of(row),
-            job=row["id"],
-        )
-
-    def _launch(self, row: _Row) -> _Row:
-        url, config = self._backends.publishers.address(row["destination"], row["topic"])
-        settings = {
-            "index": self._backends.index_url,
-            "lake": self._backends.lake_urls,
-            "lake_config": self._backends.lake_config,
-            "destination": url,
-            "destination_config": dict(config),
-            "resume": row["id"],
-        }
-        return self._launcher.start(row["id"], settings)
-
-    def _watch(self, row: _Row) -> None:
-        outcome = self._launcher.wait(row["run"])
-        if outcome.report is not None:
-            self._finish(job_rows.ended(row, outcome.report))
-            self._launcher.forget(row["run"])
-        else:
-            self._finish(job_rows.failed(self._with_progress(row), outcome.reason))
-
-    def _look_up(self, name: str, topic: str) -> Destination:
-        with self._backends.publishers.lend(name, topic) as lent:
-            return lent.destination
-
-    # What an earlier process left behind.
-
-    def _take_up(self) -> None:
-        rows = retry(lambda: self._backends.index.list_jobs(_TAKEN_UP), "list the jobs", **self._patience())
-        for row in rows:
-            if row.get("state") in job_rows.UNFINISHED and self._is_orphan(row.get("service")):
-                self._adopt({**row, "service": job_rows.this_service()})
-
-    def _is_orphan(self, service: _Row | None) -> bool:
-        here = job_rows.this_service()["host"]
-        return service is not None and service["host"] == here and same_process(service) is None
-
-    def _adopt(self, row: _Row) -> None:
-        if row["mode"] == "inline":
-            reason = "The service stopped while it sent; part of it may have been sent."
-            self._finish(job_rows.failed(row, reason))
-        else:
-            self._begin(self._watch if row["run"] else self._run_job, self._put(row))
-
-    def _put(self, row: _Row) -> _Row:
+    def _create(self, row: Row, action: str) -> Row:
+        """Store a job; no replica begins with it before the audit trail knows of it."""
+        owner = new_owner()
         with needs("The index"):
-            self._backends.index.put_job(row)
-        return row
+            index = self._backends.index
+            made = index.create_job(held_by(row, owner))
+            if made["id"] == row["id"] and made["version"] == 0:
+                index.append_audit(record(made, action, made["requested_by"]))
+                made = change(index, made["id"], partial(_released, owner=owner))
+        self._dispatcher.nudge()
+        return _same(made, row)
 
-    def _finish(self, row: _Row) -> _Row:
-        retry(lambda: self._backends.index.put_job(row), f"store {row['id']}", **self._patience())
-        self._metrics.finished(row)
-        return row
+    def _act(
+        self, id: str, action: str, function: Callable[[Row], Row], who: str | None, **others: Any
+    ) -> Row:
+        row = self._change(id, function)
+        with needs("The index"):
+            self._backends.index.append_audit(record(row, action, who, **others))
+        self._dispatcher.nudge()
+        return told(row)
 
-    @contextlib.contextmanager
-    def _told(self, row: _Row) -> Iterator[None]:
-        """Whatever ends a job ends its row too; one that waits for a start is left to the next service."""
-        reason = "The service failed on it; its log says why."
+    def _change(self, id: str, function: Callable[[Row], Row]) -> Row:
         try:
-            yield
-            reason = ""
-        except ConfigurationError as error:
-            reason = in_words_of_requests(" ".join(error.problems))
-            raise
-        except TransientError as error:
-            waits = row["state"] == "PLANNED" and self._closing.is_set()
-            reason = "" if waits else f"Something was away, and part of it may have been sent: {error}"
-            raise
-        finally:
-            if reason:
-                self._finish(job_rows.failed(row, reason))
+            with needs("The index"):
+                return change(self._backends.index, id, function)
+        except UnknownJobError as error:
+            raise problem(404, "resubmission", "No resubmission has that id.") from error
 
-    def _patience(self) -> dict[str, Any]:
-        return {"give_up_after": _GIVE_UP_AFTER, "stopped": self._closing.is_set}
+
+def _released(row: Row, owner: str) -> Row:
+    ours = row["lease"] is not None and row["lease"]["owner"] == owner
+    return {**row, "lease": None} if ours else row
+
+
+def _same(made: Row, asked: Row) -> Row:
+    """The row that a key gives must be of the same request."""
+    if made["request"] != asked["request"]:
+        raise problem(422, "key", "That Idempotency-Key came with another request before; take a new one.")
+    return made
+
+
+def _retry_of(old: Row, who: str | None, selection: Selection | None = None) -> Row:
+    return new_row(
+        id=old["retried_by"],
+        retry_of=old["id"],
+        destination=old["destination"],
+        topic=old["topic"],
+        selection=selection or selection_of(old),
+        options=options_of(old),
+        requested_by=who,
+        mode=old["mode"],
+        rate=old["rate"],
+    )

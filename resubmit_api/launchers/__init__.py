@@ -1,50 +1,37 @@
-"""Launchers: each runs a planned job outside of the service, so that Beam never enters it.
+"""Launchers: each runs a job outside of the service, so that Beam never enters it.
 
-A launcher's job outlives the service; what :meth:`Launcher.start` returns is kept in the job's row,
-so that another process of the service can go on watching.
+A launcher's job outlives the service and keeps its own row in the index; the service only starts it
+again where it is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Launcher", "Outcome"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended.
-
-    Attributes:
-        report: the job's own account (``transforms.replay.Report.to_dict``), None where it left none.
-        reason: why there is none, one sentence.
-    """
-
-    report: Mapping[str, Any] | None
-    reason: str = ""
+__all__ = ["Launcher"]
 
 
 class Launcher(Protocol):
-    """Starts jobs and learns how they end. Thread-safe."""
+    """Starts jobs and notices when they have ended. Thread-safe."""
 
     def start(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Start ``persistor resubmit`` for a job whose plan is stored.
+        """Start ``persistor resubmit`` for a job that has a row.
 
         Args:
             job: its id, which names its files too.
             settings: the command's settings by name; they hold ``resume``, the job's id.
 
         Returns:
-            What finds the run again, JSON types only.
+            What finds the run again, JSON types only: its ``host`` and ``pid`` among it.
 
         Raises:
             TransientError: it could not be started.
         """
 
-    def wait(self, run: Mapping[str, Any]) -> Outcome:
-        """Block until the run has ended; at once for one that ended before."""
+    def wait(self, run: Mapping[str, Any], seconds: float) -> str | None:
+        """Wait for a run to end.
 
-    def forget(self, run: Mapping[str, Any]) -> None:
-        """Throw away what a run left behind, once its report is kept elsewhere."""
+        Returns:
+            The run's last words, "" where it ended well, None while it goes on.
+        """

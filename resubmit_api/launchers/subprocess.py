@@ -7,18 +7,19 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from resubmit_api.launchers import Outcome
 from transforms.errors import ConfigurationError, TransientError
 
-__all__ = ["SubprocessLauncher", "same_process"]
+__all__ = ["SubprocessLauncher"]
 
-_COMMAND = (sys.executable, "-m", "pipelines.resubmit")
+_COMMAND = (sys.executable, "-m", "pipelines.resubmit", "--config", "/dev/stdin")
+_KEPT = 7 * 86_400.0
 _SHOWN = 1000
 """Bytes of a failed process's messages that its job's reason quotes."""
 
@@ -26,8 +27,8 @@ _SHOWN = 1000
 class SubprocessLauncher:
     """One process per job, in a session of its own: stopping the service does not stop it.
 
-    Settings go through a file that only this user can read, since a command line is seen by all;
-    it is deleted when the job has ended. The process writes its report to ``<job>.out``.
+    Settings go through a pipe, since a command line is seen by all. What the process complains of is
+    kept in ``<job>.err`` while it runs, and where it did not end well.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,67 +44,51 @@ class SubprocessLauncher:
                 raise ConfigurationError(
                     f"{directory} belongs to another user or is a link: name another directory."
                 )
+            _tidy(directory)
         except OSError as error:
             raise ConfigurationError(f"{directory} cannot be used for jobs: {error.strerror}.") from error
 
     def start(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Start the process; see :class:`resubmit_api.launchers.Launcher`."""
         try:
-            config = self._write_settings(job, {**settings, "json": True})
-            with self._path(job, "out").open("wb") as out, self._path(job, "err").open("wb") as err:
+            with self._errors(job).open("wb") as errors:
                 process = subprocess.Popen(  # noqa: S603 - no shell, and nothing of a request
-                    [*_COMMAND, "--config", str(config)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
+                    _COMMAND,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
                     start_new_session=True,
                 )
             started = psutil.Process(process.pid).create_time()
+            assert process.stdin is not None  # noqa: S101 - as was asked for
+            with process.stdin as pipe:
+                pipe.write(json.dumps(dict(settings)).encode())  # JSON is YAML
         except (OSError, psutil.Error) as error:
             raise TransientError(f"the job's process could not be started: {error}") from error
         return {"host": socket.gethostname(), "pid": process.pid, "started": started, "job": job}
 
-    def wait(self, run: Mapping[str, Any]) -> Outcome:
-        """Wait for the process, also for one that an earlier service process started."""
-        process = same_process(run)
-        if process is not None:
-            process.wait()
-        self._path(run["job"], "config").unlink(missing_ok=True)
-        return _outcome(self._path(run["job"], "out"), self._path(run["job"], "err"))
+    def wait(self, run: Mapping[str, Any], seconds: float) -> str | None:
+        """Wait for the process; see :class:`resubmit_api.launchers.Launcher`."""
+        try:
+            code = psutil.Process(int(run["pid"])).wait(seconds)
+        except psutil.TimeoutExpired:
+            return None
+        except psutil.NoSuchProcess:
+            code = 0
+        path = self._errors(run["job"])
+        if not code:
+            path.unlink(missing_ok=True)
+            return ""
+        return _end_of(path) or f"It ended with {code}."
 
-    def forget(self, run: Mapping[str, Any]) -> None:
-        """Delete the output; that of a process without a report is kept for who looks into it."""
-        for suffix in ("out", "err"):
-            self._path(run["job"], suffix).unlink(missing_ok=True)
-
-    def _path(self, job: str, suffix: str) -> Path:
-        return self._directory / f"{job}.{suffix}"
-
-    def _write_settings(self, job: str, settings: Mapping[str, Any]) -> Path:
-        path = self._path(job, "config")
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(settings, file)  # JSON is YAML
-        return path
+    def _errors(self, job: str) -> Path:
+        return self._directory / f"{job}.err"
 
 
-def same_process(run: Mapping[str, Any]) -> psutil.Process | None:
-    """The process that a run's record means, None where it is gone; its number may be another's by now."""
-    try:
-        process = psutil.Process(int(run["pid"]))
-        alive = abs(process.create_time() - float(run["started"])) < 1
-    except psutil.Error:
-        return None
-    return process if alive and run["host"] == socket.gethostname() else None
-
-
-def _outcome(out: Path, err: Path) -> Outcome:
-    try:
-        told = json.loads(out.read_bytes())
-    except (OSError, ValueError):
-        told = None
-    if isinstance(told, dict) and isinstance(told.get("report"), dict):
-        return Outcome(told["report"])
-    return Outcome(None, f"The job's process ended without a report. {_end_of(err)}".strip())
+def _tidy(directory: Path) -> None:
+    for path in directory.glob("*.err"):
+        if path.stat().st_mtime < time.time() - _KEPT:
+            path.unlink(missing_ok=True)
 
 
 def _end_of(path: Path) -> str:

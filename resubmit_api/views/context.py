@@ -22,6 +22,7 @@ _DESCRIPTIONS = {
     401: "No valid token came with the request",
     403: "The token's role, sources or destinations do not reach so far",
     404: "There is no such thing",
+    409: "Its state does not allow that; `errors` lists what is possible",
     410: "The lake no longer has the message",
     413: "The request is larger than 1 MiB",
     415: "The request is not JSON",

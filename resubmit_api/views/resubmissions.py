@@ -1,75 +1,58 @@
-"""Planning resubmissions, asking for them and watching them."""
+"""Asking for resubmissions, watching and controlling them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from apiflask import APIBlueprint
-from flask import url_for
+from flask import request, url_for
 
-from resubmit_api.auth import open_to
-from resubmit_api.auth_grants import granted, may_see, who
+from resubmit_api.auth import denied, open_to
+from resubmit_api.auth_grants import granted, may_control, may_see, who
 from resubmit_api.auth_tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
-from resubmit_api.errors import needs, problem
-from resubmit_api.job_rows import plan_to_json
-from resubmit_api.schemas import Job, JobPage, JobsQuery, Plan, ReplayRequest
+from resubmit_api.errors import problem
+from resubmit_api.jobs import LISTED
+from resubmit_api.schemas import CreationHeaders, Job, JobPage, JobsQuery, NoBody, RateChange, ResubmitRequest
 from resubmit_api.views.context import index as callers_index
 from resubmit_api.views.context import parts, problems
-from transforms.replay import make_plan
-from transforms.replay.plans import Options
 
 __all__ = ["blueprint"]
 
-blueprint = APIBlueprint("resubmissions", __name__, url_prefix="/v1", tag="Resubmissions")
+blueprint = APIBlueprint("resubmissions", __name__, url_prefix="/v1/resubmissions", tag="Resubmissions")
 
 _LOCATION = {"Location": {"description": "Address of the resubmission", "schema": {"type": "string"}}}
+_Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
-@blueprint.post("/plans")
+@blueprint.post("")
 @open_to(Role.OPERATOR)
-@blueprint.input(ReplayRequest)
-@blueprint.output(Plan)
-@blueprint.doc(operation_id="makePlan", responses=problems(400, 413, 415, 422, 503))
-def make(json_data: ReplayRequest) -> dict[str, Any]:
-    """Plan a resubmission.
-
-    What it would send and what stands against it. Nothing is stored and nothing sent.
-    """
-    backends, json_data = parts().backends, granted(callers_index(), json_data)
-    name, topic = json_data.destination, json_data.topic
-    with needs(f"Destination {name}"), backends.publishers.lend(name, topic) as lent:
-        url, destination = lent.url, lent.destination
-    with needs("The index"):
-        plan = make_plan(
-            backends.index,
-            backends.lakes,
-            json_data.selection,
-            url=url,
-            destination=destination,
-            options=Options(**json_data.options.model_dump(exclude={"order"})),
-        )
-    return plan_to_json(plan, name)
-
-
-@blueprint.post("/resubmissions")
-@open_to(Role.OPERATOR)
-@blueprint.input(ReplayRequest)
+@blueprint.input(CreationHeaders, location="headers")
+@blueprint.input(ResubmitRequest)
 @blueprint.output(Job, status_code=202)
 @blueprint.doc(
-    operation_id="resubmit", responses={202: {"headers": _LOCATION}, **problems(400, 413, 415, 422, 503)}
+    operation_id="resubmit",
+    responses={202: {"headers": _LOCATION}, **problems(400, 404, 409, 413, 415, 422, 503)},
 )
-def create(json_data: ReplayRequest) -> tuple[dict[str, Any], int, dict[str, str]]:
+def create(headers_data: CreationHeaders, json_data: ResubmitRequest) -> _Answer:
     """Resubmit messages.
 
-    A small selection is sent at once and has mostly ended when the answer comes; a large one
-    becomes a job. Its state tells.
+    What a plan holds, or what is selected now. A small selection is sent at once and has mostly
+    ended when the answer comes; a large one becomes a job. Its state tells.
     """
-    row = parts().jobs.submit(granted(callers_index(), json_data), who().name)
-    return row, 202, {"Location": url_for("resubmissions.get", id=row["id"])}
+    key, jobs = headers_data.idempotency_key, parts().jobs
+    if json_data.plan is not None:
+        _controlled(json_data.plan)
+        row = jobs.run_plan(json_data.plan, who().name, rate=json_data.rate, key=key)
+    else:
+        asked = granted(callers_index(), json_data.replay())
+        row = jobs.submit(asked, who().name, rate=json_data.rate, key=key, body=_digest())
+    return _accepted(row)
 
 
-@blueprint.get("/resubmissions")
+@blueprint.get("")
 @open_to(Role.VIEWER)
 @blueprint.input(JobsQuery, location="query")
 @blueprint.output(JobPage)
@@ -80,13 +63,14 @@ def index(query_data: JobsQuery) -> dict[str, Any]:
     The latest first, a page at a time.
     """
     before = None if query_data.cursor is None else read_job_cursor(query_data.cursor)
-    rows = parts().jobs.list(query_data.limit, before)
+    states = LISTED if query_data.state is None else (query_data.state,)
+    rows = parts().jobs.list(query_data.limit, before, states)
     more = len(rows) == query_data.limit
     shown = [row for row in rows if may_see(row)]
     return {"resubmissions": shown, "next": job_cursor(rows[-1]["id"]) if more else None}
 
 
-@blueprint.get("/resubmissions/<id>")
+@blueprint.get("/<id>")
 @open_to(Role.VIEWER)
 @blueprint.output(Job)
 @blueprint.doc(operation_id="getResubmission", responses=problems(404, 503))
@@ -95,7 +79,98 @@ def get(id: str) -> dict[str, Any]:
 
     Its state, figures and the first messages that were not published.
     """
+    return _visible(id)
+
+
+@blueprint.patch("/<id>")
+@open_to(Role.OPERATOR)
+@blueprint.input(RateChange)
+@blueprint.output(Job)
+@blueprint.doc(operation_id="setRate", responses=problems(400, 404, 409, 413, 415, 422, 503))
+def set_rate(id: str, json_data: RateChange) -> dict[str, Any]:
+    """Change the rate.
+
+    Of a resubmission that runs or is paused; it holds within about two seconds.
+    """
+    _controlled(id)
+    return parts().jobs.set_rate(id, json_data.rate, who().name)
+
+
+@blueprint.post("/<id>/pause")
+@open_to(Role.OPERATOR)
+@blueprint.input(NoBody)
+@blueprint.output(Job)
+@blueprint.doc(operation_id="pause", responses=problems(400, 404, 409, 413, 415, 422, 503))
+def pause(id: str, json_data: NoBody) -> dict[str, Any]:  # noqa: ARG001 - an empty object
+    """Pause a resubmission.
+
+    It sends no more within about two seconds; what it has sent stays sent.
+    """
+    _controlled(id)
+    return parts().jobs.pause(id, who().name)
+
+
+@blueprint.post("/<id>/resume")
+@open_to(Role.OPERATOR)
+@blueprint.input(NoBody)
+@blueprint.output(Job)
+@blueprint.doc(operation_id="resume", responses=problems(400, 404, 409, 413, 415, 422, 503))
+def resume(id: str, json_data: NoBody) -> dict[str, Any]:  # noqa: ARG001 - an empty object
+    """Resume a resubmission.
+
+    One that is paused, or that failed before all of it was dealt with, goes on where it was.
+    """
+    _controlled(id)
+    return parts().jobs.resume(id, who().name)
+
+
+@blueprint.post("/<id>/cancel")
+@open_to(Role.OPERATOR)
+@blueprint.input(NoBody)
+@blueprint.output(Job)
+@blueprint.doc(operation_id="cancel", responses=problems(400, 404, 409, 413, 415, 422, 503))
+def cancel(id: str, json_data: NoBody) -> dict[str, Any]:  # noqa: ARG001 - an empty object
+    """Cancel a resubmission or a plan.
+
+    What it has sent stays sent, and its figures tell how much that is.
+    """
+    _controlled(id)
+    return parts().jobs.cancel(id, who().name)
+
+
+@blueprint.post("/<id>/retry")
+@open_to(Role.OPERATOR)
+@blueprint.input(NoBody)
+@blueprint.output(Job, status_code=202)
+@blueprint.doc(
+    operation_id="retry",
+    responses={202: {"headers": _LOCATION}, **problems(400, 404, 409, 413, 415, 422, 503)},
+)
+def retry(id: str, json_data: NoBody) -> _Answer:  # noqa: ARG001 - an empty object
+    """Try again what failed.
+
+    A new resubmission of just the messages that this one could not publish.
+    """
+    _controlled(id)
+    return _accepted(parts().jobs.retry(id, who().name))
+
+
+def _accepted(row: dict[str, Any]) -> _Answer:
+    return row, 202, {"Location": url_for("resubmissions.get", id=row["id"])}
+
+
+def _visible(id: str) -> dict[str, Any]:
     row = parts().jobs.get(id)
     if not may_see(row):
         raise problem(404, "resubmission", "No resubmission has that id.")
     return row
+
+
+def _controlled(id: str) -> None:
+    if not may_control(_visible(id)):
+        raise denied("The destination of this resubmission is not open to this token.")
+
+
+def _digest() -> str:
+    """What two requests have in common that ask for the same."""
+    return hashlib.sha256(json.dumps(request.get_json(), sort_keys=True).encode()).hexdigest()

@@ -31,6 +31,12 @@ OPERATIONS = [
     "POST /v1/resubmissions",
     "GET /v1/resubmissions",
     "GET /v1/resubmissions/{id}",
+    "PATCH /v1/resubmissions/{id}",
+    "POST /v1/resubmissions/{id}/pause",
+    "POST /v1/resubmissions/{id}/resume",
+    "POST /v1/resubmissions/{id}/cancel",
+    "POST /v1/resubmissions/{id}/retry",
+    "GET /v1/plans/{id}",
     "POST /v1/messages/search",
     "GET /v1/messages/{id}",
     "GET /v1/messages/{id}/payload",
@@ -115,4 +121,4 @@ def test_the_document_names_every_field_of_a_selection(service: Client) -> None:
     for selection in selections:
         assert set(selection["properties"]) == set(Selection.model_fields)
         assert all(field["description"] for field in selection["properties"].values())
-    assert len(selections) == 2
+    assert len(selections) == 3

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests._messages import table, with_checksums
@@ -33,6 +30,15 @@ def resubmit(api: Client, *args: Any, **kwargs: Any) -> dict[str, Any]:
     return response.json()
 
 
+def counts(job: dict[str, Any]) -> tuple[int, int, int]:
+    progress = job["progress"]
+    return progress["planned"], progress["published"], progress["failed"]
+
+
+def row_of(site: Site, job: dict[str, Any]) -> dict[str, Any]:
+    return site.index.get_job(job["id"]) or {}
+
+
 def ended(api: Client, job: dict[str, Any], seconds: float = 90) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         found = api.get(f"/v1/resubmissions/{job['id']}").json()
@@ -52,20 +58,26 @@ def test_a_plan_says_what_would_be_sent_and_sends_nothing(
     site.archive(*(order(n) for n in range(30)), rows_per_file=10)
     response = api.post("/v1/plans", json=body(topic, {"ids": ["orders_0_4", "orders_0_25"]}))
     assert response.status_code == 200
-    plan = response.json()
+    made = response.json()
+    assert (made["state"], made["possible"]) == ("PLANNED", ["run", "cancel"])
+    assert response.headers["Location"] == f"/v1/plans/{made['id']}"
+    plan = made["plan"]
     assert (plan["destination"], plan["topic"]) == ("main", topic)
     assert (plan["messages"], plan["bytes"], plan["files"], plan["problems"]) == (2, 7 + 8, 2, [])
     assert (plan["oldest"], plan["newest"]) == ("2023-11-14T22:13:24.000000Z", "2023-11-14T22:13:45.000000Z")
     assert [source["source"] for source in plan["sources"]] == ["orders"]
     assert streams.count(topic) == 0
     assert api.get("/v1/resubmissions").json() == {"resubmissions": [], "next": None}
+    assert api.get(f"/v1/plans/{made['id']}").json() == made
 
 
 def test_a_plan_shows_what_the_destination_cannot_carry_in_the_words_of_a_request(
     site: Site, api: Client, topic: str
 ) -> None:
     site.archive(order(0, key=b"k"))
-    [problem] = api.post("/v1/plans", json=body(topic)).json()["problems"]
+    made = api.post("/v1/plans", json=body(topic)).json()
+    [problem] = made["plan"]["problems"]
+    assert made["possible"] == ["cancel"]
     assert "cannot carry 1 keys" in problem
     assert '"lossy": true' in problem
     assert "--" not in problem
@@ -77,7 +89,14 @@ def test_a_small_selection_has_ended_when_the_answer_comes(
     site.archive(*(order(n) for n in range(5)))
     job = resubmit(api, topic)
     assert (job["state"], job["mode"], job["reason"]) == ("COMPLETED", "inline", None)
-    assert job["progress"] == {"planned": 5, "published": 5, "failed": 0}
+    counts = {"planned": 5, "published": 5, "failed": 0}
+    assert job["progress"] == {
+        **counts,
+        "rate": None,
+        "seconds_left": None,
+        "last_publish_time": "2023-11-14T22:13:24.000000Z",
+        "sources": {"orders": counts},
+    }
     assert (job["report"]["verified_by_checksum"], job["requested_by"]) == (5, "local")
     assert streams.payloads(topic) == [b"order %d" % n for n in range(5)]
     assert api.get(f"/v1/resubmissions/{job['id']}").json() == job
@@ -201,44 +220,26 @@ def test_a_large_selection_is_a_job_in_a_process_of_its_own(
     site.archive(*(order(n) for n in range(300)))
     with site.serve({"main": nats.url}, inline_limit=100) as api:
         job = resubmit(api, topic)
-        assert (job["state"], job["mode"]) == ("PLANNED", "job")
+        assert (job["state"], job["mode"], job["plan"]) == ("RUNNING", "job", None)
         done = ended(api, job)
+        wait_until(lambda: not list((site.directory / "jobs").iterdir()), 10, "the process to be gone")
     assert (done["state"], done["reason"]) == ("COMPLETED", None)
     assert done["plan"]["messages"] == 300
-    assert done["progress"] == {"planned": 300, "published": 300, "failed": 0}
+    assert counts(done) == (300, 300, 0)
     assert streams.payloads(topic) == [b"order %d" % n for n in range(300)]
-    wait_until(lambda: not list((site.directory / "jobs").iterdir()), 10, "the process's files to be deleted")
 
 
-def test_a_job_outlives_the_service_and_the_next_one_tells_its_end(
+def test_a_job_whose_process_was_killed_is_taken_up_at_once(
     site: Site, nats: Nats, streams: Streams, topic: str
 ) -> None:
     site.archive(*(order(n) for n in range(300)))
     with site.serve({"main": nats.url}, inline_limit=100) as api:
         job = resubmit(api, topic)
-        wait_until(lambda: site.index.get_job(job["id"])["run"], 30, "the job's process")
-    # The row as another process left it: this test's own is alive.
-    row = site.index.get_job(job["id"])
-    site.index.put_job({**row, "service": {**row["service"], "started": 0.0}})
-    with site.serve({"main": nats.url}, inline_limit=100) as api:
-        assert ended(api, job)["progress"] == {"planned": 300, "published": 300, "failed": 0}
-    assert streams.count(topic) == 300
-
-
-def test_a_job_whose_process_was_killed_says_so_and_the_command_sends_the_rest(
-    site: Site, nats: Nats, streams: Streams, topic: str
-) -> None:
-    site.archive(*(order(n) for n in range(300)))
-    with site.serve({"main": nats.url}, inline_limit=100) as api:
-        job = resubmit(api, topic)
-        run = wait_until(lambda: site.index.get_job(job["id"])["run"], 30, "the job's process")
+        run = wait_until(lambda: row_of(site, job)["run"], 30, "the job's process")
         os.killpg(run["pid"], signal.SIGKILL)
-        failed = ended(api, job)
-    assert failed["state"] == "FAILED"
-    assert failed["reason"].startswith("The job's process ended without a report.")
-    assert not psutil.pid_exists(run["pid"])
-    words = ["--index", site.index_url, "--lake", site.lake.url, "--resume", job["id"]]
-    subprocess.run([sys.executable, "-m", "pipelines.resubmit", *words], check=True, timeout=120)
+        done = ended(api, job)
+    assert counts(done) == (300, 300, 0)
+    assert row_of(site, job)["run"]["pid"] != run["pid"]
     assert streams.payloads(topic) == [b"order %d" % n for n in range(300)]
 
 
@@ -253,16 +254,16 @@ def test_a_job_that_cannot_be_done_as_asked_says_why(
     assert streams.count(topic) == 0
 
 
-def test_what_an_earlier_service_was_sending_is_told_as_unfinished(
+def test_what_a_service_was_sending_when_it_died_is_told_as_unfinished(
     site: Site, nats: Nats, topic: str
 ) -> None:
     site.archive(order(0))
     with site.serve({"main": nats.url}) as api:
         job = resubmit(api, topic)
-    row = site.index.get_job(job["id"])
-    dead = {**row["service"], "started": 0.0}
-    site.index.put_job({**row, "state": "RUNNING", "finished": None, "report": None, "service": dead})
-    with site.serve({"main": nats.url}) as api:
+        row = row_of(site, job)
+        dead = {"owner": "elsewhere:1:x", "until": "2026-01-01T00:00:00.000000Z"}
+        left = {**row, "state": "RUNNING", "finished": None, "report": None, "lease": dead}
+        assert site.index.replace_job(left, row["version"])
         told = ended(api, job)
     assert (told["state"], told["reason"]) == (
         "FAILED",

@@ -37,6 +37,7 @@ Row = dict[str, Any]
 
 ENDED = frozenset({"CANCELLED", "COMPLETED", "FAILED"})
 UNLIMITED = {"messages_per_second": None, "bytes_per_second": None}
+_TIMES = {"oldest", "newest", "publish_time", "start"}
 _WISHES: dict[str, Any] = {"PAUSED": "pause", "CANCELLING": "cancel", "CANCELLED": "cancel"}
 
 
@@ -119,8 +120,8 @@ def wish_of(row: Row) -> Wish:
 def planned(row: Row, plan: Plan) -> Row:
     """The row with the plan's figures."""
     told = plan.report() | {"destination": row["destination"], "topic": row["topic"]}
-    for part in (told, *told["sources"]):
-        part |= {name: _precise(part[name]) for name in ("oldest", "newest")}
+    for part in (told, *told["sources"], *told["samples"], told["histogram"] or {}):
+        part |= {name: _precise(part[name]) for name in _TIMES & part.keys()}
     sources = {s.source: {"planned": s.messages, "published": 0, "failed": 0} for s in plan.sources}
     progress = {"planned": plan.messages, "published": 0, "failed": 0, "sources": sources}
     started = row["started"] if row["state"] == "PLANNED" else row["started"] or at()

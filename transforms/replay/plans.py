@@ -61,9 +61,13 @@ _OPEN_BYTES = 64 << 20
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
 
-def new_job_id() -> str:
-    """A fresh id of 26 letters and digits that sorts by its time (the form of a ULID)."""
-    number = (time.time_ns() // 1_000_000 << 80) | random.SystemRandom().getrandbits(80)
+def new_job_id(ago: float = 0.0) -> str:
+    """A fresh id of 26 letters and digits that sorts by its time (the form of a ULID).
+
+    Args:
+        ago: seconds that its time lies back.
+    """
+    number = (int((time.time() - ago) * 1000) << 80) | random.SystemRandom().getrandbits(80)
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -5, -5))
 
 

@@ -1,0 +1,215 @@
+"""Sees to it that every job is worked on, whichever replica took it on and whatever has died since."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from resubmit_api.backends import Backends
+from resubmit_api.housekeeping import Housekeeping
+from resubmit_api.inline import LOST, Inline
+from resubmit_api.launchers import Launcher
+from resubmit_api.metrics import Metrics
+from resubmit_api.planning import Planning
+from transforms.errors import ConfigurationError, PersistorError, TransientError
+from transforms.jobs import HeldError, Row, change
+from transforms.jobs.changing import held_by, is_free, new_owner, owner_prefix
+from transforms.jobs.rows import ENDED, by_command, failed, finished
+from transforms.replay import Report
+from transforms.replay.ledger import total
+from transforms.replay.plans import load_plan
+
+__all__ = ["Dispatcher"]
+
+_EVERY = 1.0
+_PLANS_EVERY = 5
+"""Rounds between two looks for plans that nobody makes any more."""
+_JOBS_AT_ONCE = 4
+_AT_A_TIME = 1000
+_LOST_TOO_OFTEN = 5
+_RENEWED_EVERY = 2.0
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Every replica has one; each second it takes up the jobs whose lease is free or has run out."""
+
+    def __init__(
+        self,
+        backends: Backends,
+        launcher: Launcher,
+        metrics: Metrics,
+        inline: Inline,
+        planning: Planning,
+    ) -> None:
+        self._backends, self._launcher, self._metrics = backends, launcher, metrics
+        self._inline, self._planning = inline, planning
+        self._housekeeping = Housekeeping(backends)
+        self._places = threading.BoundedSemaphore(_JOBS_AT_ONCE)
+        self._owner = new_owner()
+        self._rounds = 0
+        self._closing, self._nudged = threading.Event(), threading.Event()
+
+    def start(self) -> None:
+        """Begin, in threads of its own."""
+        for work, every in ((self._dispatch, _EVERY), (self._inline.renew, _RENEWED_EVERY)):
+            threading.Thread(target=self._repeat, args=(work, every), daemon=True).start()
+        threading.Thread(target=self._repeat, args=(self._housekeeping.run, 3600.0), daemon=True).start()
+
+    def nudge(self) -> None:
+        """Look at once: there is something new."""
+        self._nudged.set()
+
+    def close(self) -> None:
+        """End; jobs in processes of their own go on by themselves."""
+        self._closing.set()
+        self._nudged.set()
+
+    def _repeat(self, work: Callable[[], None], every: float) -> None:
+        away = False
+        while not self._closing.is_set():
+            try:
+                work()
+                away = False
+            except PersistorError as error:
+                if not away:
+                    _log.warning("Jobs wait for the index or a lake: %s", error)
+                away = True
+            if work == self._dispatch:
+                self._nudged.wait(every)
+                self._nudged.clear()
+            else:
+                self._closing.wait(every)
+
+    def _dispatch(self) -> None:
+        index = self._backends.index
+        self._rounds += 1
+        for row in reversed(index.list_jobs(_AT_A_TIME, states=("RUNNING", "CANCELLING"))):
+            if is_free(row):
+                self._take_up(row)
+        if self._rounds % _PLANS_EVERY == 0:
+            for row in index.list_jobs(_AT_A_TIME, states=("PLANNED",)):
+                if row["plan"] is None and is_free(row):
+                    self._planning.begin(row)
+
+    def _take_up(self, row: Row) -> None:
+        if row["state"] == "CANCELLING":
+            self._settle(row)
+        elif row["mode"] == "inline":
+            self._fail(row, LOST)
+        elif by_command(row):
+            self._fail(row, f"Its process is gone; go on with persistor resubmit --resume {row['id']}.")
+        elif row["attempts"] >= _LOST_TOO_OFTEN:
+            why = row["reason"] or "It was killed, or its machine is gone."
+            self._fail(
+                row, f"Its process was lost {_LOST_TOO_OFTEN} times without progress in between. {why}"
+            )
+        elif self._places.acquire(blocking=False):
+            threading.Thread(target=self._work, args=(row["id"],), name=row["id"], daemon=True).start()
+
+    def _fail(self, row: Row, reason: str) -> None:
+        self._end(row["id"], lambda row: failed(row, reason))
+
+    def _settle(self, row: Row) -> None:
+        """End a job that is to be cancelled and that nobody works on."""
+        report = Report(job=row["id"], destination=row["topic"], planned=row["progress"]["planned"])
+        lake = self._backends.lakes[0]
+        try:
+            done = total(lake, load_plan(lake, row["id"]))
+            report.settle(done, done, 0.0)
+        except ConfigurationError:
+            report.planned = report.planned or 1  # nothing is planned: nothing was sent either
+        self._end(row["id"], lambda row: finished(row, report))
+        if row["started"] is None:
+            self._housekeeping.remove(row["id"])
+
+    def _end(self, id: str, function: Callable[[Row], Row]) -> None:
+        """Change a job that nobody holds."""
+
+        def ended(row: Row) -> Row:
+            if not is_free(row) or row["state"] not in {"RUNNING", "CANCELLING"}:
+                raise HeldError("somebody was quicker")
+            return function(row)
+
+        try:
+            row = change(self._backends.index, id, ended)
+        except HeldError:
+            return
+        if row["state"] in ENDED:
+            self._metrics.finished(row)
+
+    # A job in a process of its own.
+
+    def _work(self, id: str) -> None:
+        try:
+            row = change(self._backends.index, id, self._for_launch)
+            run = self._launcher.start(id, self._settings(row))
+            self._watch(id, run)
+        except HeldError:
+            return  # another replica was quicker
+        except ConfigurationError as error:
+            self._release(id, partial(failed, reason=str(error)))
+        except TransientError as error:
+            _log.warning("Job %s waits: %s", id, error)
+        finally:
+            self._places.release()
+            self.nudge()
+
+    def _for_launch(self, row: Row) -> Row:
+        if not is_free(row) or row["state"] != "RUNNING":
+            raise HeldError("somebody was quicker")
+        return held_by({**row, "attempts": row["attempts"] + 1, "run": None}, self._owner, launching=True)
+
+    def _settings(self, row: Row) -> dict[str, Any]:
+        url, config = self._backends.publishers.address(row["destination"], row["topic"])
+        return {
+            "index": self._backends.index_url,
+            "lake": self._backends.lake_urls,
+            "lake_config": self._backends.lake_config,
+            "destination": url,
+            "destination_config": dict(config),
+            "resume": row["id"],
+        }
+
+    def _watch(self, id: str, run: dict[str, Any]) -> None:
+        """Hold the job for its process until that holds it itself, and notice its end."""
+        words: str | None = None
+        while words is None and not self._closing.is_set():
+            self._hold(id, run)
+            words = self._launcher.wait(run, _RENEWED_EVERY)
+        if words is not None:
+            self._gone(id, run, words)
+
+    def _hold(self, id: str, run: dict[str, Any]) -> None:
+        def held(row: Row) -> Row:
+            ours = row["lease"] is not None and row["lease"]["owner"] == self._owner
+            return held_by({**row, "run": run}, self._owner, launching=True) if ours else row
+
+        try:
+            change(self._backends.index, id, held)
+        except TransientError as error:
+            _log.warning("Job %s is not held: %s", id, error)
+
+    def _gone(self, id: str, run: dict[str, Any], words: str) -> None:
+        """What the process has not given back is free at once, not only when its lease has run out."""
+        process = owner_prefix(run["host"], run["pid"])
+
+        def free(row: Row) -> Row:
+            lease = row["lease"]
+            if lease is None or not (lease["owner"] == self._owner or lease["owner"].startswith(process)):
+                return row
+            return {**row, "lease": None, "reason": words or row["reason"]}
+
+        row = change(self._backends.index, id, free)
+        if row["state"] in ENDED:
+            self._metrics.finished(row)
+
+    def _release(self, id: str, function: Callable[[Row], Row]) -> None:
+        def released(row: Row) -> Row:
+            ours = row["lease"] is not None and row["lease"]["owner"] == self._owner
+            return {**function(row), "lease": None} if ours else row
+
+        change(self._backends.index, id, released)

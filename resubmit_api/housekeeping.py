@@ -1,0 +1,60 @@
+"""Removes what nobody needs any more: plans that were not run, and what the lake keeps of old jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from resubmit_api.backends import Backends
+from transforms.errors import ConfigurationError
+from transforms.jobs import Row, WrongStateError, change
+from transforms.jobs.changing import is_free
+from transforms.jobs.rows import ENDED, at
+from transforms.replay import delete_plan
+from transforms.replay.plans import new_job_id
+
+__all__ = ["Housekeeping"]
+
+_DAY = 86_400.0
+_PLANS_KEPT = _DAY
+_ENDED_KEPT = 30 * _DAY
+_PAGE = 200
+
+
+class Housekeeping:
+    """Run now and then by every replica; two at the same time do no harm."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+
+    def run(self) -> None:
+        """Remove what is due. Raises ``TransientError`` while the index or the lake is away."""
+        index = self._backends.index
+        for row in self._pages(("PLANNED",), None):
+            if row["created"] < at(-_PLANS_KEPT) and is_free(row):
+                self._forget(row["id"])
+        for row in self._pages(tuple(ENDED), new_job_id(_ENDED_KEPT)):
+            if not row["cleared"] and row["finished"] < at(-_ENDED_KEPT):
+                self.remove(row["id"])
+                change(index, row["id"], lambda row: {**row, "cleared": at()})
+
+    def remove(self, id: str) -> None:
+        """Delete what the lake keeps of a job. Raises ``TransientError`` while it is away."""
+        delete_plan(self._backends.lakes[0], id)
+
+    def _forget(self, id: str) -> None:
+        def forgotten(row: Row) -> Row:
+            if row["state"] != "PLANNED" or not is_free(row):
+                raise WrongStateError(row, "cancel")
+            why = "The plan was not run within a day."
+            return {**row, "state": "CANCELLED", "reason": why, "finished": at(), "cleared": at()}
+
+        try:
+            change(self._backends.index, id, forgotten)
+        except (WrongStateError, ConfigurationError):
+            return
+        self.remove(id)
+
+    def _pages(self, states: tuple[str, ...], before: str | None) -> Iterator[Row]:
+        while rows := self._backends.index.list_jobs(_PAGE, before, states):
+            yield from rows
+            before = rows[-1]["id"]

@@ -1,0 +1,142 @@
+"""Small resubmissions: sent at once, by this process."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
+from typing import Any
+
+from resubmit_api.backends import Backends
+from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, needs
+from resubmit_api.metrics import Metrics
+from resubmit_api.publishers import Lent
+from transforms.errors import ConfigurationError, TransientError, retry
+from transforms.jobs import Row, change
+from transforms.jobs.changing import held_by, new_owner
+from transforms.jobs.rows import ended, failed, options_of, planned, progressed, record, selection_of
+from transforms.replay import replay_inline
+
+__all__ = ["LOST", "Inline"]
+
+LOST = "The service stopped while it sent; part of it may have been sent."
+"""Why a small resubmission is FAILED whose process is gone."""
+
+_THREADS = 8
+_MOST_WAITING = 64
+_ANSWER_WITHIN = 2.0
+"""Seconds an answer waits for the end; then it tells the state of that moment."""
+_GIVE_UP_AFTER = 600.0
+
+
+class Inline:
+    """Sends what is small through open publishers; its rows are held by this process meanwhile.
+
+    Delivery: once; if the process dies meanwhile, its row says that part may have been sent.
+    """
+
+    def __init__(self, backends: Backends, limit: int, metrics: Metrics) -> None:
+        """Send selections of up to ``limit`` messages."""
+        self.limit = limit
+        self._backends, self._metrics = backends, metrics
+        self._threads = ThreadPoolExecutor(_THREADS, "inline")
+        self._places = threading.BoundedSemaphore(_MOST_WAITING)
+        self._owner = new_owner()
+        self._working: set[str] = set()
+        self._closing = threading.Event()
+
+    def submit(self, row: Row) -> Row:
+        """Take a resubmission on; its row as it is when this returns, which may be an earlier one's.
+
+        Raises:
+            ConfigurationError: it cannot be done as asked.
+            TransientError: something is away, or too many wait.
+        """
+        if not self._places.acquire(blocking=False):
+            raise AwayError(f"{_MOST_WAITING} resubmissions are waiting; try again in {RETRY_AFTER} seconds.")
+        stored: Future[Row] = Future()
+        future = self._threads.submit(self._run, row, stored)
+        future.add_done_callback(lambda _: self._places.release())
+        future.add_done_callback(lambda done: _settle(stored, done))
+        row = stored.result()  # an answer that names a resubmission is not given before there is one
+        try:
+            return future.result(_ANSWER_WITHIN)
+        except NotYetError:
+            return row
+
+    def renew(self) -> None:
+        """Renew the leases of what is being sent. Raises ``TransientError`` while the index is away."""
+        for id in list(self._working):
+            change(self._backends.index, id, self._renewed)
+
+    def close(self) -> None:
+        """Finish what is being sent."""
+        self._closing.set()
+        self._threads.shutdown(wait=True)
+
+    def _renewed(self, row: Row) -> Row:
+        return held_by(row, self._owner) if row["lease"] else row
+
+    def _run(self, row: Row, stored: Future[Row]) -> Row:
+        name, topic = row["destination"], row["topic"]
+        with needs(f"Destination {name}"), self._backends.publishers.lend(name, topic) as lent:
+            with needs("The index"):
+                made = self._backends.index.create_job(held_by(row, self._owner))
+            if made["id"] != row["id"]:
+                stored.set_result(made)
+                return made
+            with self._working_on(made), needs("The index, a lake or the destination"):
+                self._backends.index.append_audit(record(made, "resubmit", made["requested_by"]))
+                stored.set_result(made)
+                return self._send(made, lent)
+
+    def _send(self, row: Row, lent: Lent) -> Row:
+        plan, report = replay_inline(
+            self._backends.index,
+            self._backends.lakes,
+            selection_of(row),
+            url=lent.url,
+            publisher=lent.publisher,
+            destination=lent.destination,
+            options=options_of(row),
+            job=row["id"],
+            most=self.limit,
+        )
+        return self._finish(row, lambda row: ended(progressed(planned(row, plan), report), report))
+
+    @contextlib.contextmanager
+    def _working_on(self, row: Row) -> Iterator[None]:
+        """Holds the row; whatever ends the sending ends the row too."""
+        self._working.add(row["id"])
+        reason = "The service failed on it; its log says why."
+        try:
+            yield
+            reason = ""
+        except ConfigurationError as error:
+            reason = in_words_of_requests(" ".join(error.problems))
+            raise
+        except TransientError as error:
+            reason = f"Something was away, and part of it may have been sent: {error}"
+            raise
+        finally:
+            self._working.discard(row["id"])
+            if reason:
+                self._finish(row, lambda row: failed(row, reason))
+
+    def _finish(self, row: Row, function: Any) -> Row:
+        row = retry(
+            lambda: change(self._backends.index, row["id"], function),
+            f"store {row['id']}",
+            give_up_after=_GIVE_UP_AFTER,
+            stopped=self._closing.is_set,
+        )
+        self._metrics.finished(row)
+        return row
+
+
+def _settle(stored: Future[Row], done: Future[Row]) -> None:
+    """What fails before a row is stored is told to whoever waits for the row."""
+    if not stored.done():
+        stored.set_exception(done.exception() or RuntimeError("no row was stored"))

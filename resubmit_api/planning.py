@@ -1,0 +1,112 @@
+"""Plans that are kept: made by a thread, frozen in the lake, run later or never."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from resubmit_api.backends import Backends
+from transforms.brokers import Destination
+from transforms.errors import ConfigurationError, TransientError, retry
+from transforms.jobs import HeldError, Keeper, Row
+from transforms.jobs.rows import failed, options_of, planned, selection_of
+from transforms.replay import LookUp, Plan, freeze_plan, make_plan
+from transforms.replay.routing import is_pattern
+
+__all__ = ["Planning"]
+
+_AT_ONCE = 4
+_GIVE_UP_AFTER = 600.0
+_LOST_TOO_OFTEN = 5
+
+
+class Planning:
+    """Makes the plans of rows in state PLANNED; thread-safe."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._places = threading.BoundedSemaphore(_AT_ONCE)
+        self._closing = threading.Event()
+
+    def begin(self, row: Row) -> Future[Row] | None:
+        """Begin to plan, unless so many are planned that it has to wait for the next look.
+
+        Returns:
+            The row once it has its plan, or has failed.
+        """
+        if not self._places.acquire(blocking=False):
+            return None
+        future: Future[Row] = Future()
+        threading.Thread(target=self._run, args=(row["id"], future), name=row["id"], daemon=True).start()
+        return future
+
+    def close(self) -> None:
+        """Plans that are not ready are made by another replica, or the next one."""
+        self._closing.set()
+
+    def look_up(self, name: str, topic: str) -> Destination | LookUp:
+        """What the destination of a request is like; how to find out, for a pattern.
+
+        Raises:
+            ConfigurationError: there is no such destination or topic.
+            TransientError: it is away.
+        """
+        if is_pattern(topic):
+            self._backends.publishers.address(name, topic)
+            return lambda topic: self._one(name, topic)
+        return self._one(name, topic)
+
+    def _one(self, name: str, topic: str) -> Destination:
+        with self._backends.publishers.lend(name, topic) as lent:
+            return lent.destination
+
+    def _run(self, id: str, future: Future[Row]) -> None:
+        try:
+            self._make(id)
+            future.set_result(self._backends.index.get_job(id) or {})
+        except TransientError as error:
+            future.set_exception(error)
+        finally:
+            self._places.release()
+
+    def _make(self, id: str) -> None:
+        """Make and keep the plan; what is wrong is told by the row, for nobody else waits."""
+        keeper = Keeper(self._backends.index, self._backends.lakes[0], id, on_lost=lambda: None)
+        # Not needed any more, or another replica was quicker; or the keeper has told the row.
+        with contextlib.suppress(HeldError, ConfigurationError):
+            row = keeper.take(_counted)
+            with keeper:
+                plan = self._patiently(row) if row["state"] == "PLANNED" else None
+                keeper.give_back(lambda row: row if plan is None else {**planned(row, plan), "attempts": 0})
+
+    def _patiently(self, row: Row) -> Plan:
+        what = f"plan {row['id']}"
+        stopped = self._closing.is_set
+        return retry(lambda: self._plan(row), what, give_up_after=_GIVE_UP_AFTER, stopped=stopped)
+
+    def _plan(self, row: Row) -> Plan:
+        try:
+            return self._planned(row, freeze_plan)
+        except ConfigurationError:
+            # What speaks against a plan is a part of one that is only looked at.
+            return self._planned(row, make_plan)
+
+    def _planned(self, row: Row, how: Callable[..., Plan]) -> Plan:
+        url, _ = self._backends.publishers.address(row["destination"], row["topic"])
+        return how(
+            self._backends.index,
+            self._backends.lakes,
+            selection_of(row),
+            url=url,
+            destination=self.look_up(row["destination"], row["topic"]),
+            options=options_of(row),
+            job=row["id"],
+        )
+
+
+def _counted(row: Row) -> Row:
+    if row["attempts"] >= _LOST_TOO_OFTEN:
+        return failed(row, f"Its planning was lost {_LOST_TOO_OFTEN} times.")
+    return {**row, "attempts": row["attempts"] + 1}

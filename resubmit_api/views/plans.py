@@ -1,0 +1,63 @@
+"""Plans: what a resubmission would do, kept so that just that can be run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask import APIBlueprint
+from flask import url_for
+
+from resubmit_api.auth import open_to
+from resubmit_api.auth_grants import granted, may_see, who
+from resubmit_api.auth_tokens import Role
+from resubmit_api.errors import problem
+from resubmit_api.schemas import Job, ReplayRequest
+from resubmit_api.views.context import index as callers_index
+from resubmit_api.views.context import parts, problems
+
+__all__ = ["blueprint"]
+
+blueprint = APIBlueprint("plans", __name__, url_prefix="/v1/plans", tag="Plans")
+
+_LOCATION = {"Location": {"description": "Address of the plan", "schema": {"type": "string"}}}
+_LATER = {"description": "It takes longer: ask at `Location` until `plan` is there", "headers": _LOCATION}
+
+
+@blueprint.post("")
+@open_to(Role.OPERATOR)
+@blueprint.input(ReplayRequest)
+@blueprint.output(Job)
+@blueprint.doc(
+    operation_id="makePlan",
+    responses={
+        200: {"headers": _LOCATION},
+        202: {**_LATER, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Job"}}}},
+        **problems(400, 413, 415, 422, 503),
+    },
+)
+def make(json_data: ReplayRequest) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """Plan a resubmission.
+
+    Freezes what is selected now and tells what would be sent and what stands against it; nothing is
+    sent. `{"plan": id}` runs just that, also when more matches by then. A plan that is not run is
+    forgotten after a day.
+    """
+    row = parts().jobs.plan(granted(callers_index(), json_data), who().name)
+    waits = row["state"] == "PLANNED" and row["plan"] is None
+    return row, 202 if waits else 200, {"Location": url_for("plans.get", id=row["id"])}
+
+
+@blueprint.get("/<id>")
+@open_to(Role.VIEWER)
+@blueprint.output(Job)
+@blueprint.doc(operation_id="getPlan", responses=problems(404, 503))
+def get(id: str) -> dict[str, Any]:
+    """Look at a plan.
+
+    Its figures, once they are there, and what has become of it: a plan and its resubmission have
+    the same id.
+    """
+    row = parts().jobs.get(id)
+    if not may_see(row):
+        raise problem(404, "resubmission", "No resubmission has that id.")
+    return row
