@@ -31,9 +31,19 @@ from transforms.jobs import Keeper, Row, begin_again, new_row, record
 from transforms.jobs.changing import held_by, new_owner
 from transforms.jobs.rows import options_of, selection_of
 from transforms.lake import Lake
-from transforms.replay import Options, Plan, Progress, Report, freeze_plan, make_plan
+from transforms.replay import (
+    LookUp,
+    Options,
+    Plan,
+    Progress,
+    Report,
+    freeze_plan,
+    freeze_retry,
+    make_plan,
+)
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
+from transforms.replay.routing import is_pattern
 from transforms.resubmit import ResubmitLanes
 from transforms.selection import parse_selection
 from transforms.stop import failure, stop, stopping
@@ -55,7 +65,7 @@ def plan(settings: ResubmitSettings) -> Plan:
         ConfigurationError: something in the settings cannot be right.
         TransientError: index or broker stayed away for a minute.
     """
-    destination = _look_up(settings.destination or "", settings)
+    destination = _look_up(settings)
     with closing(_index(settings)) as index:
         return _patiently(
             lambda: make_plan(
@@ -144,7 +154,7 @@ def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
     """The job's row, and its keeper, who holds it."""
     owner = new_owner()
     if settings.resume is None:
-        _look_up(settings.destination or "", settings)
+        _look_up(settings)
         row = _made(index, held_by(_new_row(settings), owner))
     elif index.get_job(settings.resume) is None:
         row = _made(index, held_by(_row_of(load_plan(lake, settings.resume)), owner))
@@ -212,11 +222,7 @@ def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row
     """The job's stored plan, made now where there is none."""
     stored = _stored(lakes[0], row["id"])
     if stored is None:
-        url = settings.destination
-        if url is None:
-            raise ConfigurationError(f"Job {row['id']} has no plan yet: give --destination.")
-        destination = _look_up(url, settings)
-        return _patiently(lambda: _freeze(index, lakes, row, url, destination), "plan")
+        return _patiently(lambda: _freeze(settings, index, lakes, row), "plan")
     if settings.destination not in {None, stored.destination}:
         raise ConfigurationError(
             f"Job {stored.job} sends to {stored.destination}: leave out --destination or start a new job."
@@ -231,24 +237,35 @@ def _stored(lake: Lake, job: str) -> Plan | None:
         return None
 
 
-def _freeze(index: Index, lakes: Sequence[Lake], row: Row, url: str, destination: Destination) -> Plan:
+def _freeze(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row: Row) -> Plan:
+    if row["retry_of"] is not None:
+        return freeze_retry(lakes[0], row["retry_of"], row["id"])
+    if settings.destination is None:
+        raise ConfigurationError(f"Job {row['id']} has no plan yet: give --destination.")
     return freeze_plan(
         index,
         lakes,
         selection_of(row),
-        url=url,
-        destination=destination,
+        url=settings.destination,
+        destination=_look_up(settings),
         options=options_of(row),
         job=row["id"],
     )
 
 
-def _look_up(url: str, settings: ResubmitSettings) -> Destination:
-    publisher = registry.broker(url).open_publisher(url, settings.destination_config)
-    try:
-        return _patiently(publisher.destination, "look up the destination")
-    finally:
-        publisher.close()
+def _look_up(settings: ResubmitSettings) -> Destination | LookUp:
+    """What the destination's topic is like; how to find out, where it depends on the messages."""
+    base, _, topic = (settings.destination or "").rpartition("/")
+
+    def look_up(topic: str) -> Destination:
+        url = f"{base}/{topic}"
+        publisher = registry.broker(url).open_publisher(url, settings.destination_config)
+        try:
+            return _patiently(publisher.destination, "look up the destination")
+        finally:
+            publisher.close()
+
+    return look_up if is_pattern(topic) else look_up(topic)
 
 
 def _options(settings: ResubmitSettings) -> Options:
