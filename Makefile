@@ -52,6 +52,13 @@ bench: $(VENV)/installed-dev ## measure, on real servers (ARGS are the benchmark
 reference: $(VENV)/installed ## write the tables of settings and metrics in the documentation anew
 	$(BIN)/python -m pipelines.reference .
 
+IMAGE ?= persistor-worker
+TO    ?= templates/dataflow
+
+.PHONY: templates
+templates: $(VENV)/installed ## write the specifications of Dataflow's Flex templates (IMAGE=registry/persistor-worker:1.0 TO=directory)
+	$(BIN)/python -m pipelines.flex_specs $(TO) $(IMAGE)
+
 .PHONY: requirements
 requirements: $(VENV)/uv ## pin the dependencies of setup.py anew
 	$(UV) compile --universal --python-version 3.10 --extra all setup.py \

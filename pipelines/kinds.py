@@ -34,10 +34,12 @@ class Kind:
     Attributes:
         metavar: what stands for the value in the help.
         convert: from the text to the value; raises ``ValueError`` saying what is wanted.
+        pattern: what every text that can be converted matches as a whole.
     """
 
     metavar: str
     convert: Callable[[str], Any]
+    pattern: str = ".+"
 
 
 _SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -121,8 +123,10 @@ def text_or_file(text: str) -> str:
         raise ValueError(f"the file cannot be read ({error})") from error
 
 
-URL, TEXT = Kind("URL", str), Kind("TEXT", str)
-COUNT, WHOLE, PORT = Kind("N", _count), Kind("N", _whole), Kind("PORT", _port)
-SIZE, AGE = Kind("SIZE", _size), Kind("TIME", _age)
-PAIRS = Kind("NAME=VALUE", pair)
-FLAG = Kind("", _flag)
+URL, TEXT = Kind("URL", str, "none|[a-z][a-z0-9+.]*://.+"), Kind("TEXT", str)
+COUNT, WHOLE = Kind("N", _count, "0*[1-9][0-9]*"), Kind("N", _whole, "[0-9]+")
+PORT = Kind("PORT", _port, "[0-9]{1,5}")
+SIZE = Kind("SIZE", _size, "0*[1-9][0-9]* ?([kKmMgG]?[bB]|[kKmMgG][iI][bB])?")
+AGE = Kind("TIME", _age, r"[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)?")
+PAIRS = Kind("NAME=VALUE", pair, "[^=]+=.*")
+FLAG = Kind("", _flag, "true|false")

@@ -229,8 +229,9 @@ class _Run:
     def _old_locations(self, index: Index) -> Iterator[str]:
         """Files of this lake that old entries name and that are not about to be deleted."""
         met = {self._lake.location(file.path) for file in self._files}
-        given = {"sources": self._only} if self._only else {}
-        selection = Selection(published_to=self._before, **given)
+        selection = Selection(published_to=self._before)
+        if self._only:
+            selection = selection.model_copy(update={"sources": self._only})
         for entries in index.select(selection, ["location"]):
             new = set(entries["location"].unique().to_pylist()) - met
             met |= new
