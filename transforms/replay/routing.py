@@ -27,6 +27,8 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 _FIELDS = {"{topic}", "{source}", "{origin}"}
 _TOPIC = re.compile(r"_?[A-Za-z0-9][A-Za-z0-9._~+%-]{0,247}")
 _MOST_TOPICS = 1000
+_LOW = (1 << 32) - 1
+"""No partition: the numbers of partitions have 31 bits."""
 
 
 def is_pattern(topic: str) -> bool:
@@ -145,12 +147,14 @@ class Router:
 
 def _partition_lanes(table: pa.Table) -> Ints:
     sources, names = _encoded(column(table, "source"))
-    numbers = pc.fill_null(column(table, "partition"), -1).to_numpy()
-    pairs, places = np.unique(np.stack([sources, numbers]), axis=1, return_inverse=True)
-    lanes = [
-        lane_of(names[source] or "", None if number < 0 else number) for source, number in pairs.T.tolist()
-    ]
-    return np.array(lanes, np.int64)[places.ravel()]
+    numbers = pc.fill_null(column(table, "partition").cast(pa.int64()), _LOW).to_numpy()
+    pairs, places = np.unique((sources.astype(np.int64) << 32) + (numbers & _LOW), return_inverse=True)
+    lanes = [_lane_of_pair(names[int(pair >> 32)] or "", int(pair & _LOW)) for pair in pairs]
+    return np.array(lanes, np.int64)[places]
+
+
+def _lane_of_pair(source: str, number: int) -> int:
+    return lane_of(source, None if number == _LOW else number)
 
 
 def _encoded(values: pa.Array) -> tuple[Ints, list[str | None]]:
