@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 __all__ = ["Metrics"]
 
@@ -48,6 +55,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._failed = Gauge(
+            "persistor_resubmissions_failed",
+            "Resubmissions that failed within a day and were not resumed or tried again.",
+            ["destination"],
+            registry=self.registry,
+        )
+
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; ``route`` is the pattern, never the path, which callers choose."""
         self._requests.labels(method, route, str(status)).inc()
@@ -59,6 +73,12 @@ class Metrics:
         self._ended.labels(destination, row["mode"], row["state"]).inc()
         for outcome in ("published", "failed"):
             self._messages.labels(destination, outcome).inc(row["progress"][outcome])
+
+    def failures(self, destinations: Mapping[str, int]) -> None:
+        """Note how many resubmissions to each destination failed lately; the others are not shown."""
+        self._failed.clear()
+        for destination, count in destinations.items():
+            self._failed.labels(destination).set(count)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -1,0 +1,150 @@
+"""Dashboards and alert rules ask for nothing that a real run does not show to a real Prometheus."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from pipelines.metrics_table import declared
+from tests.integration.harness import Archive, Persist, load_message
+from tests.servers import Unavailable, free_port, wait_until
+from tests.servers.kafka import Kafka
+from tests.servers.prometheus import Prometheus, promtool
+from transforms.lake import Lake
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "templates" / "observability"
+DASHBOARDS = sorted((FOLDER / "dashboards").glob("*.json"))
+VARIABLES = {"$source": ".*", "$instance": ".*", "$__rate_interval": "1m"}
+
+
+def panels() -> dict[str, list[str]]:
+    """The queries of every panel, as Grafana would send them."""
+    boards = [(path.stem, json.loads(path.read_text())) for path in DASHBOARDS]
+    found = {}
+    for name, board in boards:
+        for panel in board["panels"]:
+            if panel["type"] != "row":
+                found[f"{name}: {panel['title']}"] = [_filled(t["expr"]) for t in panel["targets"]]
+    return found
+
+
+def alerts() -> list[dict[str, str]]:
+    groups = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def _filled(query: str) -> str:
+    for name, value in VARIABLES.items():
+        query = query.replace(name, value)
+    assert "$" not in query, query
+    return query
+
+
+def metrics_of(query: str) -> set[str]:
+    return set(re.findall(r"\b(?:persistor|process)_[a-z_]+\b", query))
+
+
+def test_the_alert_rules_do_what_they_are_for(tmp_path: Path) -> None:
+    try:
+        promtool("check", "rules", str(FOLDER / "alerts.yml"))
+    except Unavailable as error:
+        pytest.skip(str(error))
+    for file in (FOLDER / "alerts.yml", ROOT / "tests" / "deploy" / "alerts_test.yml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    promtool("test", "rules", "alerts_test.yml", cwd=tmp_path)
+
+
+def test_every_alert_is_tried_and_has_a_runbook() -> None:
+    tried = (ROOT / "tests" / "deploy" / "alerts_test.yml").read_text()
+    runbooks = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE)
+    assert sorted(runbooks) == sorted(alert["alert"] for alert in alerts())
+    for alert in alerts():
+        assert f'alertname="{alert["alert"]}"' in tried
+        assert alert["annotations"]["runbook_url"] == f"docs/runbooks.md#{alert['alert'].lower()}"
+
+
+def test_dashboards_and_alerts_name_metrics_that_are_declared() -> None:
+    known = set().union(*(metric.series() for metric in declared()))
+    asked = {name for queries in panels().values() for query in queries for name in metrics_of(query)}
+    asked |= {name for alert in alerts() for name in metrics_of(alert["expr"])}
+    assert {name for name in asked if name.startswith("persistor_")} <= known
+    # A job that meets a conflict ends before anybody asks.
+    unasked = {name for name in known if name.endswith(("_count", "_sum"))} | {"persistor_conflicts_total"}
+    assert known - asked <= unasked
+
+
+@pytest.fixture(scope="module")
+def prometheus(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Persist, index and the API at work, scraped each second."""
+    topic, folder = f"t{uuid.uuid4().hex[:10]}", tmp_path_factory.mktemp("observed")
+    for name in (topic, f"{topic}-meta", f"{topic}-again"):
+        kafka.create_topic(name, partitions=2)
+    lake, index = f"file://{folder}/lake", f"sqlite://{folder}/index.db"
+    ports = {job: free_port() for job in ("persistor-persist", "persistor-index", "persistor-api")}
+    persist_port, index_port, api_port = map(str, ports.values())
+    metadata, archive = f"{kafka.url}/{topic}-meta", Archive(Lake(lake), index)
+    persist = Persist(
+        folder / "p", source=f"{kafka.url}/{topic}", lake=lake, metadata=metadata, metrics_port=persist_port
+    )
+    indexing = Persist(folder / "i", "index", metadata=metadata, index=index, metrics_port=index_port)
+    api = [f"--index={index}", f"--lake={lake}", f"--destination=main={kafka.url}", f"--port={api_port}"]
+    server = Prometheus({job: f"127.0.0.1:{port}" for job, port in ports.items()}, [FOLDER / "alerts.yml"])
+    try:
+        server.install()
+    except Unavailable as error:
+        pytest.skip(str(error))
+    with persist, indexing, subprocess.Popen([sys.executable, "-m", "pipelines.cli", "api", *api]) as service:
+        try:
+            with server:
+                _work(kafka, topic, archive, f"http://127.0.0.1:{api_port}", server)
+                yield server
+        finally:
+            service.kill()
+
+
+def _work(kafka: Kafka, topic: str, archive: Archive, api: str, server: Prometheus) -> None:
+    """Two loads and a resubmission, so that every rate has two points."""
+    for start in (0, 1000):
+        kafka.produce(topic, map(load_message, range(start, start + 1000)))
+        wait_until(lambda: archive.indexed() == start + 1000, 90, "the index")  # noqa: B023
+        wait_until(lambda: _ready(api), 60, "the service")
+        body = {
+            "destination": "main",
+            "topic": f"{topic}-again",
+            "selection": {"sources": [topic], "limit": 5},
+        }
+        assert requests.post(f"{api}/v1/resubmissions", json=body, timeout=30).status_code == 202
+        seen = time.time() + 3  # so many scrapes lie between the loads
+        wait_until(lambda: time.time() > seen, 10, "scrapes")  # noqa: B023
+    wait_until(lambda: bool(server.query("rate(persistor_messages_total[1m]) > 0")), 30, "a rate")
+    wait_until(lambda: bool(server.query("rate(persistor_indexed_total[1m]) > 0")), 30, "a rate of the index")
+
+
+def _ready(api: str) -> bool:
+    try:
+        return requests.get(f"{api}/readyz", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.mark.parametrize("panel", sorted(panels()))
+def test_a_panel_shows_what_there_is(prometheus: Prometheus, panel: str) -> None:
+    for query in panels()[panel]:
+        found = prometheus.query(query)
+        if all(prometheus.query(f"count({name})") for name in metrics_of(query)):
+            assert found, query
+
+
+def test_a_healthy_run_raises_no_alert(prometheus: Prometheus) -> None:
+    assert prometheus.query('ALERTS{alertname=~"Persistor.*"}') == []
