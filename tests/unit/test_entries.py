@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests._messages import file_tables, row, table, with_checksums
-from transforms.entries import attributes, checksums, entries, message_ids, sizes, traits, verify
+from transforms.entries import attributes, checksums, entries, message_ids, sizes, total_size, traits, verify
 from transforms.errors import PermanentError
 from transforms.model import ENTRY_SCHEMA, FILE_SCHEMA, Trait
 
@@ -65,6 +65,17 @@ def as_rows(messages: pa.Table) -> list[dict[str, Any]]:
 @settings(max_examples=150, deadline=None)
 @given(file_tables())
 def test_the_checksum_is_what_its_definition_says(messages: pa.Table) -> None:
+    assert checksums(messages).to_pylist() == [reference_checksum(each) for each in as_rows(messages)]
+
+
+@pytest.mark.parametrize("distinct", [3, 400])
+def test_values_that_repeat_have_the_checksums_of_the_definition(distinct: int) -> None:
+    values = [None, b"", *(b"%d" % n for n in range(distinct))]
+    rows = [
+        row(key=values[n % len(values)], data=b"same", headers=[header("a", values[-n % len(values)])])
+        for n in range(600)
+    ]
+    messages = table(*rows)
     assert checksums(messages).to_pylist() == [reference_checksum(each) for each in as_rows(messages)]
 
 
@@ -162,6 +173,7 @@ def reference_size(message: dict[str, Any]) -> int:
 def test_sizes_traits_and_attributes_are_those_of_each_message(messages: pa.Table) -> None:
     rows = as_rows(messages)
     assert sizes(messages).to_pylist() == [reference_size(each) for each in rows]
+    assert total_size(messages.slice(1)) == sum(reference_size(each) for each in rows[1:])
     assert traits(messages).to_pylist() == [reference_traits(each) for each in rows]
     assert [dict(each) for each in attributes(messages).to_pylist()] == [
         reference_attributes(each) for each in rows

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.brokers import Fetched
-from transforms.entries import sizes
+from transforms.entries import sizes, total_size
 from transforms.model import MESSAGE_SCHEMA
 
 __all__ = ["Buffer", "Limits", "oldest"]
@@ -32,13 +31,19 @@ class Limits:
 @dataclass
 class _Chunk:
     messages: pa.Table
-    sizes: npt.NDArray[np.int64]
+    bytes: int
     receipts: Sequence[Any]
     arrived: float
 
+    @property
+    def rows(self) -> int:
+        return len(self.messages)
+
     def part(self, start: int, end: int) -> _Chunk:
+        if (start, end) == (0, self.rows):
+            return self
         messages = self.messages.slice(start, end - start)
-        return _Chunk(messages, self.sizes[start:end], self.receipts[start:end], self.arrived)
+        return _Chunk(messages, total_size(messages), self.receipts[start:end], self.arrived)
 
 
 class Buffer:
@@ -56,8 +61,8 @@ class Buffer:
         self.end = fetched.position
         if not len(fetched.messages):
             return
-        lengths = sizes(fetched.messages).to_numpy()
-        self._append(_Chunk(fetched.messages, lengths, fetched.receipts, time.monotonic()))
+        bytes = total_size(fetched.messages)
+        self._append(_Chunk(fetched.messages, bytes, fetched.receipts, time.monotonic()))
 
     def closed(self, limits: Limits) -> tuple[int, str] | None:
         """Rows of the batch that a limit closes now and the limit's name, None where none does."""
@@ -78,28 +83,37 @@ class Buffer:
         for chunk in self._chunks:
             below = int(np.searchsorted(chunk.messages["offset"].to_numpy(), position))
             rows += below
-            if below < len(chunk.sizes):
+            if below < chunk.rows:
                 break
         return rows
 
+    def offset(self, row: int) -> int:
+        """The offset of a row, counted from the front; 0 where the broker has none."""
+        for chunk in self._chunks:
+            if row < chunk.rows:
+                break
+            row -= chunk.rows
+        return chunk.messages["offset"][row].as_py() or 0
+
     def peek(self, rows: int) -> tuple[pa.Table, list[Any]]:
-        """The first rows and their receipts, left in place."""
+        """The first rows, in one chunk, and their receipts; left in place."""
         chunks = list(self._front(rows))
         tables = [chunk.messages for chunk in chunks]
         receipts = [receipt for chunk in chunks for receipt in chunk.receipts]
-        return pa.concat_tables([MESSAGE_SCHEMA.empty_table(), *tables]), receipts
+        # Every column is worked on several times, each of which would join the chunks again.
+        return pa.concat_tables([MESSAGE_SCHEMA.empty_table(), *tables]).combine_chunks(), receipts
 
     def pop(self, rows: int) -> None:
         """Remove the first rows."""
         while rows:
-            chunk = self._chunks[0]
-            taken = min(rows, len(chunk.sizes))
-            self.bytes -= int(chunk.sizes[:taken].sum())
+            chunk = self._chunks.popleft()
+            taken = min(rows, chunk.rows)
+            rest = chunk.part(taken, chunk.rows)
+            self.bytes -= chunk.bytes - rest.bytes
             self.rows -= taken
             rows -= taken
-            self._chunks.popleft()
-            if taken < len(chunk.sizes):
-                self._chunks.appendleft(chunk.part(taken, len(chunk.sizes)))
+            if rest.rows:
+                self._chunks.appendleft(rest)
 
     def truncate(self, position: int) -> None:
         """Forget the rows from a position on."""
@@ -117,20 +131,20 @@ class Buffer:
 
     def _append(self, chunk: _Chunk) -> None:
         self._chunks.append(chunk)
-        self.rows += len(chunk.sizes)
-        self.bytes += int(chunk.sizes.sum())
+        self.rows += chunk.rows
+        self.bytes += chunk.bytes
 
     def _front(self, rows: int) -> Iterator[_Chunk]:
         for chunk in self._chunks:
             if not rows:
                 return
-            taken = min(rows, len(chunk.sizes))
+            taken = min(rows, chunk.rows)
             rows -= taken
             yield chunk.part(0, taken)
 
     def _rows_within(self, limit: int) -> int:
         """As many rows as fit into ``limit`` bytes, but at least one."""
-        lengths = np.concatenate([chunk.sizes for chunk in self._chunks])
+        lengths = np.concatenate([sizes(chunk.messages).to_numpy() for chunk in self._chunks])
         return max(1, int(np.searchsorted(np.cumsum(lengths), limit, side="right")))
 
 

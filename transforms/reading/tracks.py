@@ -187,7 +187,4 @@ def next_cut(
 
 def _end(buffer: Buffer, rows: int) -> int:
     """Behind the last of the first ``rows``; behind a hole too, where it is the last of all."""
-    if rows == buffer.rows:
-        return buffer.end
-    last: pa.Table = buffer.peek(rows)[0].slice(rows - 1)
-    return (last["offset"][0].as_py() or 0) + 1
+    return buffer.end if rows == buffer.rows else buffer.offset(rows - 1) + 1

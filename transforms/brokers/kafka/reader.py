@@ -165,7 +165,8 @@ class KafkaReader(Client):
             # librdkafka waits for as many as it is asked for: a moment is enough to make it worth while.
             messages += self.ask(lambda: self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER))
         good = messages if not any(map(Message.error, messages)) else self._without_errors(messages)
-        fetched = [_fetched(topic, number, group) for topic, number, group in _by_partition(good)]
+        groups = _by_partition(good, several=len(self._seen) > 1)
+        fetched = [_fetched(topic, number, group) for topic, number, group in groups]
         self._positions.update({one.partition: one.position for one in fetched})
         return fetched + self._at_ends()
 
@@ -253,22 +254,24 @@ def _plain(partition: Partition) -> TopicPartition:
     return TopicPartition(partition.topic, partition.number)
 
 
-def _by_partition(messages: list[Message]) -> Iterator[tuple[str, int, list[Message]]]:
-    """Stable groups; librdkafka gives runs of one partition, so runs are sorted, not messages."""
+def _by_partition(messages: list[Message], *, several: bool) -> Iterator[tuple[str, int, list[Message]]]:
+    """Stable groups; librdkafka gives runs of one partition, so runs are sorted, not messages.
+
+    Args:
+        several: whether they may be of several topics.
+    """
     if not messages:
         return iter(())
     numbers = np.fromiter(map(Message.partition, messages), np.int32, len(messages))
-    topics = list(map(Message.topic, messages))
-    starts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()]
-    if len(set(topics)) > 1:
-        starts = [
-            i
-            for i in range(len(messages))
-            if i == 0 or (topics[i], numbers[i]) != (topics[i - 1], numbers[i - 1])
-        ]
+    changes = numbers[1:] != numbers[:-1]
+    if several:
+        names = np.fromiter(map(Message.topic, messages), object, len(messages))
+        changes |= names[1:] != names[:-1]
+    starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
     runs: dict[tuple[str, int], list[Message]] = {}
     for start, end in zip(starts, [*starts[1:], len(messages)], strict=True):
-        runs.setdefault((topics[start], int(numbers[start])), []).extend(messages[start:end])
+        first = messages[start]
+        runs.setdefault((first.topic(), first.partition()), []).extend(messages[start:end])
     return ((topic, number, group) for (topic, number), group in runs.items())
 
 
@@ -284,11 +287,17 @@ def _fetched(topic: str, number: int, messages: list[Message]) -> Fetched:
             _times(messages),
             pa.array(list(map(Message.key, messages)), pa.binary()),
             pa.array(list(map(Message.value, messages)), pa.binary()),
-            pa.array([headers or () for headers in map(Message.headers, messages)], HEADERS),
+            _headers(messages),
         ],
         schema=MESSAGE_SCHEMA,
     )
     return Fetched(Partition(topic, number), table, int(offsets[-1]) + 1)
+
+
+def _headers(messages: list[Message]) -> pa.Array:
+    headers = pa.array(list(map(Message.headers, messages)), HEADERS)
+    # Where a message has none the client gives None; without a mask of nulls that is an empty list.
+    return pa.ListArray.from_arrays(headers.offsets, headers.values, type=HEADERS)
 
 
 def _times(messages: list[Message]) -> pa.Array:
