@@ -147,6 +147,9 @@ def _check_api(values: _Values) -> Iterator[str]:
             f"--host {values['host']}: without --tokens whoever reaches the API may read and send every "
             "message; make a token with persistor token."
         )
+    for collection, name in values["compatible"]:
+        if name not in names:
+            yield f"--compatible {collection}={name}: {name} is no NAME of --destination."
     for key, _ in values["destination_config"]:
         name, colon, _setting = key.partition(":")
         if not colon or name not in names:

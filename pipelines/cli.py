@@ -134,6 +134,7 @@ def _api(words: list[str]) -> int:
         session_key=settings.session_key,
         requests_per_minute=settings.requests_per_minute,
         trusted_proxy=settings.trusted_proxy,
+        compatible=settings.compatible,
     )
     return 0
 

@@ -174,6 +174,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("trusted_proxy", _API, _ACCESS, Kind("ADDRESS", str),
             "proxy whose X-Forwarded-For, -Proto and -Host are believed, * for any; behind one that "
             "speaks https the cookies of logins are bound to it"),
+    Setting("compatible", _API, _ACCESS, Kind("COLLECTION=NAME", _pair),
+            "take requests as the Resubmitter and the Indexer API of Dataphos Persistor do, for this "
+            "collection, and send to the destination of this name",
+            repeatable=True),
     Setting("name", _TOKEN, _ACCESS, _TEXT, "who it is for, as the audit trail will say", required=True),
     Setting("role", _TOKEN, _ACCESS, Kind("CHOICE", str),
             "viewer searches and looks, operator plans, sends and controls as well, admin may see the "

@@ -234,6 +234,7 @@ def _shape(command: str, values: dict[str, Any]) -> dict[str, Any]:
         values["lakes"] = values.pop("lake")
     if command == "api":
         urls, configs = values.pop("destination"), values.pop("destination_config")
+        values["compatible"] = dict(values["compatible"])
         values["destinations"] = {name: Destination(url, _config_of(name, configs)) for name, url in urls}
     return values
 

@@ -176,6 +176,7 @@ class ApiSettings:
     session_key: str | None
     requests_per_minute: int
     trusted_proxy: str | None
+    compatible: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
 from resubmit_api.views import audit, messages, operations, plans, resubmissions, session
+from resubmit_api.views.compatible import COLLECTIONS
+from resubmit_api.views.compatible import blueprint as compatible_views
 from resubmit_api.views.context import EXTENSION, Parts
 from transforms.secrets import resolve
 from transforms.surroundings import watch
@@ -62,6 +64,7 @@ def create_app(
     tokens: str | None = None,
     session_key: str | None = None,
     requests_per_minute: int = 1200,
+    compatible: Mapping[str, str] | None = None,
 ) -> APIFlask:
     """The WSGI application; opens the index and the lakes, and takes up the jobs it finds.
 
@@ -86,6 +89,8 @@ def create_app(
         session_key: signs the logins of the pages, the same for all replicas; may be a secret
             reference. A random one unless given.
         requests_per_minute: so many requests a token may make of this process.
+        compatible: destinations by the names of collections, for requests as Dataphos Persistor's
+            APIs take them; without any its addresses are not there.
 
     Raises:
         ConfigurationError: all problems of the configuration at once.
@@ -110,6 +115,9 @@ def create_app(
     app.extensions[EXTENSION] = Parts(backends, jobs, metrics, guard)
     for views in (audit, messages, plans, resubmissions, operations, session):
         app.register_blueprint(views.blueprint)
+    if compatible:
+        app.config[COLLECTIONS] = dict(compatible)
+        app.register_blueprint(compatible_views)
     app.after_request(_finish)
     jobs.take_up()
     return app

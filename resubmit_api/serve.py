@@ -42,6 +42,7 @@ def serve(
     session_key: str | None = None,
     requests_per_minute: int = 1200,
     trusted_proxy: str | None = None,
+    compatible: Mapping[str, str] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered and return.
 
@@ -62,6 +63,7 @@ def serve(
         tokens: see there.
         session_key: see there.
         requests_per_minute: see there.
+        compatible: see there.
         trusted_proxy: address of a proxy whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are
             believed; ``*`` is any.
 
@@ -84,6 +86,7 @@ def serve(
         tokens=tokens,
         session_key=session_key,
         requests_per_minute=requests_per_minute,
+        compatible=compatible,
     )
     try:
         server = make_server(app, host=host, port=port, threads=threads, trusted_proxy=trusted_proxy)

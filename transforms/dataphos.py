@@ -12,10 +12,13 @@ import pyarrow as pa
 from transforms.errors import PermanentError
 from transforms.model import ENTRY_SCHEMA
 
-__all__ = ["POSITION", "from_dataphos_metadata"]
+__all__ = ["BUSINESS_KEYS", "POSITION", "from_dataphos_metadata"]
 
 POSITION = "^([0-9]{1,9})_([0-9]{1,18})$"
 """Its broker message ids that are ``<partition>_<offset>``, as Kafka's are."""
+
+BUSINESS_KEYS = ("business_source_key", "business_object_key")
+"""The headers that it takes out of a message's others; they are attributes like the rest."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z| UTC)?")
 
@@ -60,7 +63,8 @@ def _entry(document: dict[str, Any]) -> dict[str, Any]:
         "publish_time": _time(times, "publish_time"),
         "ingestion_time": _time(times, "ingestion_time"),
         "key": key.encode() if key else None,
-        "attributes": _attributes(_field(document, "additional_metadata", dict, {})),
+        "attributes": _attributes(_field(document, "additional_metadata", dict, {}))
+        + [(name, value) for name in BUSINESS_KEYS if (value := _field(document, name, str, ""))],
         "size": 0,
         "traits": 0,
         "checksum": None,

@@ -63,6 +63,11 @@ class TestMetadataMessages:
         assert found["offset"].to_pylist() == [63, 64, 65]
         assert found["position"].to_pylist() == [323, 324, 325]
 
+    def test_business_keys_are_attributes_like_other_headers(self) -> None:
+        keys = {"business_source_key": "s", "business_object_key": "o"}
+        (found,) = from_dataphos_metadata(changed(**keys)).to_pylist()
+        assert found["attributes"] == [*FIRST["attributes"], *keys.items()]
+
     def test_a_message_id_without_position_leaves_it_out(self) -> None:
         (found,) = from_dataphos_metadata(changed(broker_msg_id="8123", ordering_key="k")).to_pylist()
         assert (found["partition"], found["offset"], found["key"]) == (None, None, b"k")
@@ -152,6 +157,8 @@ class TestDocuments:
         [
             ('{"offset": {"gte": 23}}', ["vref.s.src_1_23", "vref.s.src_1_63"]),
             ('{"partition": 0}', ["vref.s.src_0_3"]),
+            ('{"attributes.business_object_key": "bobj10"}', ["vref.s.src_0_3"]),
+            ('{"attributes.business_source_key": {"exists": false}}', ["vref.s.src_1_23", "vref.s.src_1_63"]),
             ('{"id": {"prefix": "vref.s.src_1"}}', ["vref.s.src_1_23", "vref.s.src_1_63"]),
             ('{"id": "vref.s.src_0_3"}', ["vref.s.src_0_3"]),
             ('{"topic": {"ne": "other"}, "attributes.seq": "99"}', ["vref.s.src_1_23"]),

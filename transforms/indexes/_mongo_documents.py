@@ -15,7 +15,7 @@ from bson.codec_options import DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
-from transforms.dataphos import POSITION
+from transforms.dataphos import BUSINESS_KEYS, POSITION
 from transforms.indexes import _bson
 from transforms.indexes._mongo_query import BINARY_KEY, FOREIGN, escape, unescape
 from transforms.model import ENTRY_SCHEMA
@@ -140,9 +140,14 @@ def _escaped_names() -> Document:
             "default": escaped,
         }
     }
-    pairs = {"$objectToArray": {"$ifNull": ["$additional_metadata", {}]}}
+    named = {"$objectToArray": {"$ifNull": ["$additional_metadata", {}]}}
+    pairs = {"$concatArrays": [named, *map(_business_key, BUSINESS_KEYS)]}
     renamed = {"$map": {"input": pairs, "as": "pair", "in": {"k": name, "v": "$$pair.v"}}}
     return {"$arrayToObject": renamed}
+
+
+def _business_key(name: str) -> Document:
+    return {"$cond": [{"$gt": [f"${name}", ""]}, [{"k": name, "v": f"${name}"}], []]}
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:

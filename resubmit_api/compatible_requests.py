@@ -1,0 +1,119 @@
+"""What requests to Dataphos Persistor's APIs say, and its words for what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
+from transforms.selection import Selection
+
+__all__ = [
+    "UTC",
+    "BindingError",
+    "RefusedError",
+    "filters",
+    "parse_body",
+    "parse_time",
+    "select",
+    "string",
+    "strings",
+]
+
+UTC = "2006-01-02T15:04:05.99999999Z"
+"""How that product wants times in addresses and filters."""
+
+_RFC3339 = "2006-01-02T15:04:05Z07:00"
+_AWARE = TypeAdapter(AwareDatetime)
+_KINDS = {bool: "bool", str: "string", int: "number", float: "number", list: "array", dict: "object"}
+
+
+class RefusedError(Exception):
+    """The request cannot be carried out; the text may be shown to whoever asked."""
+
+
+class BindingError(Exception):
+    """The body is not what the address takes; the text may be shown likewise."""
+
+
+def parse_body(data: bytes, struct: str) -> dict[str, Any]:
+    """The JSON object of a body, whatever its type is said to be; ``struct`` is its name in refusals."""
+    try:
+        value = json.loads(data)
+    except json.JSONDecodeError as error:
+        ended = error.pos >= len(error.doc.rstrip())
+        raise BindingError("unexpected EOF" if ended else f"invalid JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise BindingError("invalid JSON") from error
+    if not isinstance(value, dict):
+        raise BindingError(
+            f"json: cannot unmarshal {_KINDS.get(type(value), 'null')} into Go value of type {struct}"
+        )
+    return value
+
+
+def strings(body: Mapping[str, Any], name: str, struct: str) -> list[str]:
+    """A list of strings that must be there, and may be empty."""
+    found = _required(body, name, name.capitalize(), struct)
+    whole = isinstance(found, list)
+    wrong = [type(item) for item in (found if whole else [found]) if not (whole and isinstance(item, str))]
+    if wrong:
+        kind = "string" if whole else "[]string"
+        raise BindingError(_mismatch(wrong[0], f"{struct}.{name}", kind))
+    return list(found)
+
+
+def string(body: Mapping[str, Any], name: str, field: str, struct: str) -> str:
+    """A string that must be there, and not be empty."""
+    found = _required(body, name, field, struct)
+    if not isinstance(found, str):
+        raise BindingError(_mismatch(type(found), f"{struct}.{name}", "string"))
+    return found
+
+
+def filters(body: Mapping[str, Any], struct: str) -> list[dict[str, Any]]:
+    """The filters of a query, objects all of them."""
+    found = _required(body, "filters", "Filters", struct)
+    kind = type(found) if not isinstance(found, list) else None
+    wrong = [kind] if kind else [type(item) for item in found if not isinstance(item, dict)]
+    if wrong:
+        raise BindingError(_mismatch(wrong[0], f"{struct}.filters", "[]map[string]interface {}"))
+    return list(found)
+
+
+def parse_time(value: object, layout: str = _RFC3339) -> datetime:
+    """A time with its zone; ``layout`` is how the refusal says that it should be written."""
+    text = str(value)[:100]
+    if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT", value):
+        try:
+            return _AWARE.validate_python(value)
+        except ValidationError as error:
+            raise RefusedError(f'parsing time "{text}" as "{layout}": {error.errors()[0]["msg"]}') from error
+    day = re.match(r"\d{4}-\d\d-\d\d", text)
+    rest = f'"{text[10:]}" as "T"' if day else f'"{text}" as "2006"'
+    raise RefusedError(f'parsing time "{text}" as "{layout}": cannot parse {rest}')
+
+
+def select(**parts: Any) -> Selection:
+    """A selection; refused where it cannot be one."""
+    try:
+        return Selection.model_validate(parts)
+    except ValidationError as error:
+        said = [e["msg"].removeprefix("Value error, ") for e in error.errors()]
+        raise RefusedError("; ".join(said)[:2000]) from error
+
+
+def _required(body: Mapping[str, Any], name: str, field: str, struct: str) -> Any:
+    if (found := body.get(name)) is None or found == "":
+        raise BindingError(
+            f"Key: '{struct}.{field}' Error:Field validation for '{field}' failed on the 'required' tag"
+        )
+    return found
+
+
+def _mismatch(kind: type, place: str, wanted: str) -> str:
+    return f"json: cannot unmarshal {_KINDS.get(kind, 'null')} into Go struct field {place} of type {wanted}"
