@@ -23,6 +23,7 @@ EXTRAS["dev"] = [
     "kubernetes-validate",
     "mypy",
     "pandas-stubs",
+    "playwright",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",

@@ -25,7 +25,19 @@ from resubmit_api.jobs import Jobs
 from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
-from resubmit_api.views import audit, messages, operations, plans, resubmissions, session
+from resubmit_api.overview import Overview
+from resubmit_api.views import (
+    audit,
+    messages,
+    operations,
+    pages,
+    pages_explore,
+    pages_jobs,
+    pages_letters,
+    plans,
+    resubmissions,
+    session,
+)
 from resubmit_api.views.compatible import COLLECTIONS
 from resubmit_api.views.compatible import blueprint as compatible_views
 from resubmit_api.views.context import EXTENSION, Parts
@@ -64,6 +76,7 @@ def create_app(
     tokens: str | None = None,
     session_key: str | None = None,
     requests_per_minute: int = 1200,
+    persist_metrics: Sequence[str] = (),
     compatible: Mapping[str, str] | None = None,
 ) -> APIFlask:
     """The WSGI application; opens the index and the lakes, and takes up the jobs it finds.
@@ -89,6 +102,7 @@ def create_app(
         session_key: signs the logins of the pages, the same for all replicas; may be a secret
             reference. A random one unless given.
         requests_per_minute: so many requests a token may make of this process.
+        persist_metrics: addresses of the metrics of persist, for the lag on the first page.
         compatible: destinations by the names of collections, for requests as Dataphos Persistor's
             APIs take them; without any its addresses are not there.
 
@@ -112,8 +126,21 @@ def create_app(
         app.before_request(_only_for(frozenset(trusted_hosts)))
     app.before_request(_begin)
     guard.attach(app, None if session_key is None else resolve(session_key), lambda: backends.index)
-    app.extensions[EXTENSION] = Parts(backends, jobs, metrics, guard)
-    for views in (audit, messages, plans, resubmissions, operations, session):
+    app.extensions[EXTENSION] = Parts(
+        backends, jobs, metrics, guard, Overview(lambda: backends.index, persist_metrics)
+    )
+    for views in (
+        audit,
+        messages,
+        plans,
+        resubmissions,
+        operations,
+        session,
+        pages,
+        pages_explore,
+        pages_jobs,
+        pages_letters,
+    ):
         app.register_blueprint(views.blueprint)
     if compatible:
         app.config[COLLECTIONS] = dict(compatible)

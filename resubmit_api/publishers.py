@@ -70,6 +70,10 @@ class Publishers:
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._lock = threading.Lock()
 
+    def names(self) -> list[str]:
+        """The names of the destinations, sorted."""
+        return sorted(self._destinations)
+
     def address(self, name: str, topic: str) -> tuple[str, Mapping[str, str]]:
         """URL of a topic at a named destination, and its client's settings.
 

@@ -13,6 +13,7 @@ from resubmit_api.backends import Backends
 from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.jobs import Jobs
 from resubmit_api.metrics import Metrics
+from resubmit_api.overview import Overview
 
 __all__ = ["EXTENSION", "Parts", "index", "parts", "problems"]
 
@@ -41,6 +42,7 @@ class Parts:
     jobs: Jobs
     metrics: Metrics
     guard: Guard
+    overview: Overview
 
 
 def parts() -> Parts:

@@ -6,17 +6,13 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from apiflask import APIBlueprint
-from flask import Response, url_for
+from flask import Response
 
 from resubmit_api.auth import open_to
 from resubmit_api.auth_tokens import Role
-from resubmit_api.cursors import read_search_cursor, search_cursor
-from resubmit_api.errors import needs
+from resubmit_api.finding import message_to_json, search_page
 from resubmit_api.messages import Found, read_message
-from resubmit_api.rows import bytes_to_json, entries_to_json
 from resubmit_api.schemas import EntryPage, Message, SearchRequest
 from resubmit_api.views.context import index, parts, problems
 
@@ -39,15 +35,7 @@ def search(json_data: SearchRequest) -> dict[str, Any]:
     Entries by publish time and id, a page at a time.
     Paging meets each message once, also while others are added.
     """
-    question = json_data.selection.to_json()
-    after = None if json_data.cursor is None else read_search_cursor(question, json_data.cursor)
-    with needs("The index"):
-        found = index().search(json_data.selection, json_data.limit, after)
-    more = len(found) == json_data.limit
-    return {
-        "messages": entries_to_json(found),
-        "next": search_cursor(question, _last(found)) if more else None,
-    }
+    return search_page(index(), json_data.selection, json_data.limit, json_data.cursor)
 
 
 @blueprint.get("/<id:id>")
@@ -59,15 +47,7 @@ def get(id: str) -> dict[str, Any]:
 
     Its entry and its headers as they lie in the lake, after id and checksum were verified.
     """
-    found = _read(id)
-    [entry] = entries_to_json(found.entry)
-    size = pc.binary_length(found.message["data"])[0].as_py()
-    return entry | {
-        "headers": [_header(header) for header in _headers(found.message)],
-        "payload_size": size,
-        "payload": url_for("messages.payload", id=id),
-        "verified_by": found.verified_by,
-    }
+    return message_to_json(_read(id))
 
 
 @blueprint.get("/<id:id>/payload")
@@ -99,20 +79,3 @@ def payload(id: str) -> Response:
 
 def _read(id: str) -> Found:
     return read_message(index(), parts().backends.lakes, id)
-
-
-def _last(found: pa.Table) -> tuple[int | None, str]:
-    row = found.slice(len(found) - 1)
-    return row["publish_time"].cast(pa.int64())[0].as_py(), row["id"][0].as_py()
-
-
-def _headers(message: pa.Table) -> list[dict[str, Any]]:
-    # Names in files of other products may be invalid UTF-8, which Python's strings cannot be made of.
-    raw = pa.list_(pa.struct([("name", pa.binary()), ("value", pa.binary())]))
-    headers: list[dict[str, Any]] = message["headers"].cast(raw)[0].as_py()
-    return headers
-
-
-def _header(header: dict[str, bytes | None]) -> dict[str, Any]:
-    name, value = header["name"] or b"", header["value"]
-    return {"name": name.decode(errors="replace"), "value": bytes_to_json(value)}

@@ -206,7 +206,7 @@ def test_hostile_content_is_shown_as_data(site: Site, api: Client) -> None:
     assert (response.json()["key"], response.json()["attributes"]) == (evil, {"<b>": evil})
 
 
-@pytest.mark.parametrize("address", ["/healthz", "/nowhere", "/docs", "/static/api.css", "/openapi.json"])
+@pytest.mark.parametrize("address", ["/healthz", "/nowhere", "/docs", "/static/style.css", "/openapi.json"])
 def test_every_answer_has_the_security_headers(api: Client, address: str) -> None:
     headers = api.get(address).headers
     assert headers["X-Content-Type-Options"] == "nosniff"

@@ -106,11 +106,11 @@ def test_the_page_shows_every_operation_and_loads_nothing_from_elsewhere(service
         assert f"<code>{path}</code>" in page.text
         for operation in operations.values():
             assert f'id="{operation["operationId"]}"' in page.text
-    assert "<script" not in page.text
+    assert re.findall(r"<script(?! src=\"/static/[^\"]+\" defer></script>)", page.text) == []
     loaded = re.findall(r'(?:src|href)="([^"#]+)"', page.text)
     assert loaded
     assert all(address.startswith("/") for address in loaded)
-    assert service.get("/static/api.css").headers["Content-Type"] == "text/css; charset=utf-8"
+    assert service.get("/static/style.css").headers["Content-Type"] == "text/css; charset=utf-8"
     for link in re.findall(r'href="#([^"]+)"', page.text):
         assert f'id="{link}"' in page.text
 

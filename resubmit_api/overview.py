@@ -1,0 +1,167 @@
+"""What is known of each source: from the index, and from the metrics of persist where they can be asked."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from http.client import HTTPException
+from typing import Generic, TypeVar
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from resubmit_api.dead_letters import Cause, causes
+from transforms.indexes import Index
+from transforms.selection import Selection
+
+__all__ = ["Live", "Overview", "SourceFacts"]
+
+RECENT = timedelta(minutes=5)
+_EVERYTHING = Selection(all=True)
+_PATIENCE = 1.0
+"""Seconds to wait for the metrics of a process."""
+_LARGEST = 16 << 20
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """One source.
+
+    Attributes:
+        rate: messages a second, by publish time, in the last five minutes.
+        dead: dead letters that came from it.
+        lag: messages at the broker that are not read yet; None where it is not known.
+        waiting: age in seconds of the oldest message that is read and not durable yet.
+    """
+
+    source: str
+    messages: int
+    bytes: int
+    files: int
+    oldest: datetime | None
+    newest: datetime | None
+    rate: float
+    dead: int
+    lag: float | None = None
+    waiting: float | None = None
+
+
+@dataclass
+class Live:
+    """What the processes of persist say of themselves, by source; ``silent`` are those that do not answer."""
+
+    lag: dict[str, float] = field(default_factory=dict)
+    waiting: dict[str, float] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+
+
+class Overview:
+    """Answers from what was found out a moment ago; thread-safe.
+
+    Args:
+        index: gives the open index; raises ``TransientError`` while it is away.
+        metrics: addresses of the metrics of persist, one per process.
+    """
+
+    def __init__(self, index: Callable[[], Index], metrics: Sequence[str]) -> None:
+        self._index, self.metrics = index, tuple(metrics)
+        self._sources = _Remembered(self._read_index)
+        self._live = _Remembered(self._read_metrics)
+
+    def sources(self) -> list[SourceFacts]:
+        """Every source, by name.
+
+        Raises:
+            TransientError: the index is away.
+        """
+        live = self._live.get()
+        return [
+            replace(facts, lag=live.lag.get(facts.source), waiting=live.waiting.get(facts.source))
+            for facts in self._sources.get()
+        ]
+
+    def silent(self) -> list[str]:
+        """Processes of persist that do not answer."""
+        return self._live.get().silent
+
+    def _read_index(self) -> list[SourceFacts]:
+        index = self._index()
+        recent = Selection(published_from=datetime.now(timezone.utc) - RECENT)
+        rates = {found.source: found.messages / RECENT.total_seconds() for found in index.summarize(recent)}
+        files, dead = index.files(), _by_source(causes(index).found)
+        return [
+            SourceFacts(
+                source=found.source,
+                messages=found.messages,
+                bytes=found.bytes,
+                files=files.get(found.source, 0),
+                oldest=found.oldest,
+                newest=found.newest,
+                rate=rates.get(found.source, 0.0),
+                dead=dead.get(found.source, 0),
+            )
+            for found in index.summarize(_EVERYTHING)
+        ]
+
+    def _read_metrics(self) -> Live:
+        live = Live()
+        if self.metrics:
+            with ThreadPoolExecutor(len(self.metrics)) as threads:
+                for url, samples in zip(self.metrics, threads.map(_scrape, self.metrics), strict=True):
+                    _take_in(live, url, samples)
+        return live
+
+
+class _Remembered(Generic[_T]):
+    """What a costly question answered, kept for five seconds and for twenty times as long as it took."""
+
+    def __init__(self, ask: Callable[[], _T]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._until = float("-inf")
+
+    def get(self) -> _T:
+        with self._lock:
+            started = time.monotonic()
+            if started >= self._until:
+                self._answer = self._ask()
+                ended = time.monotonic()
+                self._until = ended + max(5.0, 20 * (ended - started))
+            return self._answer
+
+
+def _by_source(found: Sequence[Cause]) -> dict[str, int]:
+    dead: dict[str, int] = {}
+    for cause in found:
+        if cause.source is not None:
+            dead[cause.source] = dead.get(cause.source, 0) + cause.messages
+    return dead
+
+
+def _scrape(url: str) -> list[Sample] | None:
+    try:
+        with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - checked at the start
+            text = answer.read(_LARGEST).decode(errors="replace")
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (OSError, ValueError, HTTPException) as error:
+        _log.warning("%s does not answer: %s", url, error)
+        return None
+
+
+def _take_in(live: Live, url: str, samples: list[Sample] | None) -> None:
+    if samples is None:
+        live.silent.append(url)
+    for sample in samples or ():
+        source = sample.labels.get("source", "")
+        if sample.name == "persistor_lag_messages":
+            live.lag[source] = live.lag.get(source, 0.0) + sample.value
+        elif sample.name == "persistor_oldest_unarchived_seconds":
+            live.waiting[source] = max(live.waiting.get(source, 0.0), sample.value)

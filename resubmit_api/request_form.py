@@ -1,0 +1,87 @@
+"""The form of a resubmission: it writes the body of the API's request, whose model says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from werkzeug.datastructures import MultiDict
+
+from transforms.errors import ConfigurationError
+
+__all__ = ["checked", "write_rate", "write_request"]
+
+_CHOICES = ("order", "timestamp", "partitions", "source_prefix")
+_SWITCHES = ("restore", "lossy")
+_DEFAULTS = {"order": "partition", "timestamp": "original"}
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def write_request(given: MultiDict[str, str]) -> dict[str, Any]:
+    """The body of a request for a plan; options are named where they are not the default.
+
+    Raises:
+        ConfigurationError: the selection is no JSON object, or a number no number.
+    """
+    options: dict[str, Any] = {
+        name: given[name] for name in _CHOICES if given.get(name) and given[name] != _DEFAULTS.get(name)
+    }
+    options |= {name: True for name in _SWITCHES if given.get(name)}
+    body = {
+        "destination": given.get("destination", ""),
+        "topic": given.get("topic", "").strip(),
+        "selection": _selection(given),
+    }
+    return body | ({"options": options} if options else {})
+
+
+def write_rate(given: MultiDict[str, str]) -> dict[str, Any]:
+    """The body's ``rate``; empty fields are no limit."""
+    return {
+        name: _number(name.replace("_", " "), given.get(name, ""))
+        for name in ("messages_per_second", "bytes_per_second")
+    }
+
+
+def checked(model: type[_Model], body: Mapping[str, Any]) -> _Model:
+    """The body as what the API takes.
+
+    Raises:
+        ConfigurationError: with everything that is wrong, in sentences.
+    """
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise ConfigurationError(list(map(_sentence, error.errors()))) from error
+
+
+def _selection(given: MultiDict[str, str]) -> Any:
+    try:
+        selection = json.loads(given.get("selection", ""))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"The selection is not JSON: {error}.") from error
+    if not isinstance(selection, dict):
+        raise ConfigurationError('The selection is an object, such as {"sources": ["orders"]}.')
+    limit, percent = _number("at most", given.get("limit", "")), _number("share", given.get("percent", ""))
+    given_limits = {"limit": limit and int(limit), "sample": percent and percent / 100}
+    return selection | {name: value for name, value in given_limits.items() if value is not None}
+
+
+def _number(name: str, text: str) -> float | None:
+    plain = text.replace(",", "").replace(" ", "")
+    if not plain:
+        return None
+    try:
+        return float(plain)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: “{text[:40]}” is no number.") from error
+
+
+def _sentence(error: Any) -> str:
+    place = ".".join(map(str, error["loc"]))
+    text = error["msg"].removeprefix("Value error, ").rstrip(".")
+    if place == "topic":
+        text = "write a topic's name, or a pattern such as {topic}-replay"
+    return f"{place}: {text}." if place else f"{text}."

@@ -1,0 +1,71 @@
+// What htmx cannot do: copying, removing a line, a slider that tells its value, and saying a job's new state aloud.
+"use strict";
+
+document.addEventListener("click", (event) => {
+  const copy = event.target.closest("[data-copy]");
+  if (copy) copyFrom(copy);
+  const remove = event.target.closest("[data-remove]");
+  if (remove) removeLine(remove);
+});
+
+document.addEventListener("input", (event) => {
+  const input = event.target.closest("[data-shows]");
+  if (input) showPace(input);
+});
+
+document.addEventListener("htmx:afterSettle", announce);
+
+// A form that was sent once is not sent again by an impatient second click.
+document.addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
+  for (const button of event.target.querySelectorAll("button")) setTimeout(() => { button.disabled = true; });
+});
+
+async function copyFrom(button) {
+  const code = button.closest(".copyable").querySelector("code");
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    tell("Copied");
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  } catch {
+    getSelection().selectAllChildren(code);
+    tell("Selected; copy it with the keyboard");
+  }
+}
+
+function removeLine(button) {
+  const line = button.closest("li");
+  const form = line.closest("form");
+  const next = line.nextElementSibling || line.previousElementSibling;
+  if (next) {
+    line.remove();
+    next.querySelector("input").focus();
+  } else {
+    for (const input of line.querySelectorAll("input")) input.value = "";
+  }
+  form.dispatchEvent(new Event("removed"));
+}
+
+// The slider is logarithmic, so that ten and a million messages a second are both in reach; its end is no limit.
+function showPace(slider) {
+  const unlimited = slider.value === slider.max;
+  const rate = Math.round(10 ** Number(slider.value));
+  const figures = 10 ** Math.max(0, Math.floor(Math.log10(rate)) - 1);
+  const round = Math.round(rate / figures) * figures;
+  document.getElementById(slider.dataset.shows).value = unlimited ? "" : round;
+  slider.setAttribute("aria-valuetext", unlimited ? "no limit" : `${round.toLocaleString("en")} messages a second`);
+}
+
+let announced = "";
+function announce() {
+  const place = document.querySelector("[data-announce]");
+  if (!place || place.dataset.announce === announced) return;
+  if (announced) tell(place.dataset.announce);
+  announced = place.dataset.announce;
+}
+
+function tell(text) {
+  document.getElementById("told").textContent = text;
+}
+document.addEventListener("DOMContentLoaded", announce);

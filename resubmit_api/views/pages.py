@@ -1,0 +1,42 @@
+"""The first page: every source at a glance."""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template
+
+from resubmit_api.auth import open_to
+from resubmit_api.auth_grants import may_see, who
+from resubmit_api.auth_tokens import Role
+from resubmit_api.errors import needs
+from resubmit_api.views.context import parts
+from resubmit_api.views.pages_common import new_pages
+
+__all__ = ["blueprint"]
+
+_LATEST_JOBS = 5
+
+blueprint: Blueprint = new_pages("pages", __name__)
+
+
+@blueprint.get("/")
+@open_to(Role.VIEWER)
+def overview() -> str:
+    """The page, whose figures come by themselves: they may take a moment where the index is large."""
+    return render_template("overview.html")
+
+
+@blueprint.get("/overview")
+@open_to(Role.VIEWER)
+def figures() -> str:
+    """Its figures, asked for again and again."""
+    known = parts().overview
+    with needs("The index"):
+        sources = [facts for facts in known.sources() if who().may_read(facts.source)]
+        jobs = [row for row in parts().jobs.list(_LATEST_JOBS, None) if may_see(row)]
+    return render_template(
+        "overview_part.html",
+        sources=sources,
+        jobs=jobs,
+        silent=known.silent(),
+        has_metrics=bool(known.metrics),
+    )

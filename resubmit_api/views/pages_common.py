@@ -1,0 +1,103 @@
+"""What all pages share: their blueprints, their errors in words and what templates may call."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from apiflask.exceptions import HTTPError
+from flask import Blueprint, Response, current_app, make_response, render_template, request, url_for
+from flask.blueprints import BlueprintSetupState
+
+from resubmit_api.auth_grants import who
+from resubmit_api.auth_tokens import LOCAL
+from resubmit_api.charts import HEIGHT, WIDTH, Bar
+from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests
+from resubmit_api.wording import FILTERS, curl, pretty_json
+from transforms.errors import ConfigurationError, TransientError
+from transforms.jobs import WrongStateError
+
+__all__ = ["new_pages", "wants_part"]
+
+_YEAR = 31_536_000
+
+
+def new_pages(name: str, import_name: str) -> Blueprint:
+    """A blueprint of pages: not in the API's document, and its errors are pages too."""
+    blueprint = Blueprint(name, import_name)
+    blueprint.record_once(_prepare)
+    blueprint.register_error_handler(HTTPError, _answered)
+    blueprint.register_error_handler(ConfigurationError, _refused)
+    blueprint.register_error_handler(TransientError, _away)
+    blueprint.register_error_handler(WrongStateError, _too_late)
+    return blueprint
+
+
+def wants_part() -> bool:
+    """Whether a script of ours asks for a part of a page."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def _prepare(state: BlueprintSetupState) -> None:
+    environment = state.app.jinja_env
+    if "curl" not in environment.globals:
+        environment.filters.update(FILTERS)
+        shapes = {"chart_width": WIDTH, "chart_height": HEIGHT, "narrowed": _narrowed}
+        environment.globals.update(asset=_asset, curl=_curl, **shapes)
+        environment.trim_blocks = environment.lstrip_blocks = True
+
+
+def _asset(name: str) -> str:
+    """The address of a file that browsers may keep: another content has another address."""
+    return url_for("static", filename=name, v=_digest(str(current_app.static_folder), name))
+
+
+@functools.cache
+def _digest(folder: str, name: str) -> str:
+    return hashlib.sha256((Path(folder) / name).read_bytes()).hexdigest()[:12]
+
+
+def _curl(method: str, path: str, body: Any = None) -> str:
+    return curl(request.url_root.rstrip("/"), method, path, body, token=who() is not LOCAL)
+
+
+def _narrowed(selection: Mapping[str, Any], bar: Bar) -> str:
+    """Where the messages of one bar are listed."""
+    rest = {name: value for name, value in selection.items() if name not in {"all", "limit", "sample"}}
+    rest |= {"published_from": bar.start.isoformat(), "published_to": bar.end.isoformat()}
+    return url_for("pages_explore.explore", selection=pretty_json(rest))
+
+
+def _answered(error: HTTPError) -> Response:
+    causes = [cause["detail"] for cause in error.extra_data.get("errors", ())]
+    detail = error.detail if isinstance(error.detail, str) else ""
+    response = _page_of(error.status_code, error.message or "It failed", causes or [detail])
+    response.headers.extend(error.headers)
+    return response
+
+
+def _refused(error: ConfigurationError) -> Response:
+    problems = [in_words_of_requests(text) for text in error.problems]
+    return _page_of(422, "That cannot be done as it is", problems)
+
+
+def _away(error: TransientError) -> Response:
+    text = str(error) if isinstance(error, AwayError) else "A server that this needs does not answer."
+    response = _page_of(503, "Something does not answer", [text])
+    response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+def _too_late(error: WrongStateError) -> Response:
+    return _page_of(409, "It is in another state by now", [str(error)])
+
+
+def _page_of(status: int, title: str, causes: list[str]) -> Response:
+    template = "error_part.html" if wants_part() else "error.html"
+    response = make_response(render_template(template, title=title, causes=causes, status=status), status)
+    if request.method == "POST":  # what was asked of stays on the page
+        response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#notice", "innerHTML"
+    return response

@@ -1,0 +1,53 @@
+"""Dead letters in the browser: by cause, and back to where they came from."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from resubmit_api.auth import open_to
+from resubmit_api.auth_grants import granted, who
+from resubmit_api.auth_tokens import Role
+from resubmit_api.dead_letters import causes, selection_of
+from resubmit_api.errors import needs
+from resubmit_api.request_form import checked, write_request
+from resubmit_api.schemas import ReplayRequest
+from resubmit_api.views.context import index, parts
+from resubmit_api.views.pages_common import new_pages
+
+__all__ = ["blueprint"]
+
+_BACK = {"topic": "{origin}", "options": {"restore": True}}
+_WORDS = {
+    "permanent": "can never be archived as it is",
+    "gave_up": "given up while something was away",
+}
+
+blueprint: Blueprint = new_pages("pages_letters", __name__)
+
+
+@blueprint.get("/dead-letters")
+@open_to(Role.VIEWER)
+def letters() -> str:
+    """Dead letters by their cause."""
+    with needs("The index"):
+        found = causes(index())
+    names = parts().backends.publishers.names()
+    return render_template(
+        "letters.html",
+        causes=found,
+        selection_of=selection_of,
+        words=_WORDS,
+        back={"destination": names[0], **_BACK},
+        may_send=who().role >= Role.OPERATOR,
+        destinations=names,
+    )
+
+
+@blueprint.post("/dead-letters/send-back")
+@open_to(Role.OPERATOR, form=True)
+def send_back() -> Response:
+    """Send dead letters to the topics they came from, as they were, and go to the job that does it."""
+    asked = granted(index(), checked(ReplayRequest, write_request(request.form) | _BACK))
+    row = parts().jobs.submit(asked, who().name)
+    return redirect(url_for("pages_jobs.job", id=row["id"]), 303)

@@ -1,0 +1,153 @@
+"""Figures, times and foreign text as the pages show them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import unicodedata
+from datetime import datetime, timezone
+from typing import Any
+
+from markupsafe import Markup, escape
+
+__all__ = [
+    "FILTERS",
+    "ago",
+    "curl",
+    "human_bytes",
+    "number",
+    "pretty_json",
+    "short",
+    "span",
+    "utc",
+    "visible",
+]
+
+_NOTHING = "\u2013"
+# Controls, and what turns, hides or breaks the text around it; of these only line feed and tab are harmless.
+_UNSAFE = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+)
+_SPECIAL = re.compile(f"[{_UNSAFE}\ud800-\udfff\U000e0000-\U000e007f]")
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def number(value: float | None) -> str:
+    """With separators; a dash for None. Fractions are for what is below ten."""
+    if value is None:
+        return _NOTHING
+    if isinstance(value, int) or value >= 10 or value == int(value):
+        return f"{round(value):,}"
+    return f"{value:.1f}" if value >= 0.1 else "< 0.1"
+
+
+def human_bytes(value: float | None) -> str:
+    """Bytes in the unit that suits, of a thousand each."""
+    if value is None:
+        return _NOTHING
+    size = float(value)
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} PB"
+
+
+def utc(time: str | datetime | None, digits: int = 0) -> str:
+    """A time in UTC to the second, or with ``digits`` of its fraction; a dash for None."""
+    moment = _moment(time)
+    if moment is None:
+        return _NOTHING
+    fraction = f".{moment.microsecond:06d}"[: digits + 1] if digits else ""
+    return f"{moment:%Y-%m-%d %H:%M:%S}{fraction}"
+
+
+def ago(time: str | datetime | None, now: datetime | None = None) -> str:
+    """How long ago that was, or in how long it will be."""
+    moment = _moment(time)
+    if moment is None:
+        return ""
+    seconds = ((now or datetime.now(timezone.utc)) - moment).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    return f"{_largest(seconds)} ago" if seconds > 0 else f"in {_largest(-seconds)}"
+
+
+def span(seconds: float | None) -> str:
+    """A duration in its two largest units."""
+    if seconds is None:
+        return _NOTHING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    rest = round(seconds)
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+
+
+def short(text: str, most: int = 80) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def visible(text: str) -> Markup:
+    """Foreign text as HTML in which control characters are seen and none of them acts."""
+    parts: list[Markup] = []
+    end = 0
+    for found in _SPECIAL.finditer(text):
+        parts += [escape(text[end : found.start()]), _mark(found.group())]
+        end = found.end()
+    return Markup("").join([*parts, escape(text[end:])])
+
+
+def pretty_json(value: Any) -> str:
+    """JSON to read and edit: as it is written, but for characters that would act on the text around them."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return _SPECIAL.sub(lambda found: json.dumps(found.group())[1:-1], text)
+
+
+def curl(root: str, method: str, path: str, body: Any = None, token: bool = False) -> str:
+    """A command line for a POSIX shell that makes a request of the API."""
+    words = ["curl -s"]
+    if method not in ("GET", "POST") or (method == "POST" and body is None):
+        words.append(f"-X {method}")
+    words.append(shlex.quote(root + path))
+    if token:
+        words.append('-H "Authorization: Bearer $PERSISTOR_TOKEN"')
+    if body is not None:
+        words.append(f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}")
+    return " ".join(words)
+
+
+def _moment(time: str | datetime | None) -> datetime | None:
+    moment = datetime.fromisoformat(time.replace("Z", "+00:00")) if isinstance(time, str) else time
+    return None if moment is None else moment.astimezone(timezone.utc)
+
+
+def _largest(seconds: float) -> str:
+    for unit, size in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return "1 s"
+
+
+def _mark(character: str) -> Markup:
+    name = unicodedata.name(character, "control character")
+    return Markup('<span class="control" title="{}">U+{:04X}</span>').format(name, ord(character))
+
+
+FILTERS = {
+    "ago": ago,
+    "human_bytes": human_bytes,
+    "number": number,
+    "pretty_json": pretty_json,
+    "short": short,
+    "span": span,
+    "utc": utc,
+    "visible": visible,
+}
+"""By the names that templates use."""

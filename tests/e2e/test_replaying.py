@@ -1,0 +1,144 @@
+"""From finding messages to seeing them arrive, as somebody at the browser does it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Watched
+from tests.e2e.place import Place
+from tests.servers import wait_until
+from transforms.selection import Selection, parse_selection
+
+
+def matching(place: Place, selection: str | Selection) -> int:
+    asked = parse_selection(selection) if isinstance(selection, str) else selection
+    return sum(found.messages for found in place.site.index.summarize(asked))
+
+
+def an_hour(place: Place) -> tuple[str, str]:
+    now = datetime.fromtimestamp(place.now / 1_000_000, timezone.utc)
+    return f"{now - timedelta(hours=2):%Y-%m-%d %H:%M}", f"{now - timedelta(hours=1):%Y-%m-%d %H:%M}"
+
+
+def make_plan(page: Page, selection: dict[str, object], topic: str) -> None:
+    page.goto("/resubmit")
+    page.get_by_role("textbox", name="What").fill(json.dumps(selection))
+    page.get_by_label("Topic", exact=True).fill(topic)
+    page.get_by_role("button", name="Make the plan").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Planned")
+
+
+def state_of(page: Page) -> str:
+    return page.locator("h1 .state").inner_text()
+
+
+def test_an_hour_of_one_version_is_found_planned_and_sent(watched: Watched, place: Place) -> None:
+    page, (start, end) = watched.page, an_hour(place)
+    page.goto("/explore")
+    page.get_by_label("orders", exact=True).check()
+    page.get_by_label("from", exact=True).fill(start)
+    page.get_by_label("before", exact=True).fill(end)
+    page.get_by_label("Field").fill("attributes.version")
+    page.get_by_label("Value").fill("2")
+    wanted = {
+        "sources": ["orders"],
+        "published_from": f"{start.replace(' ', 'T')}Z",
+        "published_to": f"{end.replace(' ', 'T')}Z",
+        "where": [{"attributes.version": "2"}],
+    }
+    expect(page.get_by_label("The selection as JSON")).to_have_value(json.dumps(wanted, indent=2))
+    page.get_by_role("button", name="Search", exact=True).click()
+    count = matching(place, json.dumps(wanted))
+    assert count > 50
+    expect(page.locator(".summary strong")).to_have_text(f"{count:,}")
+    watched.check()
+
+    page.get_by_role("link", name="Resubmit these …").click()
+    page.get_by_label("Topic", exact=True).fill("orders-replay")
+    page.get_by_text("The same by curl").click()
+    expect(page.locator("#request-part code")).to_contain_text('"topic": "orders-replay"')
+    watched.check()
+    page.get_by_role("button", name="Make the plan").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(
+        re.compile("Plan for orders-replay Planned"), use_inner_text=True
+    )
+    expect(page.locator(".figures dd").first).to_have_text(f"{count:,}")
+    assert place.streams.count("orders-replay") == 0
+    watched.check()
+
+    page.get_by_role("button", name=f"Send {count:,} messages").click()
+    expect(page.locator("h1 .state")).to_have_text("Completed", timeout=60_000)
+    expect(page.locator("#progress .progress")).to_contain_text(f"{count:,} of {count:,} sent")
+    assert place.streams.count("orders-replay") == count
+    watched.check()
+
+
+def test_a_job_is_paused_given_another_pace_resumed_and_cancelled(watched: Watched, place: Place) -> None:
+    page = watched.page
+    make_plan(page, {"sources": ["orders"]}, "slow-replay")
+    page.get_by_label("At most, messages a second").fill("50")
+    page.get_by_role("button", name="Send 6,000 messages").click()
+    wait_until(lambda: place.streams.count("slow-replay"), 60, "the first messages to arrive")
+    watched.check()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("h1 .state")).to_have_text("Paused")
+    expect(page.locator("#told")).to_have_text("The job is paused.")
+    watched.check()
+
+    page.get_by_role("slider").fill("2.3")
+    expect(page.get_by_label("Messages a second", exact=True)).to_have_value("200")
+    page.get_by_role("button", name="Set the pace").click()
+    expect(page.locator("#progress")).to_contain_text("200 a second")
+    sent = place.streams.count("slow-replay")
+    page.get_by_role("button", name="Resume").click()
+    wait_until(lambda: place.streams.count("slow-replay") > sent, 60, "the job to go on")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("h1 .state")).to_have_text("Cancelled", timeout=60_000)
+    expect(page.locator("main")).to_contain_text("messages were not sent.")
+    assert place.streams.count("slow-replay") < 6000
+    watched.check()
+
+    page.get_by_role("link", name="Run again …").click()
+    expect(page.get_by_label("Topic", exact=True)).to_have_value("slow-replay")
+    page.goto("/jobs")
+    expect(page.locator("tbody tr").first).to_contain_text("Cancelled")
+    watched.check()
+
+
+def test_dead_letters_go_back_to_where_they_came_from_as_they_were(watched: Watched, place: Place) -> None:
+    page = watched.page
+    page.goto("/dead-letters")
+    watched.check()
+    kind = page.locator(".letters", has_text="20 from orders")
+    expect(kind).to_contain_text("The header version is not a number.")
+    before = place.streams.count("orders")
+    kind.get_by_role("button", name="Send 20 back").click()
+    expect(page.locator("h1 .state")).to_have_text("Completed", timeout=60_000)
+    assert place.streams.count("orders") == before + 20
+    dead = place.site.index.get("dead-letters_0_0").to_pylist()[0]
+    [original] = place.client.get("/v1/messages/dead-letters_0_0/payload").iter_content(None)
+    assert place.streams.payloads("orders")[before] == original
+    assert "persistor-error-category" in dict(dead["attributes"])
+
+
+def test_a_plan_says_what_speaks_against_it_and_cannot_be_run(watched: Watched, place: Place) -> None:
+    page = watched.page
+    watched.expected.append("422")
+    page.goto("/resubmit")
+    page.get_by_role("textbox", name="What").fill('{"source": ["orders"]}')
+    page.get_by_label("Topic", exact=True).fill("no topic")
+    page.get_by_role("button", name="Make the plan").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("selection.source: Extra inputs are not permitted.")
+    expect(alert).to_contain_text("topic: write a topic's name")
+    expect(page.get_by_label("Topic", exact=True)).to_have_value("no topic")
+    watched.check()
+    make_plan(page, {"sources": ["uploads"]}, "orders-replay")
+    expect(page.get_by_text("It cannot run: this speaks against it")).to_be_visible()
+    expect(page.get_by_role("button", name="Throw the plan away")).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("^Send"))).to_have_count(0)
+    watched.check()
