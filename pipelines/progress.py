@@ -166,6 +166,9 @@ def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from (("not sent", f"{e['id']} in {e['location']}: {e['reason']}") for e in shown)
             if len(value) > len(shown):
                 yield "not sent", f"and others; --json names {len(value)} of them"
+        elif name == "sources":
+            for source, counts in value.items():
+                yield f"source {source}", ", ".join(f"{count:,} {what}" for what, count in counts.items())
         elif isinstance(value, Mapping):
             yield from ((f"{name} ({kind})", f"{count:,}") for kind, count in value.items())
         elif isinstance(value, list):

@@ -49,7 +49,6 @@ class Dispatcher:
         self._inline, self._planning = inline, planning
         self._housekeeping = Housekeeping(backends)
         self._places = threading.BoundedSemaphore(_JOBS_AT_ONCE)
-        self._owner = new_owner()
         self._rounds = 0
         self._closing, self._nudged = threading.Event(), threading.Event()
 
@@ -144,24 +143,21 @@ class Dispatcher:
     # A job in a process of its own.
 
     def _work(self, id: str) -> None:
+        # A name for this launch alone: what the one before left is not taken for this one's.
+        owner = new_owner()
         try:
-            row = change(self._backends.index, id, self._for_launch)
+            row = change(self._backends.index, id, partial(_for_launch, owner=owner))
             run = self._launcher.start(id, self._settings(row))
-            self._watch(id, run)
+            self._watch(id, run, owner)
         except HeldError:
             return  # another replica was quicker
         except ConfigurationError as error:
-            self._release(id, partial(failed, reason=str(error)))
+            change(self._backends.index, id, partial(_failed_by, owner=owner, reason=str(error)))
         except TransientError as error:
             _log.warning("Job %s waits: %s", id, error)
         finally:
             self._places.release()
             self.nudge()
-
-    def _for_launch(self, row: Row) -> Row:
-        if not is_free(row) or row["state"] != "RUNNING":
-            raise HeldError("somebody was quicker")
-        return held_by({**row, "attempts": row["attempts"] + 1, "run": None}, self._owner, launching=True)
 
     def _settings(self, row: Row) -> dict[str, Any]:
         url, config = self._backends.publishers.address(row["destination"], row["topic"])
@@ -174,42 +170,41 @@ class Dispatcher:
             "resume": row["id"],
         }
 
-    def _watch(self, id: str, run: dict[str, Any]) -> None:
+    def _watch(self, id: str, run: dict[str, Any], owner: str) -> None:
         """Hold the job for its process until that holds it itself, and notice its end."""
         words: str | None = None
         while words is None and not self._closing.is_set():
-            self._hold(id, run)
+            try:
+                change(self._backends.index, id, partial(_held, owner=owner, run=run))
+            except TransientError as error:
+                _log.warning("Job %s is not held: %s", id, error)
             words = self._launcher.wait(run, _RENEWED_EVERY)
         if words is not None:
-            self._gone(id, run, words)
+            row = change(self._backends.index, id, partial(_left, owner=owner, run=run, words=words))
+            if row["state"] in ENDED:
+                self._metrics.finished(row)
 
-    def _hold(self, id: str, run: dict[str, Any]) -> None:
-        def held(row: Row) -> Row:
-            ours = row["lease"] is not None and row["lease"]["owner"] == self._owner
-            return held_by({**row, "run": run}, self._owner, launching=True) if ours else row
 
-        try:
-            change(self._backends.index, id, held)
-        except TransientError as error:
-            _log.warning("Job %s is not held: %s", id, error)
+def _for_launch(row: Row, owner: str) -> Row:
+    if not is_free(row) or row["state"] != "RUNNING":
+        raise HeldError("somebody was quicker")
+    return held_by({**row, "attempts": row["attempts"] + 1, "run": None}, owner, launching=True)
 
-    def _gone(self, id: str, run: dict[str, Any], words: str) -> None:
-        """What the process has not given back is free at once, not only when its lease has run out."""
-        process = owner_prefix(run["host"], run["pid"])
 
-        def free(row: Row) -> Row:
-            lease = row["lease"]
-            if lease is None or not (lease["owner"] == self._owner or lease["owner"].startswith(process)):
-                return row
-            return {**row, "lease": None, "reason": words or row["reason"]}
+def _held(row: Row, owner: str, run: dict[str, Any]) -> Row:
+    return held_by({**row, "run": run}, owner, launching=True) if _is_of(row, owner) else row
 
-        row = change(self._backends.index, id, free)
-        if row["state"] in ENDED:
-            self._metrics.finished(row)
 
-    def _release(self, id: str, function: Callable[[Row], Row]) -> None:
-        def released(row: Row) -> Row:
-            ours = row["lease"] is not None and row["lease"]["owner"] == self._owner
-            return {**function(row), "lease": None} if ours else row
+def _left(row: Row, owner: str, run: dict[str, Any], words: str) -> Row:
+    """What a process has not given back is free at once, not only when its lease has run out."""
+    if not _is_of(row, owner) and not _is_of(row, owner_prefix(run["host"], run["pid"])):
+        return row
+    return {**row, "lease": None, "reason": words or row["reason"]}
 
-        change(self._backends.index, id, released)
+
+def _failed_by(row: Row, owner: str, reason: str) -> Row:
+    return failed(row, reason) if _is_of(row, owner) else row
+
+
+def _is_of(row: Row, owner: str) -> bool:
+    return row["lease"] is not None and str(row["lease"]["owner"]).startswith(owner)
