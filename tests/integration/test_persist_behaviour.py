@@ -184,6 +184,25 @@ def test_another_clusters_topic_of_the_same_name_is_refused_at_start(
     index.close()
 
 
+def test_an_id_that_is_indexed_for_another_message_stops_the_job(
+    kafka: Kafka, topic: str, archive: Archive, tmp_path: Path
+) -> None:
+    kafka.produce(topic, [{"value": b"first"}])
+    with _persist(kafka, topic, archive, tmp_path / "log") as persist:
+        there = expected(kafka, topic)
+        archive.wait_for(there, persist, 60)
+        persist.drain()
+    kafka.delete_topic(topic)
+    kafka.create_topic(topic)
+    kafka.produce(topic, [{"value": b"second"}])
+    emptied = Archive(Lake(f"file://{tmp_path}/other-lake"), archive.index_url)
+    with _persist(kafka, topic, emptied, tmp_path / "other") as other:
+        assert other.ends() == 1, other.output()
+    assert f"such as {topic}_0_0; docs/operations.md, Conflicts, says" in other.output()
+    assert "Traceback" not in other.output()
+    archive.check(there)
+
+
 def test_a_pattern_archives_neither_its_metadata_nor_its_dead_letters(
     kafka: Kafka, archive: Archive, tmp_path: Path
 ) -> None:
