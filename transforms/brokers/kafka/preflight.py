@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+from confluent_kafka import TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, ResourceType
 
 from transforms.brokers import Destination
 from transforms.brokers.kafka.client import TIMEOUT, Client, only_for_clients
-from transforms.errors import TransientError
+from transforms.errors import PersistorError
 from transforms.model import Trait
 
-__all__ = ["look_up", "retention"]
+__all__ = ["ACLS", "look_up", "retention"]
 
 _CARRIES = ~Trait(0)
 _FOREVER = 2**63 - 1
-_ACLS = (
-    "With ACLs a job needs WRITE and DESCRIBE on the topic, WRITE and DESCRIBE on the transactional ids "
-    "persistor-*, READ on the groups persistor-resubmission-*, and DESCRIBE_CONFIGS on the topic."
+ACLS = (
+    "With ACLs a job needs READ, WRITE, DESCRIBE and DESCRIBE_CONFIGS on the topic, WRITE and DESCRIBE on "
+    "the transactional ids persistor-* and READ and DELETE on the groups persistor-resubmission-*."
 )
+"""What a user needs to send a job's messages; progress is committed as an offset, which takes READ."""
 
 
 def look_up(client: Client, settings: Mapping[str, Any], topic: str) -> Destination:
@@ -35,13 +38,30 @@ def look_up(client: Client, settings: Mapping[str, Any], topic: str) -> Destinat
     found = client.ask(lambda: admin.list_topics(timeout=TIMEOUT)).topics.get(topic)
     if found is None or found.error is not None:
         missing = f"Kafka topic {topic!r} does not exist (or this user may not see it): create it first."
-        return Destination(topic, _CARRIES, problems=[missing])
+        return Destination(topic, _CARRIES, problems=[missing], warnings=[ACLS])
+    config, told = dict[str, str](), list[str]()
     try:
         config = _config(client, admin, topic)
-    except TransientError as error:
-        unread = f"Retention and size limits are not checked, for the configuration cannot be read: {error}."
-        return _destination(topic, len(found.partitions), {}, [unread, _ACLS])
-    return _destination(topic, len(found.partitions), config, [])
+    except PersistorError as error:
+        told.append(f"Retention and size limits of {topic} are not checked: {error}")
+        told.append(ACLS)
+    denied = _denied(client, admin, topic)
+    if AclOperation.READ in denied:
+        told += [f"This user may not read the Kafka topic {topic!r}, which jobs need.", ACLS]
+    made = _destination(topic, len(found.partitions), config, list(dict.fromkeys(told)))
+    if AclOperation.WRITE in denied:
+        return replace(made, problems=[f"This user may not write to the Kafka topic {topic!r}.", ACLS])
+    return made
+
+
+def _denied(client: Client, admin: AdminClient, topic: str) -> set[AclOperation]:
+    """What a job needs of the topic and this user may not."""
+    [future] = admin.describe_topics(
+        TopicCollection([topic]), include_authorized_operations=True, request_timeout=TIMEOUT
+    ).values()
+    allowed = client.ask(future.result).authorized_operations
+    # An old broker does not say.
+    return set() if allowed is None else {AclOperation.READ, AclOperation.WRITE} - set(allowed)
 
 
 def retention(client: Client, admin: AdminClient, topic: str) -> float | None:

@@ -27,7 +27,7 @@ from transforms.brokers.kafka.client import (
     only_for_clients,
     split_url,
 )
-from transforms.brokers.kafka.preflight import look_up
+from transforms.brokers.kafka.preflight import ACLS, look_up
 from transforms.errors import ConfigurationError, PersistorError, TransientError
 from transforms.secrets import resolve
 
@@ -114,7 +114,8 @@ class KafkaPublisher(Client):
     def close(self) -> None:
         """Drop what is queued."""
         self._producer.purge()
-        self._serve(lambda: self._producer.flush(TIMEOUT))
+        with contextlib.suppress(PersistorError):  # nothing is wanted of the broker any more
+            self._serve(lambda: self._producer.flush(TIMEOUT))
 
     def _produce(self, messages: pa.Table, options: PublishOptions, alone: Container[str] = ()) -> None:
         """Queue rows, those in ``alone`` each in a request of its own; stops where one was refused."""
@@ -206,7 +207,17 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         self._group = configured(lambda: Consumer({**for_consumer, **group}))
 
     def begin(self) -> int | None:
-        """Fence and abort an older publisher of this name, then read the committed progress."""
+        """Fence and abort an older publisher of this name, then read the committed progress.
+
+        Raises:
+            ConfigurationError: the broker refuses this user; says which ACLs are needed.
+        """
+        try:
+            return self._begin()
+        except ConfigurationError as error:
+            raise ConfigurationError([*error.problems, ACLS]) from error
+
+    def _begin(self) -> int | None:
         if self._began:  # librdkafka takes up transactions once in a producer's life
             self._producer = configured(lambda: Producer(self._settings))
         self._began, self._open = True, False

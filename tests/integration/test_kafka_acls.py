@@ -1,0 +1,109 @@
+"""What a user without rights is told before and when a job sends to Kafka."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from tests.servers import Unavailable
+from tests.servers.kafka import PASSWORD, USER, Kafka
+from transforms.brokers import Destination
+from transforms.brokers.kafka import open_publisher
+from transforms.errors import ConfigurationError
+
+LOGIN = {
+    "security.protocol": "SASL_PLAINTEXT",
+    "sasl.mechanism": "PLAIN",
+    "sasl.username": USER,
+    "sasl.password": PASSWORD,
+}
+ACLS = (
+    "With ACLs a job needs READ, WRITE, DESCRIBE and DESCRIBE_CONFIGS on the topic, WRITE and DESCRIBE on "
+    "the transactional ids persistor-* and READ and DELETE on the groups persistor-resubmission-*."
+)
+
+
+class Guarded(Kafka):
+    """Asks on its SASL listener what the user may; on the other one everybody may everything."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        with self._properties.open("a") as properties:
+            properties.write(
+                "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n"
+            )
+            properties.write("super.users=User:ANONYMOUS\n")
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Iterator[Guarded]:
+    try:
+        Guarded.install()
+    except Unavailable as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+    with Guarded() as server:
+        server.create_topic("guarded")
+        yield server
+
+
+def allow(kafka: Kafka, kind: ResourceType, name: str, *operations: AclOperation) -> None:
+    prefixed = ResourcePatternType.PREFIXED if name.endswith("*") else ResourcePatternType.LITERAL
+    allowed = [
+        AclBinding(kind, name.rstrip("*"), prefixed, f"User:{USER}", "*", operation, AclPermissionType.ALLOW)
+        for operation in operations
+    ]
+    admin = kafka.admin()
+    for future in admin.create_acls(allowed).values():
+        future.result(30)
+
+
+def look_up(kafka: Kafka) -> Destination:
+    publisher = open_publisher(f"kafka://{kafka.sasl_bootstrap}/guarded", LOGIN)
+    try:
+        return publisher.destination()
+    finally:
+        publisher.close()
+
+
+def test_each_missing_right_is_told_with_the_acls_that_a_job_needs(kafka: Kafka) -> None:
+    unseen = look_up(kafka)
+    assert "this user may not see it" in unseen.problems[0]
+    assert unseen.warnings == [ACLS]
+    allow(kafka, ResourceType.TOPIC, "guarded", AclOperation.DESCRIBE)
+    unwritable = look_up(kafka)
+    assert unwritable.problems == ["This user may not write to the Kafka topic 'guarded'.", ACLS]
+    allow(kafka, ResourceType.TOPIC, "guarded", AclOperation.WRITE)
+    unread = look_up(kafka)
+    assert not unread.problems
+    assert unread.warnings[0].startswith("Retention and size limits of guarded are not checked: kafka: ")
+    allow(kafka, ResourceType.TOPIC, "guarded", AclOperation.DESCRIBE_CONFIGS)
+    unreadable = ["This user may not read the Kafka topic 'guarded', which jobs need.", ACLS]
+    assert look_up(kafka).warnings == unreadable
+    allow(kafka, ResourceType.TOPIC, "guarded", AclOperation.READ)
+    assert not look_up(kafka).warnings
+    assert look_up(kafka).max_bytes is not None
+    lane = open_publisher(f"kafka://{kafka.sasl_bootstrap}/guarded", LOGIN, name="job-1")
+    with pytest.raises(ConfigurationError) as refused:
+        lane.begin()
+    lane.close()
+    assert refused.value.problems[-1] == ACLS
+    allow(kafka, ResourceType.TRANSACTIONAL_ID, "persistor-*", AclOperation.WRITE, AclOperation.DESCRIBE)
+    groups = AclOperation.READ, AclOperation.DELETE
+    allow(kafka, ResourceType.GROUP, "persistor-resubmission-*", *groups)
+    lane = open_publisher(f"kafka://{kafka.sasl_bootstrap}/guarded", LOGIN, name="job-1")
+    assert lane.begin() is None
+    assert lane.commit(7) == []
+    assert lane.begin() == 7
+    lane.finish()
+    lane.close()
