@@ -97,8 +97,13 @@ def check_destination(name: str, topic: str) -> None:
 
 def may_see(row: Mapping[str, Any]) -> bool:
     """Whether a resubmission is shown to the caller: all of its sources must be open to it."""
-    sources = row["selection"].get("sources") or ()
+    sources = row["selection"].get("sources") or _planned(row)
     return who().sources is None or (bool(sources) and all(map(who().may_read, sources)))
+
+
+def _planned(row: Mapping[str, Any]) -> list[str]:
+    """The sources of a selection by ids alone, which a retry may be."""
+    return [part["source"] for part in row["plan"]["sources"]] if row.get("plan") else []
 
 
 def may_control(row: Mapping[str, Any]) -> bool:

@@ -60,11 +60,11 @@ class Caller:
         return self.sources is None or _matches(source, self.sources)
 
     def may_send(self, destination: str, topic: str) -> bool:
-        """Whether the caller may send to a topic of a destination; ``{topic}`` in it stands for any."""
+        """Whether the caller may send to a topic of a destination; ``{topic}`` and the like stand for any."""
         if self.destinations is None:
             return True
         # Only a pattern's * covers what takes the place of {topic}.
-        address = f"{destination}/{topic}".replace("{topic}", "\0")
+        address = re.sub(r"\{[^}]*\}", "\0", f"{destination}/{topic}")
         return _matches(destination, self.destinations) or _matches(address, self.destinations)
 
 

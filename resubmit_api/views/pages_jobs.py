@@ -13,7 +13,7 @@ from flask import Blueprint, make_response, redirect, render_template, request, 
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
-from resubmit_api.auth import open_to
+from resubmit_api.auth import denied, open_to
 from resubmit_api.auth_grants import granted, may_control, may_see, who
 from resubmit_api.auth_tokens import Role
 from resubmit_api.charts import Chart, draw
@@ -161,7 +161,7 @@ def _row(id: str) -> Row:
 def _controlled(id: str) -> Row:
     row = _row(id)
     if not may_control(row):
-        raise problem(403, "forbidden", "This resubmission is not yours to change.")
+        raise denied("This resubmission is not yours to change.")
     return row
 
 

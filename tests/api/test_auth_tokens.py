@@ -157,6 +157,8 @@ def test_only_the_star_of_a_pattern_stands_for_anything(pattern: str, source: st
         (("main/orders-*",), "{topic}-replay", False),
         (("main/?topic?-replay", "main/{topic}-replay"), "{topic}-replay", False),
         (("main/{*}-replay",), "{topic}-replay", False),
+        (("main/*",), "{origin}", True),
+        (("main/orders", "main/{*"), "{origin}", False),
     ],
 )
 def test_a_destination_is_open_by_name_or_by_topic(
