@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from resubmit_api.planning import Planning
 from transforms.errors import ConfigurationError, PersistorError, TransientError
 from transforms.jobs import HeldError, Row, change
 from transforms.jobs.changing import held_by, is_free, new_owner, owner_prefix
-from transforms.jobs.rows import ENDED, by_command, failed, finished
+from transforms.jobs.rows import ENDED, at, by_command, failed, finished
 from transforms.replay import Report
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
@@ -114,14 +115,14 @@ class Dispatcher:
 
     def _settle(self, row: Row) -> None:
         """End a job that is to be cancelled and that nobody works on."""
-        report = Report(job=row["id"], destination=row["topic"], planned=row["progress"]["planned"])
         lake = self._backends.lakes[0]
-        try:
+        ending: Callable[[Row], Row] = _cancelled
+        with contextlib.suppress(ConfigurationError):  # nothing is planned: nothing was sent either
+            report = Report(job=row["id"], destination=row["topic"], planned=row["progress"]["planned"])
             done = total(lake, load_plan(lake, row["id"]))
             report.settle(done, done, 0.0)
-        except ConfigurationError:
-            report.planned = report.planned or 1  # nothing is planned: nothing was sent either
-        self._end(row["id"], lambda row: finished(row, report))
+            ending = partial(finished, report=report) if report.planned else _cancelled
+        self._end(row["id"], ending)
         if row["started"] is None:
             self._housekeeping.remove(row["id"])
 
@@ -183,6 +184,11 @@ class Dispatcher:
             row = change(self._backends.index, id, partial(_left, owner=owner, run=run, words=words))
             if row["state"] in ENDED:
                 self._metrics.finished(row)
+
+
+def _cancelled(row: Row) -> Row:
+    reason = "It was cancelled before anything was sent."
+    return {**row, "state": "CANCELLED", "reason": reason, "finished": at(), "lease": None}
 
 
 def _for_launch(row: Row, owner: str) -> Row:

@@ -1,0 +1,186 @@
+"""Jobs without a process: what may follow what, and who may work on them. On SQLite and a lake of files."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import wait_until
+from transforms.errors import ConfigurationError, TransientError
+from transforms.indexes import Index, sqlite
+from transforms.jobs import HeldError, Keeper, Row, UnknownJobError, WrongStateError, change, new_row, states
+from transforms.jobs.changing import held_by, new_owner, take
+from transforms.jobs.rows import at, finished
+from transforms.lake import Lake
+from transforms.replay import Options, Report
+from transforms.selection import Selection
+
+GONE = {"owner": "elsewhere:1:x", "until": "2026-01-01T00:00:00.000000Z"}
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    opened = sqlite.open(f"sqlite://{tmp_path}/index.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(f"file://{tmp_path}/lake")
+
+
+def job(**values: Any) -> Row:
+    row = new_row(
+        destination="main",
+        topic="copy",
+        selection=Selection(all=True),
+        options=Options(),
+        requested_by="ann",
+    )
+    return {**row, **values}
+
+
+def progress(planned: int, published: int, failed: int) -> dict[str, Any]:
+    counts = {"planned": planned, "published": published, "failed": failed}
+    return {"plan": {"problems": []}, "progress": counts}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"state": "PLANNED"}, ["cancel"]),
+        ({"state": "PLANNED", "plan": {"problems": []}}, ["run", "cancel"]),
+        ({"state": "PLANNED", "plan": {"problems": ["no"]}}, ["cancel"]),
+        ({"state": "RUNNING"}, ["pause", "cancel", "rate"]),
+        ({"state": "RUNNING", "mode": "inline"}, []),
+        ({"state": "PAUSED"}, ["resume", "cancel", "rate"]),
+        ({"state": "PAUSED", "destination": "kafka://host"}, ["cancel", "rate"]),
+        ({"state": "CANCELLING"}, []),
+        ({"state": "CANCELLED", **progress(9, 5, 0)}, []),
+        ({"state": "CANCELLED", **progress(9, 5, 1)}, ["retry"]),
+        ({"state": "COMPLETED", **progress(9, 9, 0)}, []),
+        ({"state": "FAILED"}, ["resume"]),
+        ({"state": "FAILED", **progress(9, 8, 1)}, ["retry"]),
+        ({"state": "FAILED", **progress(9, 5, 1)}, ["resume", "retry"]),
+        ({"state": "FAILED", **progress(9, 8, 1), "retried_by": "x"}, []),
+        ({"state": "FAILED", **progress(9, 8, 1), "cleared": "2026-01-01"}, []),
+        ({"state": "FAILED", **progress(9, 8, 1), "mode": "inline", "errors": [{}]}, ["retry"]),
+        ({"state": "FAILED", **progress(900, 0, 900), "mode": "inline", "errors": [{}] * 100}, []),
+    ],
+)
+def test_a_state_says_what_is_possible(values: dict[str, Any], expected: list[str]) -> None:
+    row = job(**values)
+    assert states.possible(row) == expected
+    acts = {"pause": states.pause, "resume": states.resume, "cancel": states.cancel}
+    for name, act in acts.items():
+        if name in expected:
+            assert act(row)["state"] in {"PAUSED", "RUNNING", "CANCELLED", "CANCELLING"}
+        else:
+            with pytest.raises(WrongStateError) as refused:
+                act(row)
+            assert refused.value.possible == expected
+
+
+def test_a_job_that_nobody_works_on_is_cancelled_at_once() -> None:
+    assert states.cancel(job(state="PAUSED"))["state"] == "CANCELLED"
+    assert states.cancel(job(state="PAUSED", lease=GONE))["state"] == "CANCELLED"
+    assert states.cancel(held_by(job(state="PAUSED"), "a:1:x"))["state"] == "CANCELLING"
+    assert states.cancel(job(state="RUNNING"))["state"] == "CANCELLING"
+
+
+@pytest.mark.parametrize(
+    ("state", "stopped", "expected"),
+    [
+        ("RUNNING", False, "RUNNING"),
+        ("RUNNING", True, "PAUSED"),
+        ("PAUSED", False, "PAUSED"),
+        ("CANCELLING", True, "CANCELLED"),
+    ],
+)
+def test_lanes_that_ended_early_leave_the_state_that_was_wished(
+    state: str, stopped: bool, expected: str
+) -> None:
+    row = {**held_by(job(state=state), "a:1:x"), **progress(9, 0, 0)}
+    after = finished(row, Report(planned=9, published=4, already_published=1), stopped=stopped)
+    assert (after["state"], after["lease"], after["progress"]["published"]) == (expected, None, 5)
+
+
+def test_all_that_is_dealt_with_ends_the_job_whatever_was_wished() -> None:
+    row = {**job(state="CANCELLING"), **progress(9, 0, 0)}
+    assert finished(row, Report(planned=9, published=9))["state"] == "COMPLETED"
+    failed = finished(row, Report(planned=9, published=8, failed={"missing": 1}))
+    assert (failed["state"], failed["reason"]) == ("FAILED", "1 of 9 messages were not published.")
+
+
+def test_every_change_is_kept_when_many_make_them(index: Index) -> None:
+    id = index.create_job(job(attempts=0))["id"]
+
+    def work() -> None:
+        for _ in range(20):
+            change(index, id, lambda row: {**row, "attempts": row["attempts"] + 1})
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (index.get_job(id) or {})["attempts"] == 80
+    with pytest.raises(UnknownJobError):
+        change(index, "none", lambda row: row)
+
+
+def test_a_lease_is_taken_when_it_is_free_or_run_out_or_meant_for_this_process(index: Index) -> None:
+    id = index.create_job(job())["id"]
+    assert take(index, id, "a:1:x")["lease"]["owner"] == "a:1:x"
+    with pytest.raises(HeldError, match=r"is being worked on by process a:1: pause it first"):
+        take(index, id, "b:1:x")
+    here = {"host": socket.gethostname(), "pid": os.getpid()}
+    change(index, id, lambda row: held_by({**row, "run": here}, "a:1:x", launching=True))
+    assert take(index, id, "b:1:x", lambda row: {**row, "reason": "not for us"})["reason"] is None
+    change(index, id, lambda row: {**row, "lease": GONE})
+    assert take(index, id, "c:1:x", lambda row: {**row, "reason": "begun again"})["reason"] == "begun again"
+
+
+def test_a_keeper_renews_its_lease_until_another_takes_the_job(index: Index, lake: Lake) -> None:
+    id, lost = index.create_job(job())["id"], threading.Event()
+    keeper = Keeper(index, lake, id, on_lost=lost.set)
+    first = keeper.take()["lease"]["until"]
+    with keeper:
+        wait_until(lambda: (index.get_job(id) or {})["lease"]["until"] > first, 10, "a renewal")
+        change(index, id, lambda row: held_by(row, "elsewhere:1:x"))
+        assert lost.wait(10)
+        assert keeper.finish(Report(planned=1, published=1)) is None
+    assert (index.get_job(id) or {})["state"] == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(ConfigurationError("wrong"), "FAILED"), (TransientError("away"), "RUNNING")]
+)
+def test_a_block_that_fails_ends_the_job_or_gives_it_back(
+    index: Index, lake: Lake, error: Exception, state: str
+) -> None:
+    id = index.create_job(job())["id"]
+    keeper = Keeper(index, lake, id, on_lost=lambda: None)
+    keeper.take()
+    with pytest.raises(type(error)), keeper:
+        raise error
+    row = index.get_job(id) or {}
+    assert (row["state"], row["lease"]) == (state, None)
+    assert str(error) in row["reason"]
+
+
+def test_a_job_of_the_command_fails_with_whatever_ends_it(index: Index, lake: Lake) -> None:
+    id = index.create_job(job(destination="kafka://host"))["id"]
+    keeper = Keeper(index, lake, id, on_lost=lambda: None, owner=new_owner())
+    keeper.take()
+    with pytest.raises(OSError, match="full"), keeper:
+        raise OSError("full")
+    row = index.get_job(id) or {}
+    assert (row["state"], row["reason"], row["finished"] <= at()) == ("FAILED", "full", True)
