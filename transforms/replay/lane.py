@@ -174,6 +174,7 @@ class _Lane:
         if self.halted() and not self._started:
             self.confirmed, _ = self._ledger.read()
             self.earlier = copy.deepcopy(self.confirmed)
+            self._leave()
             return
         self._begin()
         self._closing = False
@@ -233,10 +234,13 @@ class _Lane:
             else:
                 self._send(checked)
         self._commit()
-        if self.confirmed.done == self._plan.lanes[self._lane]:
+        self._keep(self._ledger.leave)
+        self._leave()
+
+    def _leave(self) -> None:
+        """What the destination keeps of the lane's progress goes where nobody will ask for it."""
+        if self.report.halted == "cancel" or self.confirmed.done == self._plan.lanes[self._lane]:
             self._publisher.finish()
-        else:
-            self._keep(self._ledger.leave)
 
     def _wait(self, future: Future[Checked | None]) -> Checked | None:
         # A slow lake must not keep a transaction open: it stalls every read-committed consumer.
