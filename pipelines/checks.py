@@ -147,6 +147,9 @@ def _check_api(values: _Values) -> Iterator[str]:
             f"--host {values['host']}: without --tokens whoever reaches the API may read and send every "
             "message; make a token with persistor token."
         )
+    for url in values["metrics"]:
+        if not url.startswith(("http://", "https://")):
+            yield f"--metrics {url}: write http://HOST:2112/metrics."
     for collection, name in values["compatible"]:
         if name not in names:
             yield f"--compatible {collection}={name}: {name} is no NAME of --destination."

@@ -162,6 +162,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("inline_limit", _API, _RUNNING, _WHOLE,
             "a selection of up to so many messages is sent by the API itself, a larger one by a job",
             default="1000"),
+    Setting("metrics", _API, _RUNNING, Kind("URL", str),
+            "metrics of a process of persist, http://HOST:2112/metrics, whose lag the first page then shows",
+            repeatable=True),
     Setting("tokens", _API, _ACCESS, Kind("FILE", str),
             "list of the tokens that are let in, made with `persistor token` and read again when it changes; "
             "${env:NAME} where a variable holds the list"),

@@ -172,6 +172,7 @@ class ApiSettings:
     host: str
     port: int
     inline_limit: int
+    metrics: tuple[str, ...]
     tokens: str | None
     session_key: str | None
     requests_per_minute: int

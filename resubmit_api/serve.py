@@ -43,6 +43,7 @@ def serve(
     requests_per_minute: int = 1200,
     trusted_proxy: str | None = None,
     compatible: Mapping[str, str] | None = None,
+    persist_metrics: Sequence[str] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered and return.
 
@@ -64,6 +65,7 @@ def serve(
         session_key: see there.
         requests_per_minute: see there.
         compatible: see there.
+        persist_metrics: see there.
         trusted_proxy: address of a proxy whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are
             believed; ``*`` is any.
 
@@ -87,6 +89,7 @@ def serve(
         session_key=session_key,
         requests_per_minute=requests_per_minute,
         compatible=compatible,
+        persist_metrics=persist_metrics,
     )
     try:
         server = make_server(app, host=host, port=port, threads=threads, trusted_proxy=trusted_proxy)

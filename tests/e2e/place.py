@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.api.conftest import Client, Site, Streams
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from tests.api.conftest import Client, Site
 from tests.e2e.data import fill
-from tests.servers.nats import Nats
+from tests.servers.kafka import Kafka
+from transforms.selection import parse_selection
 
-__all__ = ["Place", "open_place"]
+__all__ = ["TOPICS", "Place", "open_place"]
 
-
-class Elsewhere(Streams):
-    """Asks the broker on a thread of its own: Playwright keeps an event loop on this one."""
-
-    def _run(self, call: Any) -> Any:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(super()._run, call).result()
+TOPICS = ("orders", "telemetry", "orders-replay", "slow-replay")
+_PARTITIONS = 3
 
 
 @dataclass
@@ -31,17 +29,40 @@ class Place:
     url: str
     client: Client
     site: Site
-    streams: Streams
+    kafka: Kafka
     now: int
+
+    def arrived(self, topic: str) -> list[Message]:
+        """What a read-committed consumer finds in a topic."""
+        settings = {"group.id": "pages", "isolation.level": "read_committed", "enable.partition.eof": True}
+        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap, **settings})
+        consumer.assign([TopicPartition(topic, number, 0) for number in range(_PARTITIONS)])
+        found, ends = [], 0
+        while ends < _PARTITIONS:
+            message = consumer.poll(30)
+            assert message is not None, f"no end of {topic}"
+            if message.error():
+                ends += 1
+            else:
+                found.append(message)
+        consumer.close()
+        return found
+
+    def matching(self, selection: dict[str, Any]) -> int:
+        """How many messages a selection has."""
+        found = self.site.index.summarize(parse_selection(json.dumps(selection)))
+        return sum(source.messages for source in found)
 
 
 @contextlib.contextmanager
-def open_place(directory: Path, nats: Nats, **options: Any) -> Iterator[Place]:
+def open_place(directory: Path, kafka: Kafka, **options: Any) -> Iterator[Place]:
     """Serve the pages while the block runs; jobs run as processes of their own."""
-    site, streams = Site.at(directory), Elsewhere(nats.url)
+    for topic in TOPICS:
+        kafka.create_topic(topic, partitions=_PARTITIONS)
+    site = Site.at(directory)
     now = fill(site.lake, site.index)
     try:
-        with site.serve({"main": nats.url}, **options) as client:
-            yield Place(client.url, client, site, streams, now)
+        with site.serve({"main": kafka.url}, **options) as client:
+            yield Place(client.url, client, site, kafka, now)
     finally:
         site.index.close()
