@@ -68,6 +68,10 @@ TO    ?= templates/dataflow
 templates: $(VENV)/installed ## write the specifications of Dataflow's Flex templates (IMAGE=registry/persistor-worker:1.0 TO=directory)
 	$(BIN)/python -m pipelines.flex_specs $(TO) $(IMAGE)
 
+.PHONY: golden
+golden: $(VENV)/installed-dev ## write the Helm chart's schema and the golden files of its tests anew
+	$(BIN)/python -m tests.deploy.chart
+
 .PHONY: requirements
 requirements: $(VENV)/uv ## pin the dependencies of setup.py anew
 	$(UV) compile --universal --python-version 3.10 --extra all setup.py \
