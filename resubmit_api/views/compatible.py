@@ -7,6 +7,7 @@ the audit trail hold as everywhere. ``docs/compatible.md`` says what differs.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -46,6 +47,9 @@ blueprint = APIBlueprint("compatible", __name__, enable_openapi=False)
 _ANSWER_WITHIN = 50.0
 """Seconds an answer waits for the end; proxies mostly give up after 60."""
 _LOOK_EVERY = 0.2
+_WAITING = threading.BoundedSemaphore(3)
+"""So many answers wait in this process at a time; the server's other threads are for everybody."""
+
 _PAGE, _MOST_ON_A_PAGE = 20, 10_000
 _NO_TOPIC = "topic was not defined as a query parameter nor as an environment variable"
 _BINDING = "error occurred during binding JSON to request body: "
@@ -199,11 +203,16 @@ def _replay(destination: str, topic: str, selection: Selection) -> ReplayRequest
 
 
 def _awaited(row: _Object) -> _Object:
-    deadline = time.monotonic() + _ANSWER_WITHIN
-    while row["state"] not in _ENDED and time.monotonic() < deadline:
-        time.sleep(_LOOK_EVERY)
-        row = parts().jobs.get(row["id"])
-    return row
+    if not _WAITING.acquire(blocking=False):
+        return row
+    try:
+        deadline = time.monotonic() + _ANSWER_WITHIN
+        while row["state"] not in _ENDED and time.monotonic() < deadline:
+            time.sleep(_LOOK_EVERY)
+            row = parts().jobs.get(row["id"])
+        return row
+    finally:
+        _WAITING.release()
 
 
 def _outcome(row: _Object, started: int) -> Response:

@@ -377,6 +377,15 @@ class TestLogins:
         answer = browser.post(RESUBMISSIONS, json=body, headers={CSRF_HEADER: csrf_of(browser)})
         assert problem_of(answer, 422, "refused").startswith("No destination has that name")
 
+    def test_every_page_of_a_login_holds_its_csrf_token(self, browser: Client) -> None:
+        for page in ("/", "/explore", "/resubmit", "/jobs", "/dead-letters"):
+            held = re.findall(
+                r"hx-headers=[^>]*CSRF-Token[^A-Za-z0-9]+([A-Za-z0-9_-]+)", browser.get(page).text
+            )
+            assert held == [csrf_of(browser)]
+        answer = browser.post("/resubmit/request", data={}, headers={CSRF_HEADER: held[0]})
+        assert answer.status_code == 200
+
     def test_another_logins_csrf_token_is_of_no_use(self, service: Client) -> None:
         log_in(service, "operator")
         other = Client(service.url)

@@ -16,7 +16,9 @@ import requests
 from pymongo import MongoClient
 
 from resubmit_api.auth_tokens import digest_of
+from resubmit_api.views import compatible
 from tests.api.conftest import Client, Site, Streams, order
+from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
 from tests.servers.nats import Nats
 from transforms import registry
@@ -283,6 +285,26 @@ def test_a_collection_that_is_not_configured_holds_nothing(service: Client) -> N
         answer = service.get(path)
         assert (answer.json() or {}).get("total_count", 0) == 0
     assert service.post("/all/other", json={"ids": [f"{SOURCE}_0_3"]}).json() is None
+
+
+def test_a_large_resubmission_is_waited_for_where_there_is_room_to_wait(
+    site: Site, nats: Nats, streams: Streams
+) -> None:
+    site.archive(*map(order, range(20)))
+    topic, body = streams.create("compatible-large"), {"broker_id": "orders"}
+    with site.serve({"main": nats.url}, compatible={"c": "main"}, inline_limit=5) as client:
+        assert all(compatible._WAITING.acquire(blocking=False) for _ in range(3))
+        try:
+            answer = client.post(f"/range/c?topic={topic}", json=body)
+        finally:
+            compatible._WAITING.release(3)
+        told = answer.json()
+        assert (answer.status_code, told["msg"]) == (202, "resubmission goes on")
+        whole = client.post(f"/range/c?topic={topic}", json=body).json()
+        assert (whole["status"], whole["summary"]) == (200, dict.fromkeys(COUNTS, 20))
+        job = f"/v1/resubmissions/{told['resubmission']}"
+        wait_until(lambda: client.get(job).json()["state"] == "COMPLETED", 60, "the first one to end")
+    assert streams.count(topic) == 40
 
 
 class TestFaults:
