@@ -29,7 +29,7 @@ from transforms import metrics, stop, surroundings
 from transforms.errors import PermanentError, PersistorError
 from transforms.read_batches import close_shards
 
-__all__ = ["in_process_runner", "run_streaming"]
+__all__ = ["distant_runner", "in_process_runner", "run_streaming"]
 
 _LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
 _TOLD = 2000
@@ -59,13 +59,23 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
 
 def _run_elsewhere(build: _Build, settings: _Settings, options: PipelineOptions) -> int:
     """Submit, and wait for the end unless the options say ``--no_wait_until_finish``."""
+    named = str(options.view_as(StandardOptions).runner)
     try:
-        with beam.Pipeline(options=options) as pipeline:
+        with beam.Pipeline(distant_runner(options), options) as pipeline:
             build(pipeline, settings, range(settings.shards), settings.shards)
     except (RuntimeError, OSError) as error:  # Beam's words for a job that failed or a cluster away
-        runner = options.view_as(StandardOptions).runner
-        raise PermanentError(f"{runner}: {str(error).strip()[:_TOLD]}") from error
+        raise PermanentError(f"{named}: {str(error).strip()[:_TOLD]}") from error
     return 0
+
+
+def distant_runner(options: PipelineOptions) -> Any:
+    """The runner that the options name, or one that only writes the job's jar where they ask for that."""
+    named = str(options.view_as(StandardOptions).runner)
+    if named.rpartition(".")[2] != "FlinkRunner":
+        return named
+    from pipelines import flink  # noqa: PLC0415 - its options exist only where they are Flink's
+
+    return flink.choose_runner(options)
 
 
 def in_process_runner() -> FnApiRunner:

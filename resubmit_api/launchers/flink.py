@@ -61,18 +61,27 @@ class FlinkRest:
         named = [job for job in jobs if job["name"] == name]
         return str(max(named, key=lambda job: job["start-time"])["jid"]) if named else None
 
+    def running(self) -> list[str]:
+        """The ids of all jobs that have not ended."""
+        jobs = self._ask("GET", "jobs")["jobs"]
+        return [str(job["id"]) for job in jobs if job["status"] not in ENDED]
+
     def state(self, job: str) -> str:
         """One of Flink's states: RUNNING, RESTARTING, FINISHED and so on."""
         return str(self._ask("GET", f"jobs/{job}/status")["status"])
 
     def failure(self, job: str) -> str:
-        """The beginning of the latest failure, empty where there was none."""
+        """What caused the latest failure, without Java's stack; empty where there was none."""
         history = self._ask("GET", f"jobs/{job}/exceptions").get("exceptionHistory", {}).get("entries", [])
-        return str(history[0]["stacktrace"])[:_SHOWN] if history else ""
+        return _cause(str(history[0]["stacktrace"])) if history else ""
 
     def checkpoints(self, job: str) -> Mapping[str, Any]:
         """Flink's account of a job's checkpoints: ``counts``, ``latest`` and others."""
         return dict(self._ask("GET", f"jobs/{job}/checkpoints"))
+
+    def vertices(self, job: str) -> list[dict[str, Any]]:
+        """Flink's account of a job's operators: ``name``, ``parallelism``, ``status`` and others."""
+        return list(self._ask("GET", f"jobs/{job}")["vertices"])
 
     def counters(self, job: str) -> dict[str, int]:
         """Persistor's own counters of a running job by name, such as ``messages``, summed over all workers.
@@ -80,7 +89,7 @@ class FlinkRest:
         Flink gathers figures only while somebody asks: the first answer may lack them.
         """
         totals: dict[str, int] = defaultdict(int)
-        for vertex in self._ask("GET", f"jobs/{job}")["vertices"]:
+        for vertex in self.vertices(job):
             path = f"jobs/{job}/vertices/{vertex['id']}/subtasks/metrics"
             ours = [one["id"] for one in self._ask("GET", path) if _COUNTERS in one["id"]]
             for one in self._ask("GET", path, params={"get": ",".join(ours)}) if ours else ():
@@ -104,7 +113,7 @@ class FlinkRest:
             time.sleep(_ASK_EVERY)
         operation = answer["operation"]
         if "location" not in operation:
-            reason = str(operation.get("failure-cause", {}).get("stack-trace", ""))[:_SHOWN]
+            reason = _cause(str(operation.get("failure-cause", {}).get("stack-trace", "")))
             raise PermanentError(f"Flink could not take a savepoint of {job}: {reason}")
         return str(operation["location"])
 
@@ -124,3 +133,9 @@ class FlinkRest:
                 f"Flink refused {method} {path}: {answer.status_code} {answer.text[:_SHOWN]}"
             )
         return answer.json() if answer.text else {}
+
+
+def _cause(stack: str) -> str:
+    """The innermost cause; a worker's own error is at the end of it."""
+    lines = stack.rpartition("Caused by: ")[2].splitlines()
+    return "\n".join(line for line in lines if line.strip() and not line.startswith("\t"))[-_SHOWN:]

@@ -215,12 +215,13 @@ class WorkerPool(Server):
     def environment(self) -> Mapping[str, str]:
         """The pool starts ``python``, which must be ours."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {"PATH": path, "PYTHONPATH": str(self._code)}
+        return {"PATH": path}
 
     def command(self) -> Sequence[str]:
         """The pool and its workers are one process group."""
         pool = "apache_beam.runners.worker.worker_pool_main"
-        return [sys.executable, "-m", pool, "--service_port", str(self.port)]
+        # Workers look into the directory that they are started in before anything else.
+        return ["env", "-C", str(self._code), sys.executable, "-m", pool, "--service_port", str(self.port)]
 
     def answers(self) -> bool:
         """Whether it listens; the port was free before."""

@@ -297,6 +297,8 @@ def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() ->
     told = problems(PersistSettings, *words, *never)
     assert [problem.partition(":")[0] for problem in told] == never
     assert parse(PersistSettings, [*words, "--finish_bundle_before_checkpointing"])
+    ignored = [*words, "--flink_submit_uber_jar", "--savepoint_path=s3://bucket/savepoint"]
+    assert "--savepoint_path is not heeded" in problems(PersistSettings, *ignored)[0]
 
 
 def test_every_option_of_beam_and_ours_fit_in_one_parser() -> None:

@@ -1,0 +1,140 @@
+"""``persistor persist`` on a real Flink cluster: exact, whatever is killed, stopped, rescaled or upgraded."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.options import PersistSettings, parse
+from pipelines.persist import run
+from tests.flink.archives import MESSAGES, Topic, check_exact, wait_for
+from tests.flink.conftest import Cluster
+from tests.integration.harness import Archive
+from tests.servers import free_port
+from tests.servers.flink import WorkerPool
+from tests.servers.kafka import Kafka
+from tests.servers.mongodb import MongoDB
+from transforms.errors import PermanentError
+from transforms.lake import Lake
+
+pytestmark = pytest.mark.timeout(900)
+
+_OLD_RELEASE = Path(__file__).parent / "release-0.1.0.zip"
+
+
+@pytest.fixture
+def topic(kafka: Kafka) -> Topic:
+    return Topic(kafka)
+
+
+@pytest.fixture
+def archive(mongodb: MongoDB, topic: Topic, tmp_path: Path) -> Archive:
+    url = f"{mongodb.url.rpartition('/')[0]}/{topic.name}"
+    return Archive(Lake(f"file://{tmp_path}/lake"), url)
+
+
+@pytest.fixture
+def words(topic: Topic, archive: Archive) -> list[str]:
+    """Of the command; bundles and checkpoints come often, so that every kill meets some."""
+    return [
+        f"--source={topic.url}",
+        f"--lake={archive.lake.url}",
+        f"--index={archive.index_url}",
+        "--batch_messages=2000",
+        "--batch_age=500ms",
+        "--checkpointing_interval=1000",
+        "--max_bundle_time_mills=100",
+    ]
+
+
+def test_kills_of_worker_taskmanager_and_pool_lose_and_double_nothing(
+    cluster: Cluster, topic: Topic, archive: Archive, words: list[str]
+) -> None:
+    job = cluster.submit("persist", *words)
+    for kill in (_kill_worker, _kill_taskmanager, _kill_pool):
+        before = topic.count
+        topic.produce(MESSAGES // 4)
+        wait_for(archive, before + 1)
+        kill(cluster)
+        archive.check_not_overwritten()
+    topic.produce(MESSAGES - topic.count)
+    wait_for(archive, topic.count)
+    check_exact(archive, topic)
+    cluster.cancel(job)
+
+
+def _kill_worker(cluster: Cluster) -> None:
+    [worker] = cluster.workers()
+    worker.kill()
+
+
+def _kill_taskmanager(cluster: Cluster) -> None:
+    cluster.taskmanager.kill()
+    cluster.taskmanager.start()
+
+
+def _kill_pool(cluster: Cluster) -> None:
+    cluster.pool.kill()
+    cluster.pool.start()
+
+
+def test_a_job_goes_on_from_its_savepoint_with_more_workers(
+    cluster: Cluster, topic: Topic, archive: Archive, words: list[str], tmp_path: Path
+) -> None:
+    topic.produce(MESSAGES // 2)
+    job = cluster.submit("persist", *words, parallelism=2)
+    wait_for(archive, 1)
+    savepoint = cluster.rest.savepoint(job, stop=True)
+    cluster.wait(job, "FINISHED")
+    topic.produce(MESSAGES - topic.count)
+    job = cluster.restore(savepoint, tmp_path / "job.jar", "persist", *words, parallelism=4)
+    vertices = cluster.rest.vertices(job)
+    assert max(vertex["parallelism"] for vertex in vertices) == 4
+    wait_for(archive, topic.count)
+    check_exact(archive, topic)
+
+
+@pytest.fixture
+def old_release(tmp_path: Path) -> Iterator[Path]:
+    """Persistor 0.1.0, as it was packed before Flink was tested."""
+    with zipfile.ZipFile(_OLD_RELEASE) as archive:
+        archive.extractall(tmp_path / "old")
+    return tmp_path / "old"
+
+
+def test_a_savepoint_of_an_older_release_is_taken_over(
+    cluster: Cluster, topic: Topic, archive: Archive, words: list[str], old_release: Path, tmp_path: Path
+) -> None:
+    topic.produce(20_000)
+    words.append("--shards=4")
+    with WorkerPool(code=old_release) as pool:
+        old = Cluster(cluster.flink, cluster.taskmanager, pool, cluster.rest)
+        needs = "--finish_bundle_before_checkpointing"  # the old release did not ask for it by itself
+        job = old.submit("persist", *words, needs, code=old_release)
+        wait_for(archive, 1)
+        savepoint = cluster.rest.savepoint(job, stop=True)
+        cluster.wait(job, "FINISHED")
+    topic.produce(20_000)
+    cluster.restore(savepoint, tmp_path / "job.jar", "persist", *words)
+    wait_for(archive, topic.count)
+    check_exact(archive, topic)
+
+
+def test_every_shard_is_read_although_checkpoints_come_while_the_job_starts(
+    cluster: Cluster, topic: Topic, archive: Archive, words: list[str]
+) -> None:
+    """Without ``finish_bundle_before_checkpointing`` the shards themselves stay in the first operator."""
+    topic.produce(4000)
+    cluster.submit("persist", *words, "--checkpointing_interval=50", "--shards=32")
+    wait_for(archive, topic.count)
+    check_exact(archive, topic)
+
+
+def test_a_cluster_that_is_away_is_named(words: list[str]) -> None:
+    away = ["--runner=FlinkRunner", f"--flink_master=127.0.0.1:{free_port()}", "--flink_submit_uber_jar"]
+    settings, beam_words = parse(PersistSettings, [*words, *away])
+    with pytest.raises(PermanentError, match=r"^FlinkRunner: .*Connection refused"):
+        run(settings, beam_words)
