@@ -200,7 +200,8 @@ def _takes_form(endpoint: str) -> bool:
 
 def denied(detail: str, kind: str = "forbidden") -> Exception:
     """The refusal of what the caller may not do; it is noted in the audit trail."""
-    _note("denied", caller(), detail)
+    if (by := caller()) is not None:  # nobody writes without end who is not known
+        _note("denied", by, detail)
     return problem(403, kind, detail)
 
 

@@ -540,6 +540,7 @@ class TestAudit:
         service.post("/logout", data={"csrf_token": csrf_of(service)}, allow_redirects=False)
         log_in(service, "nobody")
         service.get("/v1/audit", headers=bearer("operator"))
+        service.post("/login", data={}, headers={"Origin": "https://evil.example"})
         body = {"destination": "main", "topic": "payments", "selection": {"all": True}}
         service.post(RESUBMISSIONS, json=body, headers=bearer("narrow"))
         told = [(r["who"], r["action"], r["request"], r["address"]) for r in self.trail(service)]

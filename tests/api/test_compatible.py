@@ -15,6 +15,7 @@ import pytest
 import requests
 from pymongo import MongoClient
 
+from pipelines.options import ApiSettings, parse
 from resubmit_api.auth_tokens import digest_of
 from resubmit_api.views import compatible
 from tests.api.conftest import Client, Site, Streams, order
@@ -23,6 +24,7 @@ from tests.servers.mongodb import MongoDB
 from tests.servers.nats import Nats
 from transforms import registry
 from transforms.dataphos import from_dataphos_metadata
+from transforms.errors import ConfigurationError
 from transforms.formats import avro
 
 DATA = Path(__file__).parents[1] / "data" / "dataphos"
@@ -340,6 +342,13 @@ class TestFaults:
             alone = client.post(f"/resubmit/c?topic={topic}", json={"ids": [self.ids[1]]})
             assert (alone.status_code, alone.json()["summary"]["published_count"]) == (400, 0)
         assert streams.count(topic) == 2
+
+
+def test_a_collection_is_sent_to_a_destination_that_there_is() -> None:
+    words = ["--index=sqlite:///i.db", "--lake=file:///lake", "--destination=main=nats://h:1"]
+    assert parse(ApiSettings, [*words, "--compatible=c=main"])[0].compatible == {"c": "main"}
+    with pytest.raises(ConfigurationError, match="--compatible c=other: other is no NAME of --destination"):
+        parse(ApiSettings, [*words, "--compatible=c=other"])
 
 
 class TestAccess:
