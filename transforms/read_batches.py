@@ -28,7 +28,7 @@ _VERSION = 1
 _SECONDS = 1.0
 # Runners work on the shards of one thread in turn: an idle one must not keep the others waiting.
 _BRIEFLY = 0.1
-_IDLE_PAUSE = Duration(micros=250_000)
+_IDLE_PAUSE = Duration(seconds=1)
 _UNUSED_AFTER = 60.0
 _END = ("", -1)
 
