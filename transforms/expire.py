@@ -46,7 +46,7 @@ class Expired:
 
     Attributes:
         before: the date, ISO 8601 in UTC.
-        sources: those it was limited to; empty for all.
+        only: sources that it was limited to; empty for all.
         done: False for a plan, which changes nothing.
         files: files whose messages are all older, deleted if ``done``.
         messages: their messages.
@@ -62,7 +62,7 @@ class Expired:
     """
 
     before: str
-    sources: list[str] = field(default_factory=list)
+    only: list[str] = field(default_factory=list)
     done: bool = False
     files: int = 0
     messages: int = 0

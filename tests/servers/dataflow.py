@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import requests
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.cloud import dataflow_v1beta3 as dataflow
 from google.protobuf import json_format
 
@@ -62,6 +64,15 @@ class Dataflow(Server):
         """Whether it refuses a stranger."""
         answer = requests.get(f"{self.url}/v1b3/projects/p/locations/l/jobs", timeout=5)
         return answer.status_code == 401
+
+    def account(self, file: Path) -> Path:
+        """Write a service account's key for Google's clients, who get :data:`TOKEN` for it."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        account = {"type": "service_account", "project_id": "my-project", "private_key": text}
+        email = {"client_email": "tests@my-project.iam.gserviceaccount.com", "token_uri": f"{self.url}/token"}
+        file.write_text(json.dumps(account | email), encoding="utf-8")
+        return file
 
     def set_state(self, job: str, state: str) -> None:
         """What has become of a job, without ``JOB_STATE_``; fails where there is no such job."""
@@ -210,6 +221,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _found(self, method: str, body: bytes) -> str:
         service, url = self.service, urlsplit(self.path)
+        if url.path == "/token":
+            return json.dumps({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})
         if url.path == "/tests":
             return json.dumps(service.launches)
         if control := re.fullmatch("/tests/([^/]+)/([A-Z]+)", url.path):

@@ -89,6 +89,9 @@ class _Front(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server calls
 
     def do_PUT(self) -> None:
+        if "upload_id=" in self.path:  # a part of a resumable upload, which the server knows
+            self._pass_on()
+            return
         bucket, _, name = unquote(self.path.lstrip("/").partition("?")[0]).partition("/")
         query = f"uploadType=multipart&name={quote(name, safe='')}"
         generation = self.headers.get("x-goog-if-generation-match")

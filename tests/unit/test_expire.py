@@ -288,6 +288,24 @@ def test_the_command_deletes_with_yes_alone(
     assert (len(files(lake)), len(everything(index))) == (24, 240)
 
 
+def test_the_command_tells_people_what_it_would_do(
+    lake: Lake, index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for location in stored(lake, index):
+        os.utime(location.removeprefix("file://"), (0, 0))
+    where = f"--lake={lake.url}", f"--index=sqlite://{tmp_path}/index.db", "--before=1970-01-11"
+    assert main(["expire", *where, "--source=orders"]) == 0
+    lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    told = {name: value.strip() for name, value in lines.items()}
+    assert (told["files"], told["messages"], told["kept (newer)"], told["only"]) == (
+        "24",
+        "240",
+        "24",
+        "orders",
+    )
+    assert told["note"] == "Nothing is deleted yet: this is the plan, --yes carries it out."
+
+
 @pytest.mark.parametrize(
     ("before", "told"),
     [
