@@ -152,6 +152,14 @@ SETTINGS: tuple[Setting, ...] = (
             "original keeps the partition numbers, key lets the key choose as Java's producer does; "
             "unless given, original where both topics have as many",
             choices=("original", "key")),
+    Setting("order", _RESUBMIT, _RUNNING, Kind("CHOICE", str),
+            "what keeps its order: each source partition, each key, or nothing",
+            default="partition", choices=("partition", "key", "none")),
+    Setting("restore", _RESUBMIT, _RUNNING, FLAG,
+            "send dead letters as they were, without what was added to them; {origin} in --destination is "
+            "the topic that each came from"),
+    Setting("messages_per_second", _RESUBMIT, _RUNNING, _COUNT, "at most; may be changed while it runs"),
+    Setting("bytes_per_second", _RESUBMIT, _RUNNING, _SIZE, "likewise"),
     Setting("lossy", _RESUBMIT, _RUNNING, FLAG,
             "send although the destination cannot carry all of every message"),
     Setting("json", (*_RESUBMIT, *_REBUILD, *_EXPIRE), _RUNNING, FLAG, "print plan and report as JSON"),

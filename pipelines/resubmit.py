@@ -191,6 +191,10 @@ def _new_row(settings: ResubmitSettings) -> Row:
         selection=parse_selection(settings.selection or ""),
         options=_options(settings),
         requested_by=_user(),
+        rate={
+            "messages_per_second": settings.messages_per_second,
+            "bytes_per_second": settings.bytes_per_second,
+        },
     )
 
 
@@ -269,7 +273,13 @@ def _look_up(settings: ResubmitSettings) -> Destination | LookUp:
 
 
 def _options(settings: ResubmitSettings) -> Options:
-    return Options(settings.timestamp, settings.partitions, settings.lossy)
+    return Options(
+        timestamp=settings.timestamp,
+        partitions=settings.partitions,
+        lossy=settings.lossy,
+        order=settings.order,
+        restore=settings.restore,
+    )
 
 
 def _index(settings: ResubmitSettings) -> Index:

@@ -98,6 +98,10 @@ class ResubmitSettings:
         resume: id of the job to go on with.
         timestamp: ``original`` or ``now``.
         partitions: ``original``, ``key``, or None to decide by the topics.
+        order: ``partition``, ``key`` or ``none``.
+        restore: whether dead letters are sent as they were.
+        messages_per_second: at most; None is as fast as it can.
+        bytes_per_second: likewise.
     """
 
     command: ClassVar[str] = "resubmit"
@@ -113,6 +117,10 @@ class ResubmitSettings:
     partitions: str | None
     lossy: bool
     json: bool
+    order: str = "partition"
+    restore: bool = False
+    messages_per_second: int | None = None
+    bytes_per_second: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,8 @@ class ApiSettings:
     host: str
     port: int
     inline_limit: int
+    launcher: str
+    launcher_config: Mapping[str, str]
     metrics: tuple[str, ...]
     tokens: str | None
     session_key: str | None
