@@ -1,9 +1,13 @@
-"""The Helm chart in tests; ``python -m tests.deploy.chart`` writes its schema and the golden files anew."""
+"""The Helm chart in tests.
+
+``python -m tests.deploy.chart schema`` writes its schema anew, ``… golden`` the golden files.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from textwrap import indent
@@ -108,11 +112,12 @@ def _kind(setting: Setting) -> dict[str, Any]:
     return {"type": ["string", "integer"]}
 
 
-def _write() -> None:
-    (CHART / "values.schema.json").write_text(json.dumps(schema(), indent=1) + "\n")
-    for values in VALUES:
+def _main(wanted: str) -> None:
+    if wanted == "schema":
+        (CHART / "values.schema.json").write_text(json.dumps(schema(), indent=1) + "\n")
+    for values in VALUES if wanted == "golden" else ():
         (GOLDEN / values.name).write_text(golden(values))
 
 
 if __name__ == "__main__":
-    _write()
+    _main(sys.argv[1])
