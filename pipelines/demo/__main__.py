@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from pipelines.demo.place import (
 )
 from pipelines.demo.traffic import Traffic, messages
 from pipelines.demo.view import next_steps, show
+from transforms import registry
 from transforms.errors import PersistorError
+from transforms.selection import Selection
 
 __all__ = ["main"]
 
@@ -183,8 +185,8 @@ def _step(console: Console, what: str) -> Iterator[None]:
 
 
 def _indexed(place: Place) -> int:
-    everything = {"destination": "demo", "topic": "orders-replay", "selection": {"all": True}}
-    return int(ask(place, "/v1/plans", everything)["messages"])
+    with closing(registry.index(place.index).open(place.index)) as index:
+        return sum(source.messages for source in index.summarize(Selection(all=True)))
 
 
 if __name__ == "__main__":

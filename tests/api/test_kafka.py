@@ -68,7 +68,7 @@ def test_a_large_selection_arrives_once_and_in_order(
     site.archive(*(recent(n, partition=1) for n in range(200)))
     job = ended(api, resubmit(api, topic))
     assert (job["state"], job["mode"], job["reason"]) == ("COMPLETED", "job", None)
-    assert job["progress"] == {"planned": 3200, "published": 3200, "failed": 0}
+    assert job["progress"]["sources"] == {"orders": {"planned": 3200, "published": 3200, "failed": 0}}
     assert job["plan"]["deduplication"].startswith("exactly once")
     assert [m.value() for m in read(kafka, topic, 0)] == [b"order %d" % n for n in range(3000)]
     assert len(read(kafka, topic, 1)) == 200
