@@ -57,9 +57,14 @@ down: ## stop it, and keep its data
 bench: $(VENV)/installed-dev ## measure, on real servers (ARGS are the benchmark's own)
 	$(BIN)/python -m bench $(ARGS)
 
+.PHONY: screenshots
+screenshots: servers ## pictures of the pages for the documentation, anew
+	$(BIN)/python -m tests.e2e.screenshots docs/screenshots
+
 .PHONY: reference
-reference: $(VENV)/installed ## write the tables of settings and metrics in the documentation anew
+reference: $(VENV)/installed ## write the tables of settings and metrics, and the settings that the Helm chart knows, anew
 	$(BIN)/python -m pipelines.reference .
+	$(BIN)/python -m tests.deploy.chart schema
 
 IMAGE ?= persistor-worker
 TO    ?= templates/dataflow
@@ -69,8 +74,8 @@ templates: $(VENV)/installed ## write the specifications of Dataflow's Flex temp
 	$(BIN)/python -m pipelines.flex_specs $(TO) $(IMAGE)
 
 .PHONY: golden
-golden: $(VENV)/installed-dev ## write the Helm chart's schema and the golden files of its tests anew
-	$(BIN)/python -m tests.deploy.chart
+golden: $(VENV)/installed-dev ## write what the tests expect of the Helm chart anew
+	$(BIN)/python -m tests.deploy.chart golden
 
 .PHONY: requirements
 requirements: $(VENV)/uv ## pin the dependencies of setup.py anew
