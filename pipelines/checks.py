@@ -29,7 +29,7 @@ def problems(command: str, values: _Values, runner: str | None) -> list[str]:
         values: by the settings' names, None where not given.
         runner: the Beam runner's name, None where none is named.
     """
-    return [*_urls(values), *_scale(values, runner), *_shard(values, runner), *_CHECKS[command](values)]
+    return [*_urls(values), *_scale(command, values, runner), *_shard(values, runner), *_CHECKS[command](values)]
 
 
 def _urls(values: _Values) -> Iterator[str]:
@@ -56,10 +56,11 @@ def _backend(name: str, url: str | None, find: Callable[[str], object]) -> Itera
         yield from (f"--{name}: {problem}" for problem in error.problems)
 
 
-def _scale(values: _Values, runner: str | None) -> Iterator[str]:
+def _scale(command: str, values: _Values, runner: str | None) -> Iterator[str]:
     spread = runner in _SPREADING_RUNNERS
     index = values.get("index") or ""
-    if spread and index.startswith("sqlite:"):
+    # The workers of a resubmission need no index, only the process that plans it does.
+    if spread and command != "resubmit" and index.startswith("sqlite:"):
         yield f"--index {index}: SQLite lives on one machine and {runner} on many; use mongodb://HOST/DATABASE."
     if runner == "DataflowRunner" and str(values.get("lake", "")).startswith("file:"):
         yield f"--lake {values['lake']}: workers of Dataflow share no disk; use gs://BUCKET/PREFIX."
@@ -153,6 +154,7 @@ def _check_api(values: _Values) -> Iterator[str]:
     for collection, name in values["compatible"]:
         if name not in names:
             yield f"--compatible {collection}={name}: {name} is no NAME of --destination."
+    yield from _launcher(values)
     for key, _ in values["destination_config"]:
         name, colon, _setting = key.partition(":")
         if not colon or name not in names:
@@ -162,6 +164,13 @@ def _check_api(values: _Values) -> Iterator[str]:
 def _check_token(values: _Values) -> Iterator[str]:
     if not re.fullmatch(_NAME, values["name"] or "x"):
         yield "--name: write 1 to 100 letters, digits, '.', '_', '-' or '@', the first a letter or digit."
+
+
+def _launcher(values: _Values) -> Iterator[str]:
+    if values["launcher"] == "flink" and "flink_master" not in dict(values["launcher_config"]):
+        yield "--launcher flink needs --launcher_config flink_master=http://HOST:8081."
+    if values["launcher"] != "flink" and values["launcher_config"]:
+        yield "--launcher_config goes with --launcher flink."
 
 
 def _orphans(values: _Values, *names: str) -> Iterator[str]:

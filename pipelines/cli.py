@@ -130,6 +130,7 @@ def _api(words: list[str]) -> int:
         host=settings.host,
         port=settings.port,
         inline_limit=settings.inline_limit,
+        flink=settings.launcher_config if settings.launcher == "flink" else None,
         persist_metrics=settings.metrics,
         tokens=settings.tokens,
         session_key=settings.session_key,

@@ -170,6 +170,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("inline_limit", _API, _RUNNING, _WHOLE,
             "a selection of up to so many messages is sent by the API itself, a larger one by a job",
             default="1000"),
+    Setting("launcher", _API, _RUNNING, Kind("CHOICE", str),
+            "where jobs run: in processes of this machine, or on an Apache Flink cluster",
+            default="subprocess", choices=("subprocess", "flink")),
+    Setting("launcher_config", _API, _RUNNING, PAIRS,
+            "an option of Beam for jobs on Flink, such as flink_master=http://HOST:8081, "
+            "environment_type=EXTERNAL or parallelism=4",
+            repeatable=True),
     Setting("metrics", _API, _RUNNING, Kind("URL", str),
             "metrics of a process of persist, http://HOST:2112/metrics, whose lag the first page then shows",
             repeatable=True),

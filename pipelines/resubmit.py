@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import apache_beam as beam
 import psutil
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipelines.local import distant_runner
 from pipelines.settings import ResubmitSettings
 from pipelines.signals import stopped_by_signals
 from transforms import registry
@@ -53,6 +54,7 @@ __all__ = ["plan", "run"]
 _LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
 _COLLECT = 200_000, 50, 1000
 _PATIENCE = 60.0
+_TOLD = 2000
 _T = TypeVar("_T")
 _HANDED_OVER = 15.0
 """Seconds to wait for whoever started this process, or for the lease of one that died."""
@@ -131,12 +133,19 @@ def _replay(settings: ResubmitSettings, stored: Plan, lake: Lake, beam_args: Seq
 def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str]) -> None:
     options = PipelineOptions(list(beam_args))
     named = options.view_as(StandardOptions).runner
+    here = named in _LOCAL_RUNNERS
     # Beam's many objects make every full collection slow, and none of them goes away.
     gc.freeze()
     gc.set_threshold(*_COLLECT)
     # Named explicitly: Beam's DirectRunner may fetch another runner's program first.
-    pipeline = beam.Pipeline(FnApiRunner() if named in _LOCAL_RUNNERS else named, options)
-    lanes = ResubmitLanes(stored, settings.lakes, settings.lake_config, settings.destination_config)
+    pipeline = beam.Pipeline(FnApiRunner() if here else distant_runner(options), options)
+    lanes = ResubmitLanes(
+        stored,
+        settings.lakes,
+        settings.lake_config,
+        settings.destination_config,
+        workers=1 if here else _workers(options, stored),
+    )
     _ = pipeline | "Resubmit" >> lanes
     try:
         pipeline.run().wait_until_finish()
@@ -147,7 +156,15 @@ def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str])
             return  # what is unconfirmed is sent by the next run
         if cause is not None:
             raise cause from error
+        if not here and isinstance(error, (RuntimeError, OSError)):
+            raise TransientError(f"{named}: {str(error).strip()[:_TOLD]}") from error
         raise
+
+
+def _workers(options: PipelineOptions, stored: Plan) -> int:
+    """Processes that may share a rate: too many are slow, too few would be faster than wished."""
+    parallelism = int(options.view_as(FlinkRunnerOptions).parallelism)
+    return parallelism if parallelism > 0 else max(len(stored.lanes), 1)
 
 
 def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progress) -> tuple[Row, Keeper]:

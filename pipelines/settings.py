@@ -180,6 +180,8 @@ class ApiSettings:
     host: str
     port: int
     inline_limit: int
+    launcher: str
+    launcher_config: Mapping[str, str]
     metrics: tuple[str, ...]
     tokens: str | None
     session_key: str | None

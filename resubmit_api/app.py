@@ -22,6 +22,8 @@ from resubmit_api.auth import Guard
 from resubmit_api.auth_tokens import Tokens
 from resubmit_api.backends import Backends
 from resubmit_api.jobs import Jobs
+from resubmit_api.launchers import Launcher
+from resubmit_api.launchers.flink import FlinkLauncher
 from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
@@ -71,6 +73,7 @@ def create_app(
     lake_config: Mapping[str, str],
     destinations: Mapping[str, tuple[str, Mapping[str, str]]],
     inline_limit: int = 1000,
+    flink: Mapping[str, str] | None = None,
     jobs_directory: Path | None = None,
     trusted_hosts: Sequence[str] | None = None,
     tokens: str | None = None,
@@ -92,6 +95,8 @@ def create_app(
             A request gives a name and a topic, never a URL or a setting.
         inline_limit: selections of at most so many messages are resubmitted by the service
             itself, larger ones by the Beam job in a process of its own.
+        flink: options of Beam for jobs on an Apache Flink cluster, see
+            :class:`resubmit_api.launchers.flink.FlinkLauncher`; where None, jobs run on this machine.
         jobs_directory: where those processes find their settings and leave their output
             (created with mode 0700); a directory of this user below the system's temporary one
             unless given.
@@ -110,7 +115,9 @@ def create_app(
         ConfigurationError: all problems of the configuration at once.
     """
     guard = _guard(tokens, requests_per_minute)
-    launcher = SubprocessLauncher(jobs_directory or _default_directory())
+    launcher: Launcher = SubprocessLauncher(jobs_directory or _default_directory())
+    if flink is not None:
+        launcher = FlinkLauncher(launcher, flink)
     backends, metrics = Backends(index, lakes, lake_config, destinations), Metrics()
     brokers = destinations.values()
     watch(

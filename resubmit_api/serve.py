@@ -37,6 +37,7 @@ def serve(
     port: int = 8080,
     threads: int = 8,
     inline_limit: int = 1000,
+    flink: Mapping[str, str] | None = None,
     jobs_directory: Path | None = None,
     tokens: str | None = None,
     session_key: str | None = None,
@@ -60,6 +61,7 @@ def serve(
         port: port to listen on; 0 picks a free one.
         threads: requests that are worked on at the same time.
         inline_limit: as for :func:`resubmit_api.app.create_app`.
+        flink: likewise.
         jobs_directory: likewise, and so are the next three.
         tokens: see there.
         session_key: see there.
@@ -83,6 +85,7 @@ def serve(
         lake_config=lake_config,
         destinations=destinations,
         inline_limit=inline_limit,
+        flink=flink,
         jobs_directory=jobs_directory,
         trusted_hosts=_LOOPBACK_NAMES if tokens is None else None,
         tokens=tokens,

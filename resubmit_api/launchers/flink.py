@@ -13,9 +13,10 @@ from typing import Any
 
 import requests
 
-from transforms.errors import PermanentError, TransientError
+from resubmit_api.launchers import Launcher
+from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
 
-__all__ = ["ENDED", "FlinkRest"]
+__all__ = ["ENDED", "FlinkLauncher", "FlinkRest"]
 
 ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
 """The states that a Flink job does not leave."""
@@ -26,6 +27,8 @@ _SECONDS = 60.0
 _SAVED_WITHIN = 600.0
 _ASK_EVERY = 0.25
 _SHOWN = 500
+_MASTER = "flink_master"
+_FORBIDDEN = ("runner", "streaming", "job_name", "no_wait_until_finish", "output_executable_path")
 
 
 class FlinkRest:
@@ -133,6 +136,59 @@ class FlinkRest:
                 f"Flink refused {method} {path}: {answer.status_code} {answer.text[:_SHOWN]}"
             )
         return answer.json() if answer.text else {}
+
+
+class FlinkLauncher:
+    """Runs the lanes of a job on a cluster; see :class:`resubmit_api.launchers.Launcher`.
+
+    A process on this machine plans, submits, and keeps the job's row while Flink works: it is
+    another launcher's, told to use Flink. Where that process is lost, its job on the cluster is ended
+    before the next process goes on with what is left.
+    """
+
+    def __init__(self, processes: Launcher, options: Mapping[str, str]) -> None:
+        """Start processes with ``processes``.
+
+        Args:
+            processes: starts ``persistor resubmit``.
+            options: of Beam: ``flink_master``, the JobManager's address, and what else the cluster
+                needs, such as ``environment_type``.
+
+        Raises:
+            ConfigurationError: there is no ``flink_master``, or an option that is not the user's.
+        """
+        if not options.get(_MASTER):
+            raise ConfigurationError(f"--launcher flink needs --launcher_config {_MASTER}=http://HOST:8081.")
+        if wrong := sorted(set(options) & set(_FORBIDDEN)):
+            raise ConfigurationError(f"--launcher_config {wrong[0]}: the launcher sets that itself.")
+        self._processes, self._options = processes, dict(options)
+        master = options[_MASTER]
+        self._rest = FlinkRest(master if "://" in master else f"http://{master}")
+
+    def start(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Start; see :class:`resubmit_api.launchers.Launcher`."""
+        name = f"persistor-{job}"
+        try:
+            self._end(name)
+        except PermanentError as error:
+            raise TransientError(f"what an earlier process left on Flink cannot be ended: {error}") from error
+        given = {"runner": "FlinkRunner", "flink_submit_uber_jar": True, "job_name": name}
+        return self._processes.start(job, {**settings, **self._options, **given})
+
+    def wait(self, run: Mapping[str, Any], seconds: float) -> str | None:
+        """Wait for the process; see :class:`resubmit_api.launchers.Launcher`."""
+        return self._processes.wait(run, seconds)
+
+    def _end(self, name: str) -> None:
+        id = self._rest.find(name)
+        if id is None or self._rest.state(id) in ENDED:
+            return
+        self._rest.cancel(id)
+        retry(lambda: self._ended(id), f"cancel {name} on Flink", give_up_after=_SECONDS)
+
+    def _ended(self, id: str) -> None:
+        if self._rest.state(id) not in ENDED:
+            raise TransientError("it still ends")
 
 
 def _cause(stack: str) -> str:

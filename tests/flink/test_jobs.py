@@ -1,0 +1,136 @@
+"""``persistor index`` and ``persistor resubmit`` on a real Flink cluster, and the API that launches there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from resubmit_api.app import close_app, create_app
+from resubmit_api.serve import make_server
+from tests.flink.archives import MESSAGES, PARTITIONS, Topic, check_exact, wait_for
+from tests.flink.conftest import Cluster
+from tests.integration.harness import Archive, Persist
+from tests.servers import wait_until
+from tests.servers.flink import job_server_jar
+from tests.servers.kafka import Kafka
+from tests.servers.mongodb import MongoDB
+from transforms.lake import Lake
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture
+def archive(mongodb: MongoDB, tmp_path: Path) -> Archive:
+    url = f"{mongodb.url.rpartition('/')[0]}/{tmp_path.name[-30:]}"
+    return Archive(Lake(f"file://{tmp_path}/lake"), url)
+
+
+@pytest.fixture
+def topic(kafka: Kafka) -> Topic:
+    return Topic(kafka)
+
+
+@contextmanager
+def _persisting(topic: Topic, archive: Archive, log: Path, **options: str) -> Iterator[None]:
+    source, lake = topic.url, archive.lake.url
+    with Persist(log, source=source, lake=lake, batch_messages="5000", **options) as persist:
+        yield
+        persist.drain()
+
+
+def test_the_index_is_made_on_flink_by_workers_in_the_submitting_process(
+    cluster: Cluster, kafka: Kafka, topic: Topic, archive: Archive, tmp_path: Path
+) -> None:
+    metadata = f"{kafka.url}/{kafka.create_topic(f'{topic.name}-meta', partitions=2)}"
+    words = {
+        "runner": "FlinkRunner",
+        "flink_master": cluster.flink.url,
+        "flink_submit_uber_jar": True,
+        "flink_job_server_jar": str(job_server_jar()),
+        "environment_type": "LOOPBACK",
+        "checkpointing_interval": 1000,
+        "shards": 4,
+        "job_name": f"index-{topic.name}",
+    }
+    config = tmp_path / "index.yaml"
+    config.write_text(yaml.safe_dump(words))
+    topic.produce(20_000)
+    with _persisting(topic, archive, tmp_path / "persist", metadata=metadata, index="none"):
+        index = Persist(
+            tmp_path / "index", "index", config=str(config), metadata=metadata, index=archive.index_url
+        )
+        with index:
+            wait_until(lambda: bool(index.pid) and archive.indexed() >= 10_000, 120, "the first half")
+            topic.produce(10_000)
+            wait_until(lambda: bool(index.pid) and archive.indexed() == topic.count, 120, "the rest")
+            job = cluster.rest.find(f"index-{topic.name}")
+            assert job is not None
+            cluster.cancel(job)
+            assert index.ends(90) == 1
+    assert "persistor index: FlinkRunner: " in index.output()
+    assert "CANCELLED" in index.output()
+    check_exact(archive, topic)
+
+
+def test_the_api_has_a_large_selection_sent_by_flink_exactly_once(
+    cluster: Cluster, kafka: Kafka, topic: Topic, archive: Archive, tmp_path: Path
+) -> None:
+    topic.produce(MESSAGES)
+    with _persisting(topic, archive, tmp_path / "persist", index=archive.index_url):
+        wait_for(archive, topic.count)
+    kafka.create_topic(f"{topic.name}-again", partitions=PARTITIONS)
+    with _api(cluster, kafka, archive, tmp_path) as api:
+        selection = {"sources": [topic.name]}
+        body = {"destination": "main", "topic": f"{topic.name}-again", "selection": selection}
+        answer = requests.post(f"{api}/v1/resubmissions", json=body, timeout=30)
+        assert answer.status_code == 202, answer.text
+        id = answer.json()["id"]
+        wait_until(lambda: cluster.rest.find(f"persistor-{id}"), 120, "the job on Flink")
+        for worker in cluster.workers():
+            worker.kill()  # its lanes go on where their transactions stand
+        row = wait_until(lambda: _ended(api, id), 240, "the end of the job", pause=1)
+    assert row["state"] == "COMPLETED", row
+    assert row["progress"]["published"] == topic.count
+    again = Archive(Lake(f"file://{tmp_path}/again"), f"sqlite://{tmp_path}/again.db")
+    copy = Topic.of(kafka, f"{topic.name}-again", topic.count)
+    with _persisting(copy, again, tmp_path / "again-log", index=again.index_url):
+        wait_for(again, copy.count)
+    check_exact(again, copy, positions=False)
+
+
+@contextmanager
+def _api(cluster: Cluster, kafka: Kafka, archive: Archive, tmp_path: Path) -> Iterator[str]:
+    """The service in this process; its jobs run on Flink."""
+    app = create_app(
+        index=archive.index_url,
+        lakes=[archive.lake.url],
+        lake_config={},
+        destinations={"main": (kafka.url, {})},
+        jobs_directory=tmp_path / "jobs",
+        flink={
+            "flink_master": cluster.flink.url,
+            "flink_job_server_jar": str(job_server_jar()),
+            "environment_type": "EXTERNAL",
+            "environment_config": cluster.pool.url,
+            "parallelism": "2",
+        },
+    )
+    server = make_server(app, host="127.0.0.1", port=0)
+    threading.Thread(target=server.run, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        server.close()
+        close_app(app)
+
+
+def _ended(api: str, id: str) -> dict[str, Any] | None:
+    row: dict[str, Any] = requests.get(f"{api}/v1/resubmissions/{id}", timeout=30).json()
+    return row if row["state"] in {"COMPLETED", "FAILED", "CANCELLED"} else None
