@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +13,8 @@ from google.auth import exceptions as auth
 from google.auth.credentials import Credentials
 from google.cloud import dataflow_v1beta3 as dataflow
 
-from transforms.errors import PermanentError, TransientError
+from resubmit_api.launchers import Launcher
+from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
 
 __all__ = ["ENDED", "DataflowJobs", "DataflowLauncher"]
 
@@ -30,7 +29,9 @@ _AWAY = (
     requests.RequestException,
 )
 _SECONDS = 60.0
-_ASK_EVERY = 10.0
+_ENDED_WITHIN = 300.0
+_NEEDED = ("project", "region", "temp_location", "sdk_container_image")
+_OURS = {"runner", "job_name", "streaming", "template_location", "dataflow_job_file"}
 
 
 class DataflowJobs:
@@ -128,45 +129,59 @@ class DataflowJobs:
 
 
 class DataflowLauncher:
-    """Launches the lanes of a planned resubmission; see :class:`resubmit_api.launchers.Launcher`."""
+    """Runs the lanes of a job on Dataflow; see :class:`resubmit_api.launchers.Launcher`.
 
-    def __init__(
-        self, jobs: DataflowJobs, template: str, image: str, environment: Mapping[str, Any] | None = None
-    ) -> None:
-        """Use a project's jobs.
+    A process on this machine plans, submits, and keeps the job's row while Dataflow works: it is
+    another launcher's, told to use Dataflow. Where that process is lost, its job at the service is
+    ended before the next process goes on with what is left.
+    """
+
+    def __init__(self, processes: Launcher, options: Mapping[str, str]) -> None:
+        """Start processes with ``processes``.
 
         Args:
-            jobs: of the project and region to run in.
-            template: ``gs://…`` of the template's specification.
-            image: of the workers, the template's own.
-            environment: see :meth:`DataflowJobs.launch`.
+            processes: starts ``persistor resubmit``.
+            options: of Beam: ``project``, ``region``, ``temp_location`` and ``sdk_container_image``, and
+                what else the jobs need, such as ``subnetwork`` or ``max_num_workers``.
+
+        Raises:
+            ConfigurationError: one of those four is missing, or an option is not the user's.
         """
-        self._jobs, self._template, self._image = jobs, template, image
-        self._environment = dict(environment or {})
+        missing = [name for name in _NEEDED if not options.get(name)]
+        if missing:
+            raise ConfigurationError(f"--launcher dataflow needs --launcher_config {missing[0]}=….")
+        if wrong := sorted(set(options) & _OURS):
+            raise ConfigurationError(f"--launcher_config {wrong[0]}: the launcher sets that itself.")
+        self._processes, self._options = processes, dict(options)
+        endpoint = options.get("dataflow_endpoint")
+        self._jobs = DataflowJobs(options["project"], options["region"], endpoint=endpoint)
 
     def start(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Launch; a second start of the same job finds the first one while it is active."""
-        parameters = {
-            "command": "resubmit",
-            "sdk_container_image": self._image,
-            "resume": job,
-            "lake": json.dumps(list(settings["lake"])),
-        }
-        for name in ("lake_config", "destination_config"):
-            if given := settings.get(name):
-                parameters[name] = json.dumps([f"{key}={value}" for key, value in given.items()])
-        id = self._jobs.launch(self._template, f"persistor-{job}", parameters, self._environment)
-        return {"dataflow": id, "job": job}
+        """Start; see :class:`resubmit_api.launchers.Launcher`."""
+        name = f"persistor-{job}"
+        try:
+            self._end(name)
+        except PermanentError as error:
+            raise TransientError(
+                f"what an earlier process left on Dataflow cannot be ended: {error}"
+            ) from error
+        given = {"runner": "DataflowRunner", "job_name": name}
+        return self._processes.start(job, {**settings, **self._options, **given})
 
     def wait(self, run: Mapping[str, Any], seconds: float) -> str | None:
-        """Wait for the service to end the job; "" where it did all, None while it goes on."""
-        deadline = time.monotonic() + seconds
-        while (state := self._jobs.state(run["dataflow"])) not in ENDED:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            time.sleep(min(_ASK_EVERY, left))
-        return "" if state == "DONE" else f"Dataflow ended its job {run['dataflow']}: {state.lower()}."
+        """Wait for the process; see :class:`resubmit_api.launchers.Launcher`."""
+        return self._processes.wait(run, seconds)
+
+    def _end(self, name: str) -> None:
+        id = self._jobs.find(name)
+        if id is None:
+            return
+        self._jobs.cancel(id)
+        retry(lambda: self._ended(id), f"cancel {name} on Dataflow", give_up_after=_ENDED_WITHIN)
+
+    def _ended(self, id: str) -> None:
+        if self._jobs.state(id) not in ENDED:
+            raise TransientError("it still ends")
 
 
 @contextmanager

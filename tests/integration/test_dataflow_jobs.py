@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.oauth2.credentials import Credentials
 
 from resubmit_api.launchers.dataflow import DataflowJobs, DataflowLauncher
-from tests.servers import free_port
+from resubmit_api.launchers.subprocess import SubprocessLauncher
+from tests._archive import archive
+from tests._messages import row, table
+from tests.servers import free_port, wait_until
 from tests.servers.dataflow import TOKEN, Dataflow
-from transforms.errors import PermanentError, TransientError
+from tests.servers.gcs import GCS
+from tests.servers.mongodb import MongoDB
+from transforms import registry
+from transforms.brokers import Destination
+from transforms.errors import ConfigurationError, PermanentError, TransientError
+from transforms.lake import Lake
+from transforms.model import Trait
+from transforms.replay import Options, freeze_plan
+from transforms.replay.plans import new_job_id
+from transforms.selection import Selection
 
 _TEMPLATES = Path(__file__).parents[2] / "templates" / "dataflow"
 _PERSIST = {
@@ -103,30 +119,91 @@ def test_a_service_that_is_away_is_waited_for() -> None:
         _jobs(f"http://127.0.0.1:{free_port()}").state("any")
 
 
-def test_the_launcher_runs_the_lanes_of_a_stored_plan(service: Dataflow, jobs: DataflowJobs) -> None:
-    launcher = DataflowLauncher(jobs, "gs://templates/resubmit.json", "persistor-worker", {"num_workers": 2})
-    settings = {
-        "resume": "01m84a12gphyayw3tvvk91n06w",
-        "index": "mongodb://mongo/persistor",
-        "lake": ["gs://archive/kafka", "gs://archive/nats"],
-        "lake_config": {},
-        "destination": "kafka://broker:9092/orders-replay",
-        "destination_config": {"sasl.username": "me", "sasl.password": "${env:KAFKA_PASSWORD}"},
+def _options(service: Dataflow, bucket: str) -> dict[str, str]:
+    return {
+        "project": "my-project",
+        "region": "europe-west1",
+        "temp_location": f"{bucket}/temp",
+        "sdk_container_image": "registry/persistor-worker:1",
+        # Beam speaks REST with a service of this name only.
+        "dataflow_endpoint": service.url.replace("127.0.0.1", "localhost"),
     }
-    run = launcher.start(settings["resume"], settings)
-    [*_, launched] = service.launched()
-    assert launched["jobName"] == "persistor-01m84a12gphyayw3tvvk91n06w"
-    assert launched["environment"] == {"numWorkers": 2}
-    assert launched["parameters"] == {
-        "command": "resubmit",
-        "sdk_container_image": "persistor-worker",
-        "resume": "01m84a12gphyayw3tvvk91n06w",
-        "lake": '["gs://archive/kafka", "gs://archive/nats"]',
-        "destination_config": '["sasl.username=me", "sasl.password=${env:KAFKA_PASSWORD}"]',
-    }
-    assert launcher.start(settings["resume"], settings) == run
-    assert launcher.wait(run, 0.2) is None
-    service.set_state(run["dataflow"], "DONE")
-    assert launcher.wait(run, 0.2) == ""
-    service.set_state(run["dataflow"], "FAILED")
-    assert "failed" in (launcher.wait(run, 0.2) or "")
+
+
+@pytest.fixture
+def bucket(gcs: GCS, service: Dataflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where jobs are staged, with what lets processes of this test reach it."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service.account(tmp_path / "account.json")))
+    return gcs.create_bucket(f"jobs-{new_job_id()}")
+
+
+@pytest.fixture
+def planned(mongodb: MongoDB, tmp_path: Path) -> dict[str, Any]:
+    """A job whose plan is stored, as the settings that its process gets."""
+    lake, job = Lake(f"file://{tmp_path}/lake"), new_job_id()
+    url = f"{mongodb.url}.{job}"
+    index = registry.index(url).open(url)
+    archive(lake, index, table(*(row(offset=number, publish_time=number) for number in range(20))))
+    destination = "kafka://broker:9092/replay"
+    freeze_plan(
+        index,
+        [lake],
+        Selection(all=True),
+        url=destination,
+        destination=Destination(topic="replay", carries=Trait(255), partitions=1),
+        options=Options(),
+        job=job,
+    )
+    index.close()
+    return {"resume": job, "index": url, "lake": [lake.url], "destination": destination}
+
+
+@pytest.mark.timeout(600)
+def test_a_resubmission_is_submitted_watched_and_not_left_behind(
+    service: Dataflow, bucket: str, planned: dict[str, Any], tmp_path: Path
+) -> None:
+    processes = SubprocessLauncher(tmp_path / "jobs")
+    launcher, job = DataflowLauncher(processes, _options(service, bucket)), planned["resume"]
+    jobs = _jobs(service.url)
+
+    run = launcher.start(job, planned)
+    first = _submitted(launcher, run, jobs, job)
+    service.set_state(first, "RUNNING")
+    assert launcher.wait(run, 0.5) is None
+    os.kill(run["pid"], signal.SIGKILL)  # the service of the API is gone, Dataflow works on
+    assert wait_until(lambda: launcher.wait(run, 1.0) is not None, 60, "the loss to be seen")
+
+    with ThreadPoolExecutor(1) as starting:
+        started = starting.submit(launcher.start, job, planned)
+        wait_until(lambda: jobs.state(first) == "CANCELLING", 60, "the job that was left to be cancelled")
+        assert not started.done(), "two jobs would work on the same lanes"
+        service.set_state(first, "CANCELLED")
+        again = started.result(60)
+    second = _submitted(launcher, again, jobs, job)
+    assert second != first
+    service.set_state(second, "DONE")
+    wait_until(lambda: launcher.wait(again, 1.0) is not None, 90, "the process to end")
+
+
+def _submitted(launcher: DataflowLauncher, run: dict[str, Any], jobs: DataflowJobs, job: str) -> str:
+    def found() -> str | None:
+        words = launcher.wait(run, 0.2)
+        assert words is None, words
+        return jobs.find(f"persistor-{job}")
+
+    return wait_until(found, 120, "the job to be submitted")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"temp_location": ""}, "needs --launcher_config temp_location="),
+        ({"runner": "FlinkRunner"}, "the launcher sets that itself"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    service: Dataflow, bucket: str, tmp_path: Path, change: dict[str, str], told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        DataflowLauncher(SubprocessLauncher(tmp_path / "jobs"), {**_options(service, bucket), **change})
