@@ -29,7 +29,12 @@ def problems(command: str, values: _Values, runner: str | None) -> list[str]:
         values: by the settings' names, None where not given.
         runner: the Beam runner's name, None where none is named.
     """
-    return [*_urls(values), *_scale(command, values, runner), *_shard(values, runner), *_CHECKS[command](values)]
+    return [
+        *_urls(values),
+        *_scale(command, values, runner),
+        *_shard(values, runner),
+        *_CHECKS[command](values),
+    ]
 
 
 def _urls(values: _Values) -> Iterator[str]:
