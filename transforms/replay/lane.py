@@ -22,7 +22,7 @@ from transforms.replay.windows import Checked, read_window
 
 __all__ = ["COMMIT_MESSAGES", "Sender", "publish_options", "replay_lane"]
 
-_SEND_MESSAGES = 5_000
+_SEND_MESSAGES = 1_000
 """Publishers make Python objects of what they send; fewer at a time keep memory low."""
 COMMIT_MESSAGES = 20_000
 """Messages that are confirmed together at most, and so what may repeat where nothing prevents it."""
