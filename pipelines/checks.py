@@ -172,10 +172,14 @@ def _check_token(values: _Values) -> Iterator[str]:
 
 
 def _launcher(values: _Values) -> Iterator[str]:
-    if values["launcher"] == "flink" and "flink_master" not in dict(values["launcher_config"]):
+    given = dict(values["launcher_config"])
+    if values["launcher"] == "flink" and "flink_master" not in given:
         yield "--launcher flink needs --launcher_config flink_master=http://HOST:8081."
-    if values["launcher"] != "flink" and values["launcher_config"]:
-        yield "--launcher_config goes with --launcher flink."
+    for name in ("project", "region", "temp_location", "sdk_container_image"):
+        if values["launcher"] == "dataflow" and name not in given:
+            yield f"--launcher dataflow needs --launcher_config {name}=…."
+    if values["launcher"] == "subprocess" and given:
+        yield "--launcher_config goes with --launcher flink or dataflow."
 
 
 def _orphans(values: _Values, *names: str) -> Iterator[str]:

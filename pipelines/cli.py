@@ -131,6 +131,7 @@ def _api(words: list[str]) -> int:
         port=settings.port,
         inline_limit=settings.inline_limit,
         flink=settings.launcher_config if settings.launcher == "flink" else None,
+        dataflow=settings.launcher_config if settings.launcher == "dataflow" else None,
         persist_metrics=settings.metrics,
         tokens=settings.tokens,
         session_key=settings.session_key,

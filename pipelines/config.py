@@ -171,11 +171,13 @@ SETTINGS: tuple[Setting, ...] = (
             "a selection of up to so many messages is sent by the API itself, a larger one by a job",
             default="1000"),
     Setting("launcher", _API, _RUNNING, Kind("CHOICE", str),
-            "where jobs run: in processes of this machine, or on an Apache Flink cluster",
-            default="subprocess", choices=("subprocess", "flink")),
+            "where jobs run: in processes of this machine, on an Apache Flink cluster, or on Google Cloud "
+            "Dataflow",
+            default="subprocess", choices=("subprocess", "flink", "dataflow")),
     Setting("launcher_config", _API, _RUNNING, PAIRS,
             "an option of Beam for jobs on Flink, such as flink_master=http://HOST:8081, "
-            "environment_type=EXTERNAL or parallelism=4",
+            "environment_type=EXTERNAL or parallelism=4; or on Dataflow: project, region, temp_location and "
+            "sdk_container_image are needed",
             repeatable=True),
     Setting("metrics", _API, _RUNNING, Kind("URL", str),
             "metrics of a process of persist, http://HOST:2112/metrics, whose lag the first page then shows",

@@ -74,6 +74,7 @@ def create_app(
     destinations: Mapping[str, tuple[str, Mapping[str, str]]],
     inline_limit: int = 1000,
     flink: Mapping[str, str] | None = None,
+    dataflow: Mapping[str, str] | None = None,
     jobs_directory: Path | None = None,
     trusted_hosts: Sequence[str] | None = None,
     tokens: str | None = None,
@@ -97,6 +98,8 @@ def create_app(
             itself, larger ones by the Beam job in a process of its own.
         flink: options of Beam for jobs on an Apache Flink cluster, see
             :class:`resubmit_api.launchers.flink.FlinkLauncher`; where None, jobs run on this machine.
+        dataflow: likewise for Google Cloud Dataflow, see
+            :class:`resubmit_api.launchers.dataflow.DataflowLauncher`.
         jobs_directory: where those processes find their settings and leave their output
             (created with mode 0700); a directory of this user below the system's temporary one
             unless given.
@@ -118,6 +121,10 @@ def create_app(
     launcher: Launcher = SubprocessLauncher(jobs_directory or _default_directory())
     if flink is not None:
         launcher = FlinkLauncher(launcher, flink)
+    if dataflow is not None:
+        from resubmit_api.launchers.dataflow import DataflowLauncher  # noqa: PLC0415 - its client is large
+
+        launcher = DataflowLauncher(launcher, dataflow)
     backends, metrics = Backends(index, lakes, lake_config, destinations), Metrics()
     brokers = destinations.values()
     watch(

@@ -38,6 +38,7 @@ def serve(
     threads: int = 8,
     inline_limit: int = 1000,
     flink: Mapping[str, str] | None = None,
+    dataflow: Mapping[str, str] | None = None,
     jobs_directory: Path | None = None,
     tokens: str | None = None,
     session_key: str | None = None,
@@ -62,6 +63,7 @@ def serve(
         threads: requests that are worked on at the same time.
         inline_limit: as for :func:`resubmit_api.app.create_app`.
         flink: likewise.
+        dataflow: likewise.
         jobs_directory: likewise, and so are the next three.
         tokens: see there.
         session_key: see there.
@@ -86,6 +88,7 @@ def serve(
         destinations=destinations,
         inline_limit=inline_limit,
         flink=flink,
+        dataflow=dataflow,
         jobs_directory=jobs_directory,
         trusted_hosts=_LOOPBACK_NAMES if tokens is None else None,
         tokens=tokens,
