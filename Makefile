@@ -28,6 +28,10 @@ demo: $(VENV)/installed ## see it work: broker, archive, index, API and a resubm
 test: servers ## every test, against real servers (ARGS='tests/unit -k layout' for some)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
+.PHONY: test-flink
+test-flink: servers ## the tests on a real Flink cluster alone, with 500,000 messages instead of 100,000
+	FLINK_MESSAGES=500000 $(BIN)/python -m pytest $(or $(ARGS),tests/flink)
+
 .PHONY: servers
 servers: $(VENV)/installed-dev ## fetch and build the real servers of the tests (minutes, the first time)
 	@$(BIN)/python -m tests.servers

@@ -16,12 +16,13 @@ import requests
 from resubmit_api.launchers import Launcher
 from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
 
-__all__ = ["ENDED", "FlinkLauncher", "FlinkRest"]
+__all__ = ["ENDED", "ENTRY", "FlinkLauncher", "FlinkRest"]
 
 ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
 """The states that a Flink job does not leave."""
 
-_ENTRY = "org.apache.beam.runners.flink.FlinkPipelineRunner"
+ENTRY = "org.apache.beam.runners.flink.FlinkPipelineRunner"
+"""The class that runs the jar of a job of Beam."""
 _COUNTERS = ".persistor_"
 _SECONDS = 60.0
 _SAVED_WITHIN = 600.0
@@ -51,7 +52,7 @@ class FlinkRest:
     def run(self, jar: str, *, parallelism: int | None = None, savepoint: str | None = None) -> str:
         """Start the job of a stored jar, from a savepoint where one is named; returns the job's id."""
         given = {"parallelism": parallelism, "savepointPath": savepoint}
-        body = {"entryClass": _ENTRY, **{name: value for name, value in given.items() if value is not None}}
+        body = {"entryClass": ENTRY, **{name: value for name, value in given.items() if value is not None}}
         return str(self._ask("POST", f"jars/{jar}/run", json=body)["jobid"])
 
     def delete(self, jar: str) -> None:
