@@ -9,14 +9,11 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from types import FrameType
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -25,6 +22,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 
 from pipelines import startup
 from pipelines.settings import IndexSettings, PersistSettings
+from pipelines.signals import stopped_by_signals
 from transforms import metrics, stop, surroundings
 from transforms.errors import PermanentError, PersistorError
 from transforms.read_batches import close_shards
@@ -50,7 +48,7 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
     options = PipelineOptions([*beam_arguments, "--streaming"])
     if options.view_as(StandardOptions).runner not in _LOCAL_RUNNERS:
         return _run_elsewhere(build, settings, options)
-    with _stopped_by_signals(stop.stop):
+    with stopped_by_signals(stop.stop):
         startup.check(settings)
     if settings.processes == 1:
         return _run_here(build, settings, beam_arguments)
@@ -103,7 +101,7 @@ def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str])
     gc.set_threshold(*_GC_THRESHOLDS)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_news)
-    with _stopped_by_signals(stop.stop):
+    with stopped_by_signals(stop.stop):
         _run(pipeline)
     return 0
 
@@ -132,7 +130,7 @@ def _run_processes(build: _Build, settings: _Settings, beam_arguments: Sequence[
         context.Process(target=_run_one, args=(build, settings, tuple(beam_arguments), number))
         for number in range(settings.processes)
     ]
-    with _stopped_by_signals(lambda: _forward(processes)):
+    with stopped_by_signals(lambda: _forward(processes)):
         for process in processes:
             process.start()
         while any(process.exitcode is None for process in processes):
@@ -160,19 +158,3 @@ def _forward(processes: Sequence[BaseProcess]) -> None:
     for process in processes:
         if process.is_alive():
             process.terminate()
-
-
-@contextmanager
-def _stopped_by_signals(stopped: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT end the job in good order; the second one ends it at once."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stopped()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
