@@ -190,7 +190,8 @@ def _line(join: str, name: str, operator: str, value: Any) -> Condition | None:
     texts = [json.dumps(one) if isinstance(one, bool) else str(one) for one in values]
     told = ", ".join(texts)
     split = [part.strip() for part in told.split(",")] if isinstance(value, list) else [told.strip()]
-    return Condition(join, name, operator, told) if split == texts and "\n" not in told else None
+    plain = split == texts and name == name.strip() and len(told.splitlines() or [""]) == 1
+    return Condition(join, name, operator, told) if plain else None
 
 
 def selection_json(selection: Selection) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Place:
             "api": [
                 *["api", "--index", self.index, "--lake", self.lake, "--destination", f"demo={self.broker}"],
                 *["--port", str(self.api), "--inline_limit", "100000"],
+                *["--metrics", f"http://127.0.0.1:{self.metrics}/metrics"],
             ],
         }
 

@@ -57,7 +57,7 @@ def next_steps(console: Console, place: Place) -> None:
     lookup = {"selection": {"where": [{"attributes.key": "device-007"}]}, "limit": 3}
     plan = f'--plan_only --destination {place.broker}/orders-replay --selection \'{{"sources": ["orders"]}}\''
     stored = f"--lake {place.lake} --index"
-    _command(console, "The API's page", f"{place.url}/docs")
+    _command(console, "In the browser: find messages, plan, send, watch", place.url)
     _command(console, "Find messages", _curl(place, "/v1/messages/search", lookup))
     _command(console, "Plan a resubmission", f"{persistor} resubmit {stored} {place.index} {plan}")
     _command(

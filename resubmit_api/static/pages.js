@@ -1,4 +1,4 @@
-// What htmx cannot do: copying, removing a line, a slider that tells its value, and saying a job's new state aloud.
+// What htmx cannot do: asking back, copying, removing a line, a slider that tells its value, and saying a job's new state aloud.
 "use strict";
 
 document.addEventListener("click", (event) => {
@@ -18,6 +18,11 @@ document.addEventListener("htmx:afterSettle", announce);
 // A form that was sent once is not sent again by an impatient second click.
 document.addEventListener("submit", (event) => {
   if (event.target.method !== "post") return;
+  const question = event.target.dataset.confirm;
+  if (question && !confirm(question)) {
+    event.preventDefault();
+    return;
+  }
   for (const button of event.target.querySelectorAll("button")) setTimeout(() => { button.disabled = true; });
 });
 

@@ -116,6 +116,8 @@ def act(id: str, action: str) -> Response | str:
 
 
 def _form(given: MultiDict[str, str], problems: list[str]) -> str:
+    names = parts().backends.publishers.names()
+    given = MultiDict({"destination": names[0]} | given.to_dict())
     text, body = given.get("selection", ""), None
     with contextlib.suppress(ConfigurationError):  # it is shown as it was typed
         body = write_request(given) if text else None
@@ -127,7 +129,7 @@ def _form(given: MultiDict[str, str], problems: list[str]) -> str:
         body=body,
         selection=body and _known(body["selection"]),
         problems=problems,
-        destinations=parts().backends.publishers.names(),
+        destinations=names,
     )
 
 

@@ -44,12 +44,17 @@ class Watched:
         assert self.page.evaluate(_AXE, {"runOnly": ["color-contrast"]}) == []
         self.page.emulate_media(color_scheme="light")
 
+    def leave(self) -> None:
+        """Be done with the service before it ends."""
+        self.page.wait_for_load_state("networkidle")
+        self.page.goto("about:blank")
+
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"} and not any(part in message.text for part in self.expected):
             self.wrong.append(f"console: {message.text} at {message.location}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs there is an event loop, which other tests cannot have
 def browser() -> Iterator[Browser]:
     try:
         Chromium.install()

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.api.conftest import Site
+from resubmit_api.auth_tokens import digest_of, line_of, new_token
+from tests.api.conftest import Site, order
 from tests.e2e.conftest import Watched
 from tests.e2e.data import HOSTILE
 from tests.e2e.place import Place
+from tests.servers import free_port
+from tests.servers.mongodb import MongoDB
+from transforms import metrics
 
 PAGES = ("/", "/explore", "/messages/orders_0_5", "/resubmit", "/jobs", "/dead-letters", "/docs")
 
@@ -125,6 +129,7 @@ def test_an_empty_place_teaches_what_to_do(watch: Callable[..., Watched], site: 
             empty.page.goto(path)
             expect(empty.page.locator("main")).to_contain_text(taught)
             empty.check()
+        empty.leave()
 
 
 def test_what_is_not_there_is_said_in_words(watched: Watched) -> None:
@@ -132,3 +137,60 @@ def test_what_is_not_there_is_said_in_words(watched: Watched) -> None:
     watched.page.goto("/messages/nothing_0_0")
     expect(watched.page.locator("main")).to_contain_text("No message with that id is indexed.")
     watched.check()
+
+
+def test_the_lag_is_what_persist_tells(watch: Callable[..., Watched], site: Site) -> None:
+    site.archive(order(0))
+    port = free_port()
+    metrics.LAG.labels("orders").set(1284)
+    metrics.serve(port, "127.0.0.1")
+    addresses = [f"http://127.0.0.1:{port}/metrics", f"http://127.0.0.1:{free_port()}/metrics"]
+    with site.serve({"main": "nats://127.0.0.1:1"}, persist_metrics=addresses) as client:
+        shown = watch(client.url)
+        shown.page.goto("/")
+        expect(shown.page.get_by_role("row", name="orders")).to_contain_text("1,284")
+        expect(shown.page.locator(".note")).to_contain_text(f"{addresses[1]} does not answer")
+        shown.check()
+        shown.leave()
+
+
+def test_who_may_only_look_logs_in_and_cannot_send(watch: Callable[..., Watched], site: Site) -> None:
+    site.archive(order(0))
+    token, tokens = new_token(), site.directory / "tokens.yaml"
+    tokens.write_text(line_of("alice", "viewer", digest_of(token), [], []))
+    with site.serve({"main": "nats://127.0.0.1:1"}, tokens=str(tokens)) as client:
+        shown = watch(client.url)
+        shown.expected += ["401", "403"]
+        page = shown.page
+        page.goto("/messages/orders_0_0")
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_have_text("The token is not valid, or was revoked.")
+        shown.check()
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("orders_0_0")
+        page.get_by_text("The same by curl").first.click()
+        expect(page.locator("code", has_text="curl").first).to_contain_text("Bearer $PERSISTOR_TOKEN")
+        page.goto("/resubmit")
+        expect(page.locator("main")).to_contain_text("This needs the role operator.")
+        shown.check()
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+        shown.leave()
+
+
+def test_while_the_index_is_away_the_page_says_so_and_comes_back(
+    watch: Callable[..., Watched], site: Site, mongodb: MongoDB
+) -> None:
+    with site.serve({"main": "nats://127.0.0.1:1"}, index=f"{mongodb.url}_pages") as client:
+        shown = watch(client.url)
+        shown.expected.append("503")
+        mongodb.pause()
+        try:
+            shown.page.goto("/")
+            expect(shown.page.get_by_role("alert")).to_contain_text("does not answer", timeout=60_000)
+        finally:
+            mongodb.resume()
+        expect(shown.page.locator("main")).to_contain_text("Nothing is archived yet", timeout=60_000)
+        shown.leave()

@@ -65,7 +65,7 @@ def test_it_stays_up_until_it_is_interrupted_and_then_stops_everything(tmp_path:
         shown += line
         if "Ctrl-C" in line:
             break
-    [page] = re.findall(r"http://127.0.0.1:[0-9]+/docs", shown) or [f"no page in {shown}"]
+    [page] = re.findall(r"^ +(http://127\.0\.0\.1:[0-9]+)$", shown, re.MULTILINE) or [f"no page in {shown}"]
     assert urllib.request.urlopen(page, timeout=10).status == 200
     process.send_signal(signal.SIGINT)
     assert process.wait(SECONDS) == 0

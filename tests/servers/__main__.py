@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from tests.servers import Unavailable
 from tests.servers.azurite import Azurite
+from tests.servers.chromium import Chromium
 from tests.servers.flink import Flink
 from tests.servers.gcs import GCS
 from tests.servers.image import Debian
@@ -17,7 +18,7 @@ from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
 from tests.servers.moto import Moto
 from tests.servers.nats import Nats
-from tests.servers.programs import COMPOSE, HELM, TERRAFORM
+from tests.servers.programs import BOOT, COMPOSE, HELM, TERRAFORM
 from tests.servers.pubsub import Pubsub
 
 
@@ -32,8 +33,8 @@ class _Installed(Protocol):
 
 # The slowest first: they are built from source, the others are downloads.
 _SERVERS: tuple[_Installed, ...] = (
-    *(MinIO, HELM, COMPOSE, GCS, Pubsub, Flink, Debian),
-    *(Kafka, MongoDB, Azurite, Moto, Nats, TERRAFORM),
+    *(MinIO, HELM, COMPOSE, BOOT, GCS, Pubsub, Flink, Debian),
+    *(Kafka, MongoDB, Azurite, Moto, Nats, Chromium, TERRAFORM),
 )
 
 
