@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.servers import SERVERS, Unavailable, fetch_once, run, tool
 
-__all__ = ["Container", "Debian", "built"]
+__all__ = ["Container", "Debian", "built", "forget", "holding"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BASE = "localhost/persistor-base:bookworm"
@@ -99,7 +99,7 @@ class Debian:
 
 @contextmanager
 def built(target: str, **arguments: str) -> Iterator[Container]:
-    """The image of a target of ``templates/Dockerfile``, built anew; removed in the end.
+    """The image of a target of ``templates/Dockerfile``; its steps are kept for another until :func:`forget`.
 
     Raises:
         Unavailable: no image can be built here.
@@ -108,7 +108,7 @@ def built(target: str, **arguments: str) -> Iterator[Container]:
     name = f"localhost/persistor-{target}-{os.getpid()}"
     options = [f"--build-arg={key}={value}" for key, value in {"BASE": _BASE, **arguments}.items()]
     dockerfile = str(_ROOT / "templates" / "Dockerfile")
-    flags = ["--isolation=chroot", "--format=docker", "--layers=false", f"--target={target}"]
+    flags = ["--isolation=chroot", "--format=docker", "--layers", f"--target={target}"]
     _buildah("bud", *flags, *options, f"--file={dockerfile}", f"--tag={name}", str(_ROOT))
     container = _buildah("from", "--pull-never", name)
     try:
@@ -117,6 +117,28 @@ def built(target: str, **arguments: str) -> Iterator[Container]:
     finally:
         _buildah("rm", container)
         _buildah("rmi", name)
+
+
+@contextmanager
+def holding(**files: Path) -> Iterator[str]:
+    """An image that holds nothing but programs, by their places with ``__`` for each slash.
+
+    Stands for an image of others of which ``templates/Dockerfile`` takes single files.
+    """
+    name = f"localhost/{next(iter(files)).lower()}-{os.getpid()}"
+    container = _buildah("from", "scratch")
+    for place, file in files.items():
+        _buildah("add", "--quiet", "--chmod=755", container, str(file), "/" + place.replace("__", "/"))
+    _buildah("commit", "--quiet", "--rm", container, name)
+    try:
+        yield name
+    finally:
+        _buildah("rmi", name)
+
+
+def forget() -> None:
+    """Remove what building has kept, but for the base."""
+    _buildah("rmi", "--prune", "--force")
 
 
 def _bootstrap(target: Path) -> None:

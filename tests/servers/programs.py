@@ -1,4 +1,4 @@
-"""Programs that check what deploys Persistor; each is built from its Go module the first time (minutes)."""
+"""Programs that check what deploys Persistor or are part of it, built from Go modules the first time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.servers import fetch_once, run, tool
 
-__all__ = ["COMPOSE", "HELM", "TERRAFORM", "Program"]
+__all__ = ["BOOT", "COMPOSE", "HELM", "TERRAFORM", "Program"]
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,5 @@ class _Installed(Program):
 HELM = Program("helm", "helm.sh/helm/v3@v3.18.4", "./cmd/helm")
 COMPOSE = Program("docker-compose", "github.com/docker/compose/v2@v2.40.3", "./cmd")
 TERRAFORM = _Installed("terraform", "github.com/hashicorp/terraform@v1.5.7", ".")
+BOOT = Program("boot", "github.com/apache/beam/sdks/v2@v2.77.0", "./python/container")
+"""What starts the workers in Beam's images."""
