@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as NotYetError
 from functools import partial
 from typing import Any
@@ -16,17 +17,10 @@ from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.planning import Planning
 from resubmit_api.schemas import Rate, ReplayRequest
-from transforms.jobs import Row, UnknownJobError, WrongStateError, change, new_row, record, states
-from transforms.jobs.changing import held_by, new_owner
-from transforms.jobs.rows import options_of, selection_of
-from transforms.replay.plans import new_job_id
+from transforms.jobs import LISTED, Row, UnknownJobError, act, create, record, retry_of, states
 from transforms.replay.routing import is_pattern
-from transforms.selection import Selection
 
 __all__ = ["LISTED", "UNHURRIED", "Jobs"]
-
-LISTED = ("RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED")
-"""The states that a list shows unless it is asked for one: all but plans."""
 
 UNHURRIED = Rate()
 """As fast as it can."""
@@ -160,18 +154,9 @@ class Jobs:
 
     def retry(self, id: str, who: str | None) -> Row:
         """Send what a job could not publish, as a job of its own, whose row this is."""
-        by = new_job_id()
-        # Whoever dies between the two steps leaves a name that the next one gives to the new job.
-        old = self._change(id, lambda row: row if row["retried_by"] else states.retry(row, by))
-        if old["retried_by"] != by and self._backends.index.get_job(old["retried_by"]) is not None:
-            raise WrongStateError(old, "retry")
-        return told(
-            self._create(_retry_of(old, who), "retry") if old["mode"] == "job" else self._again(old, who)
-        )
-
-    def _again(self, old: Row, who: str | None) -> Row:
-        ids = tuple(error["id"] for error in old["errors"])
-        return self._inline.submit(_retry_of(old, who, selection=Selection(ids=ids)))
+        with _known(), needs("The index"):
+            row = retry_of(self._backends.index, id, who)
+        return told(self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry"))
 
     def _is_small(self, request: ReplayRequest) -> bool:
         if is_pattern(request.topic):
@@ -185,37 +170,26 @@ class Jobs:
         return sum(source.messages for source in found) <= self._inline.limit
 
     def _create(self, row: Row, action: str) -> Row:
-        """Store a job; no replica begins with it before the audit trail knows of it."""
-        owner = new_owner()
         with needs("The index"):
-            index = self._backends.index
-            made = index.create_job(held_by(row, owner))
-            if made["id"] == row["id"] and made["version"] == 0:
-                index.append_audit(record(made, action, made["requested_by"]))
-                made = change(index, made["id"], partial(_released, owner=owner))
+            made = create(self._backends.index, row, action)
         self._dispatcher.nudge()
         return _same(made, row)
 
     def _act(
         self, id: str, action: str, function: Callable[[Row], Row], who: str | None, **others: Any
     ) -> Row:
-        row = self._change(id, function)
-        with needs("The index"):
-            self._backends.index.append_audit(record(row, action, who, **others))
+        with _known(), needs("The index"):
+            row = act(self._backends.index, id, action, function, who, **others)
         self._dispatcher.nudge()
         return told(row)
 
-    def _change(self, id: str, function: Callable[[Row], Row]) -> Row:
-        try:
-            with needs("The index"):
-                return change(self._backends.index, id, function)
-        except UnknownJobError as error:
-            raise problem(404, "resubmission", "No resubmission has that id.") from error
 
-
-def _released(row: Row, owner: str) -> Row:
-    ours = row["lease"] is not None and row["lease"]["owner"] == owner
-    return {**row, "lease": None} if ours else row
+@contextlib.contextmanager
+def _known() -> Iterator[None]:
+    try:
+        yield
+    except UnknownJobError as error:
+        raise problem(404, "resubmission", "No resubmission has that id.") from error
 
 
 def _same(made: Row, asked: Row) -> Row:
@@ -223,17 +197,3 @@ def _same(made: Row, asked: Row) -> Row:
     if made["request"] != asked["request"]:
         raise problem(422, "key", "That Idempotency-Key came with another request before; take a new one.")
     return made
-
-
-def _retry_of(old: Row, who: str | None, selection: Selection | None = None) -> Row:
-    return new_row(
-        id=old["retried_by"],
-        retry_of=old["id"],
-        destination=old["destination"],
-        topic=old["topic"],
-        selection=selection or selection_of(old),
-        options=options_of(old),
-        requested_by=who,
-        mode=old["mode"],
-        rate=old["rate"],
-    )

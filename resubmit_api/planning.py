@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 
 from resubmit_api.backends import Backends
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError, retry
 from transforms.jobs import HeldError, Keeper, Row
-from transforms.jobs.rows import failed, options_of, planned, selection_of
-from transforms.replay import LookUp, Plan, freeze_plan, make_plan
+from transforms.jobs.rows import by_command, failed, options_of, planned, selection_of
+from transforms.replay import LookUp, Plan, make_plan
 from transforms.replay.routing import is_pattern
 
 __all__ = ["Planning"]
@@ -87,15 +86,8 @@ class Planning:
         return retry(lambda: self._plan(row), what, give_up_after=_GIVE_UP_AFTER, stopped=stopped)
 
     def _plan(self, row: Row) -> Plan:
-        try:
-            return self._planned(row, freeze_plan)
-        except ConfigurationError:
-            # What speaks against a plan is a part of one that is only looked at.
-            return self._planned(row, make_plan)
-
-    def _planned(self, row: Row, how: Callable[..., Plan]) -> Plan:
         url, _ = self._backends.publishers.address(row["destination"], row["topic"])
-        return how(
+        return make_plan(
             self._backends.index,
             self._backends.lakes,
             selection_of(row),
@@ -107,6 +99,8 @@ class Planning:
 
 
 def _counted(row: Row) -> Row:
+    if by_command(row):
+        return failed(row, "Its process is gone; plan again.")
     if row["attempts"] >= _LOST_TOO_OFTEN:
         return failed(row, f"Its planning was lost {_LOST_TOO_OFTEN} times.")
     return {**row, "attempts": row["attempts"] + 1}

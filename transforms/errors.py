@@ -24,7 +24,13 @@ _LONGEST_PAUSE = 10.0
 
 
 class PersistorError(Exception):
-    """Base of every failure that Persistor itself raises."""
+    """Base of every failure that Persistor itself raises.
+
+    Attributes:
+        exit_code: of a command that it ends.
+    """
+
+    exit_code = 1
 
 
 class ConfigurationError(PersistorError):

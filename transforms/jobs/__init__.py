@@ -6,20 +6,26 @@ out says that its holder is gone, and anybody may take the job up. The API and t
 
 from __future__ import annotations
 
+from transforms.jobs.acting import act, create, retry_of
 from transforms.jobs.changing import HeldError, UnknownJobError, change
 from transforms.jobs.keeper import Keeper
 from transforms.jobs.rows import Row, new_row, record
-from transforms.jobs.states import WrongStateError, begin_again, possible
+from transforms.jobs.states import LISTED, WrongStateError, begin, begin_again, possible
 
 __all__ = [
+    "LISTED",
     "HeldError",
     "Keeper",
     "Row",
     "UnknownJobError",
     "WrongStateError",
+    "act",
+    "begin",
     "begin_again",
     "change",
+    "create",
     "new_row",
     "possible",
     "record",
+    "retry_of",
 ]

@@ -9,7 +9,9 @@ from transforms.jobs.changing import is_free
 from transforms.jobs.rows import ENDED, UNLIMITED, Row, at, by_command
 
 __all__ = [
+    "LISTED",
     "WrongStateError",
+    "begin",
     "begin_again",
     "cancel",
     "pause",
@@ -21,6 +23,10 @@ __all__ = [
 ]
 
 
+LISTED = ("RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED")
+"""The states that a list shows unless it is asked for one: all but plans."""
+
+
 class WrongStateError(PersistorError):
     """A job is in a state in which it cannot be done what is asked.
 
@@ -28,18 +34,22 @@ class WrongStateError(PersistorError):
         possible: what can be asked of it instead.
     """
 
+    exit_code = 2
+
     def __init__(self, row: Row, action: str) -> None:
         self.possible = possible(row)
         instead = f"possible: {', '.join(self.possible)}" if self.possible else "nothing is possible any more"
         what = {"rate": "a new rate"}.get(action, action)
-        super().__init__(f"The resubmission is {row['state']}, which does not allow {what}; {instead}.")
+        how = _command_for(row, action)
+        why = f"the command's own: {how} does that" if how else f"{row['state']}, which does not allow {what}"
+        super().__init__(f"The resubmission is {why}; {instead}.")
 
 
 def possible(row: Row) -> list[str]:
     """What may be asked of a job as it is: ``run pause resume cancel retry rate``."""
     state = row["state"]
     if state == "PLANNED":
-        return ["run", "cancel"] if row["plan"] and not row["plan"]["problems"] else ["cancel"]
+        return ["run", "cancel"] if _is_ready(row) and not by_command(row) else ["cancel"]
     if state == "RUNNING":
         return ["pause", "cancel", "rate"] if row["mode"] == "job" else []
     if state == "PAUSED":
@@ -48,10 +58,10 @@ def possible(row: Row) -> list[str]:
 
 
 def _after_the_end(row: Row) -> list[str]:
-    if by_command(row) or row["cleared"]:
+    if row["cleared"]:
         return []
     progress, found = row["progress"], []
-    if row["state"] == "FAILED" and row["mode"] == "job" and not _is_dealt_with(row):
+    if _may_go_on(row) and not by_command(row):
         found.append("resume")
     # Of one that was sent inline nothing is kept in the lake: its failures are known by the first hundred.
     kept = row["mode"] == "job" or progress["failed"] == len(row["errors"])
@@ -60,14 +70,37 @@ def _after_the_end(row: Row) -> list[str]:
     return found
 
 
-def _is_dealt_with(row: Row) -> bool:
+def _is_ready(row: Row) -> bool:
+    return row["state"] == "PLANNED" and bool(row["plan"]) and not row["plan"]["problems"]
+
+
+def _may_go_on(row: Row) -> bool:
+    """Whether it failed before all of it was dealt with."""
     progress = row["progress"]
-    return bool(row["plan"]) and progress["published"] + progress["failed"] >= progress["planned"]
+    done = bool(row["plan"]) and progress["published"] + progress["failed"] >= progress["planned"]
+    return row["state"] == "FAILED" and row["mode"] == "job" and not done
+
+
+def _command_for(row: Row, action: str) -> str | None:
+    """How what is asked is done where no service can, since its destination has no name there."""
+    if not by_command(row):
+        return None
+    if action == "run" and _is_ready(row):
+        return f"persistor resubmit --plan {row['id']}"
+    resumable = row["state"] == "PAUSED" or _may_go_on(row)
+    return f"persistor resubmit --resume {row['id']}" if action == "resume" and resumable else None
 
 
 def run(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = UNLIMITED) -> Row:
     """A plan that shall run. Raises ``WrongStateError``, as do the others."""
     _check(row, "run")
+    return begin(row, requested_by, rate)
+
+
+def begin(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = UNLIMITED) -> Row:
+    """A plan that the command runs, be it the command's or the service's."""
+    if not _is_ready(row):
+        raise WrongStateError(row, "run")
     asked = {"requested_by": requested_by, "rate": dict(rate)}
     return {**row, **asked, "state": "RUNNING", "mode": "job", "reason": None}
 
@@ -86,6 +119,8 @@ def resume(row: Row) -> Row:
 
 def begin_again(row: Row) -> Row:
     """A job that somebody goes on with by the command, whatever it ended or waits for."""
+    if row["state"] == "PLANNED":
+        raise ConfigurationError(f"Job {row['id']} is a plan: run it with --plan {row['id']}.")
     if row["state"] in {"CANCELLED", "CANCELLING"}:
         raise ConfigurationError(f"Job {row['id']} was cancelled: start a new one.")
     if row["mode"] == "inline":

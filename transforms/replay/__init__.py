@@ -55,11 +55,14 @@ def make_plan(
     options: Options,
     job: str | None = None,
 ) -> Plan:
-    """Find out what a resubmission would do; nothing is stored and nothing sent.
+    """Find out what a resubmission would do, and store that unless something speaks against it.
+
+    Nothing is sent. A job that has a stored plan already gets that one, whatever the other arguments
+    say. What is stored holds every row, so that workers need no index and new matches change nothing.
 
     Args:
         index: where the messages are found.
-        lakes: every lake that the index may point into.
+        lakes: every lake that the index may point into; the plan is stored in the first one.
         selection: which messages.
         url: the destination's URL; its topic may be a pattern of ``{topic}``, ``{source}`` and, where
             dead letters are restored, ``{origin}``.
@@ -67,11 +70,27 @@ def make_plan(
         options: how they are to be sent.
         job: the job's id; a new one where it is None.
 
+    Returns:
+        The plan, with ``problems`` where it is not stored.
+
     Raises:
         ConfigurationError: the pattern cannot be right.
-        TransientError: the index is away.
+        TransientError: the index or the lake is away.
     """
-    return _make(index, lakes, selection, lambda _lane, _window: None, url, destination, options, job)
+    job = job or new_job_id()
+    stored = _stored(lakes[0], job)
+    if stored is not None:
+        return stored
+    store = PlanStore(lakes[0], job)
+    try:
+        plan = _make(index, lakes, selection, store.add, url, destination, options, job)
+    except (ConfigurationError, TransientError):
+        store.abandon()
+        raise
+    if plan.problems:
+        store.abandon()
+        return plan
+    return store.finish(plan)
 
 
 def freeze_plan(
@@ -84,26 +103,15 @@ def freeze_plan(
     options: Options,
     job: str | None = None,
 ) -> Plan:
-    """Plan as :func:`make_plan` and store the plan in the first lake, so that workers need no index.
-
-    A job that has a stored plan already gets that one, whatever the other arguments say.
+    """Plan as :func:`make_plan`, for a job that shall run.
 
     Raises:
-        ConfigurationError: the plan has problems; nothing stays stored.
+        ConfigurationError: the plan has problems, or the pattern cannot be right.
         TransientError: the index or the lake is away.
     """
-    job = job or new_job_id()
-    stored = _stored(lakes[0], job)
-    if stored is not None:
-        return stored
-    store = PlanStore(lakes[0], job)
-    try:
-        plan = _make(index, lakes, selection, store.add, url, destination, options, job)
-        _refuse(plan)
-    except (ConfigurationError, TransientError):
-        store.abandon()
-        raise
-    return store.finish(plan)
+    plan = make_plan(index, lakes, selection, url=url, destination=destination, options=options, job=job)
+    _refuse(plan)
+    return plan
 
 
 def _make(  # noqa: PLR0917 - what its two callers are given
@@ -114,7 +122,7 @@ def _make(  # noqa: PLR0917 - what its two callers are given
     url: str,
     destination: Destination | LookUp,
     options: Options,
-    job: str | None,
+    job: str,
 ) -> Plan:
     topic = url.rpartition("/")[2] if callable(destination) else destination.topic
     found = survey(index, lakes, selection, keep, topic=topic, options=options)
@@ -123,7 +131,6 @@ def _make(  # noqa: PLR0917 - what its two callers are given
         destinations = {name: destination(name) for name in names}
     else:
         destinations = {topic: destination}
-    job = job or new_job_id()
     plan = preflight.make(found, destinations, options, topic=topic, job=job, selection=selection, url=url)
     return replace(plan, samples=tuple(_with_key(index, sample) for sample in plan.samples))
 
