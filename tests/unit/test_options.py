@@ -17,6 +17,7 @@ from pipelines.config import SETTINGS, settings_of
 from pipelines.options import (
     ApiSettings,
     Destination,
+    ExpireSettings,
     IndexSettings,
     PersistSettings,
     RebuildSettings,
@@ -30,7 +31,15 @@ from transforms.layout import FIELDS
 from transforms.model import Layout
 from transforms.registry import names
 
-KINDS = [PersistSettings, IndexSettings, ResubmitSettings, RebuildSettings, ApiSettings, TokenSettings]
+KINDS = [
+    PersistSettings,
+    IndexSettings,
+    ResubmitSettings,
+    RebuildSettings,
+    ExpireSettings,
+    ApiSettings,
+    TokenSettings,
+]
 PERSIST = ["--source", "kafka://h:9092/orders", "--lake", "file:///lake", "--index", "sqlite:///i.db"]
 RESUBMIT = ["--index", "sqlite:///i.db", "--lake", "file:///lake"]
 SELECTION = '{"sources": ["orders"]}'
@@ -271,6 +280,14 @@ def test_an_api_open_to_others_must_be_meant() -> None:
     words = [*RESUBMIT, "--destination=a=kafka://h:1", "--host=0.0.0.0"]
     assert "without --tokens" in problems(ApiSettings, *words)[0]
     assert parse(ApiSettings, [*words, "--tokens=tokens.yaml"])[0].host == "0.0.0.0"
+
+
+def test_jobs_on_dataflow_need_to_know_where() -> None:
+    words = [*RESUBMIT, "--destination=a=kafka://h:1", "--launcher=dataflow", "--launcher_config=project=p"]
+    assert problems(ApiSettings, *words) == [
+        f"--launcher dataflow needs --launcher_config {name}=…."
+        for name in ("region", "temp_location", "sdk_container_image")
+    ]
 
 
 def test_api_destination_settings_name_a_destination() -> None:
