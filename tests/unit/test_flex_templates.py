@@ -126,7 +126,8 @@ def test_parameters_become_the_words_of_the_command_line() -> None:
         "--exclude=[ab]*",
         "--runner=DataflowRunner",
     ]
-    assert list(_words("resubmit", ["--lossy=true", "--plan_only=false"])) == ["--lossy"]
+    assert list(_words("resubmit", ["--lossy=true"])) == ["--lossy"]
+    assert list(_words("resubmit", ["--lossy=false"])) == []
 
 
 def test_every_parameter_is_a_setting_of_the_command() -> None:

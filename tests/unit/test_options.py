@@ -331,7 +331,7 @@ def test_every_option_of_beam_and_ours_fit_in_one_parser() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_field_of_the_settings_is_declared(kind: type) -> None:
-    renamed = {"lakes": "lake", "layout": "path", "destinations": "destination"}
+    renamed = {"lakes": "lake", "layout": "path", "destinations": "destination", "sources": "source"}
     declared = {setting.name for setting in settings_of(kind.command)}
     assert {renamed.get(field.name, field.name) for field in dataclasses.fields(kind)} <= declared
 
