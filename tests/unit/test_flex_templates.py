@@ -33,7 +33,7 @@ def spec(command: str) -> Any:
 def test_the_specifications_are_those_of_the_settings(command: str) -> None:
     assert json.loads((FOLDER / f"{command}.json").read_text(encoding="utf-8")) == specification(
         command, "persistor-worker"
-    ), "make templates"
+    ), "make reference"
 
 
 @pytest.mark.parametrize("command", TEMPLATES)
