@@ -80,8 +80,8 @@ def create_app(
     tokens: str | None = None,
     session_key: str | None = None,
     requests_per_minute: int = 1200,
-    persist_metrics: Sequence[str] = (),
     compatible: Mapping[str, str] | None = None,
+    persist_metrics: Sequence[str] = (),
 ) -> APIFlask:
     """The WSGI application; opens the index and the lakes, and takes up the jobs it finds.
 
@@ -110,9 +110,9 @@ def create_app(
         session_key: signs the logins of the pages, the same for all replicas; may be a secret
             reference. A random one unless given.
         requests_per_minute: so many requests a token may make of this process.
-        persist_metrics: addresses of the metrics of persist, for the lag on the first page.
         compatible: destinations by the names of collections, for requests as Dataphos Persistor's
             APIs take them; without any its addresses are not there.
+        persist_metrics: addresses of the metrics of persist, for the lag on the first page.
 
     Raises:
         ConfigurationError: all problems of the configuration at once.
@@ -210,6 +210,7 @@ def _new_app() -> APIFlask:
     )
     app.json = _Json(app)
     app.request_class = _Request
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 31_536_000  # another content has another address
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _Id
     errors.register(app)

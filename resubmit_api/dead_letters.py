@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from resubmit_api.auth_grants import CallersIndex
 from transforms.indexes import Index
 from transforms.selection import Selection
 
@@ -57,7 +56,7 @@ class Causes:
         return sum(cause.messages for cause in self.found)
 
 
-def causes(index: Index | CallersIndex) -> Causes:
+def causes(index: Index) -> Causes:
     """Count dead letters by where they are held, category, source and stage.
 
     Raises:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from http.client import HTTPException
-from typing import Generic, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from resubmit_api.dead_letters import Cause, causes
+from resubmit_api.dead_letters import Cause, Causes, causes
+from resubmit_api.remembered import Remembered
 from transforms.indexes import Index
 from transforms.selection import Selection
 
@@ -28,7 +26,6 @@ _PATIENCE = 1.0
 """Seconds to wait for the metrics of a process."""
 _LARGEST = 16 << 20
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -73,24 +70,30 @@ class Overview:
 
     def __init__(self, index: Callable[[], Index], metrics: Sequence[str]) -> None:
         self._index, self.metrics = index, tuple(metrics)
-        self._sources = _Remembered(self._read_index)
-        self._live = _Remembered(self._read_metrics)
+        self._sources = Remembered(self._read_index)
+        self._causes = Remembered(lambda: causes(index()))
+        self._live = Remembered(self._read_metrics)
 
-    def sources(self) -> list[SourceFacts]:
-        """Every source, by name.
+    def sources(self) -> list[SourceFacts] | None:
+        """Every source, by name; None while they are counted for the first time.
 
         Raises:
             TransientError: the index is away.
         """
-        live = self._live.get()
-        return [
+        found = self._sources.get()
+        live = self.live()
+        return found and [
             replace(facts, lag=live.lag.get(facts.source), waiting=live.waiting.get(facts.source))
-            for facts in self._sources.get()
+            for facts in found
         ]
 
-    def silent(self) -> list[str]:
-        """Processes of persist that do not answer."""
-        return self._live.get().silent
+    def causes(self) -> Causes | None:
+        """Dead letters by cause; as for :meth:`sources`."""
+        return self._causes.get()
+
+    def live(self) -> Live:
+        """What persist says of itself."""
+        return self._live.get() or Live()
 
     def _read_index(self) -> list[SourceFacts]:
         index = self._index()
@@ -118,24 +121,6 @@ class Overview:
                 for url, samples in zip(self.metrics, threads.map(_scrape, self.metrics), strict=True):
                     _take_in(live, url, samples)
         return live
-
-
-class _Remembered(Generic[_T]):
-    """What a costly question answered, kept for five seconds and for twenty times as long as it took."""
-
-    def __init__(self, ask: Callable[[], _T]) -> None:
-        self._ask = ask
-        self._lock = threading.Lock()
-        self._until = float("-inf")
-
-    def get(self) -> _T:
-        with self._lock:
-            started = time.monotonic()
-            if started >= self._until:
-                self._answer = self._ask()
-                ended = time.monotonic()
-                self._until = ended + max(5.0, 20 * (ended - started))
-            return self._answer
 
 
 def _by_source(found: Sequence[Cause]) -> dict[str, int]:

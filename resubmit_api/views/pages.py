@@ -31,12 +31,14 @@ def figures() -> str:
     """Its figures, asked for again and again."""
     known = parts().overview
     with needs("The index"):
-        sources = [facts for facts in known.sources() if who().may_read(facts.source)]
+        sources = known.sources()
         jobs = [row for row in parts().jobs.list(_LATEST_JOBS, None) if may_see(row)]
+    if sources is None:
+        return render_template("counting.html")
     return render_template(
         "overview_part.html",
-        sources=sources,
+        sources=[facts for facts in sources if who().may_read(facts.source)],
         jobs=jobs,
-        silent=known.silent(),
+        silent=known.live().silent,
         has_metrics=bool(known.metrics),
     )

@@ -12,8 +12,9 @@ from apiflask.exceptions import HTTPError
 from flask import Blueprint, Response, current_app, make_response, render_template, request, url_for
 from flask.blueprints import BlueprintSetupState
 
+from resubmit_api.auth import caller
 from resubmit_api.auth_grants import who
-from resubmit_api.auth_tokens import LOCAL
+from resubmit_api.auth_tokens import LOCAL, Role
 from resubmit_api.charts import HEIGHT, WIDTH, Bar
 from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests
 from resubmit_api.wording import FILTERS, curl, pretty_json
@@ -46,7 +47,7 @@ def _prepare(state: BlueprintSetupState) -> None:
     if "curl" not in environment.globals:
         environment.filters.update(FILTERS)
         shapes = {"chart_width": WIDTH, "chart_height": HEIGHT, "narrowed": _narrowed}
-        environment.globals.update(asset=_asset, curl=_curl, **shapes)
+        environment.globals.update(asset=_asset, curl=_curl, may_send=_may_send, **shapes)
         environment.trim_blocks = environment.lstrip_blocks = True
 
 
@@ -58,6 +59,11 @@ def _asset(name: str) -> str:
 @functools.cache
 def _digest(folder: str, name: str) -> str:
     return hashlib.sha256((Path(folder) / name).read_bytes()).hexdigest()[:12]
+
+
+def _may_send() -> bool:
+    found = caller()
+    return found is not None and found.role >= Role.OPERATOR
 
 
 def _curl(method: str, path: str, body: Any = None) -> str:

@@ -32,21 +32,21 @@ from resubmit_api.wording import pretty_json
 from transforms.errors import ConfigurationError
 from transforms.selection import Selection, parse_selection
 
-__all__ = ["FORM", "blueprint", "given_selection", "selection_part"]
+__all__ = ["blueprint"]
 
 _ON_A_PAGE = 50
 _AT_FIRST = '{"published_from": "-1d"}'
 _AROUND = timedelta(seconds=30)
 _SEARCH_ONLY = {"limit": None, "sample": None}
 
-FORM = {"operators": OPERATORS, "ranges": RANGES, "fields": FIELDS, "empty_line": Condition()}
+_FORM = {"operators": OPERATORS, "ranges": RANGES, "fields": FIELDS, "empty_line": Condition()}
 """What the form's template needs besides its content."""
 
 blueprint: Blueprint = new_pages("pages_explore", __name__)
 
 
 @dataclass(frozen=True)
-class Given:
+class _Given:
     """A selection as it was typed, what it means now, or what is wrong with it."""
 
     text: str
@@ -55,14 +55,14 @@ class Given:
     problems: list[str]
 
 
-def given_selection(text: str) -> Given:
+def _given(text: str) -> _Given:
     """Read what somebody typed; the text is laid out anew where it is a selection."""
     try:
         selection = parse_selection(text)
     except ConfigurationError as error:
-        return Given(text, {}, None, [problem.removeprefix("selection: ") for problem in error.problems])
+        return _Given(text, {}, None, [problem.removeprefix("selection: ") for problem in error.problems])
     typed = json.loads(text)
-    return Given(pretty_json(typed), typed, selection, [])
+    return _Given(pretty_json(typed), typed, selection, [])
 
 
 @blueprint.get("/explore")
@@ -71,7 +71,7 @@ def explore() -> Response | tuple[str, int]:
     """The form, the selection that it means and the first messages of it."""
     if "selection" not in request.args and request.args:
         return redirect(url_for(".explore", selection=_written()), 303)
-    given = given_selection(request.args.get("selection", _AT_FIRST))
+    given = _given(request.args.get("selection", _AT_FIRST))
     values: dict[str, Any] = {"problems": given.problems, "text": given.text, "selection": None, "body": None}
     if given.selection is not None:
         values |= _found(given.selection, request.args.get("cursor")) | {"body": _search(given.typed)}
@@ -84,25 +84,20 @@ def explore() -> Response | tuple[str, int]:
         sources=sources,
         action=url_for(".explore"),
         verb="Search",
-        **FORM,
+        **_FORM,
         **values,
     )
     return page, 422 if given.problems else 200
 
 
-@blueprint.get("/explore/selection")
-@open_to(Role.VIEWER)
+@blueprint.post("/explore/selection")
+@open_to(Role.VIEWER, form=True)
 def written() -> str:
     """The selection that the form means at the moment."""
-    return selection_part()
-
-
-def selection_part() -> str:
-    """The JSON of the form that is in the query, as a part of a page."""
     try:
-        given = given_selection(_written())
+        given = _given(_written())
     except ConfigurationError as error:
-        given = Given("", {}, None, error.problems)
+        given = _Given("", {}, None, error.problems)
     body = _search(given.typed) if given.selection else None
     return render_template("selection_part.html", text=given.text, problems=given.problems, body=body)
 
@@ -111,7 +106,7 @@ def selection_part() -> str:
 @open_to(Role.VIEWER)
 def condition() -> str:
     """One more line of the form."""
-    return render_template("condition.html", line=Condition(), **FORM)
+    return render_template("condition.html", line=Condition(), **_FORM)
 
 
 @blueprint.get("/explore/more")
@@ -156,7 +151,7 @@ def message(id: str) -> str:
 
 
 def _written() -> str:
-    return pretty_json(write_selection(request.args))
+    return pretty_json(write_selection(request.values))
 
 
 def _asked() -> Selection:

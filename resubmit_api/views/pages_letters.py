@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from resubmit_api.auth import open_to
 from resubmit_api.auth_grants import granted, who
 from resubmit_api.auth_tokens import Role
-from resubmit_api.dead_letters import causes, selection_of
+from resubmit_api.dead_letters import selection_of
 from resubmit_api.errors import needs
 from resubmit_api.request_form import checked, write_request
 from resubmit_api.schemas import ReplayRequest
@@ -31,7 +33,10 @@ blueprint: Blueprint = new_pages("pages_letters", __name__)
 def letters() -> str:
     """Dead letters by their cause."""
     with needs("The index"):
-        found = causes(index())
+        found = parts().overview.causes()
+    if found is not None:
+        shown = tuple(cause for cause in found.found if who().may_read(cause.held_in))
+        found = replace(found, found=shown)
     names = parts().backends.publishers.names()
     return render_template(
         "letters.html",
@@ -39,7 +44,6 @@ def letters() -> str:
         selection_of=selection_of,
         words=_WORDS,
         back={"destination": names[0], **_BACK},
-        may_send=who().role >= Role.OPERATOR,
         destinations=names,
     )
 

@@ -1,0 +1,64 @@
+"""Costly questions that many ask: one thread asks, and the others take what it last found out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYetError
+from typing import Generic, TypeVar
+
+__all__ = ["Remembered"]
+
+_T = TypeVar("_T")
+_FRESH = 5.0
+_AS_LONG_AGAIN = 20.0
+_A_MOMENT = 0.5
+
+
+class Remembered(Generic[_T]):
+    """An answer, fresh for five seconds and for twenty times as long as it took; thread-safe."""
+
+    def __init__(self, ask: Callable[[], _T]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._until = float("-inf")
+        self._running: Future[_T] | None = None
+        self._answer: _T | None = None
+
+    def get(self, patience: float = 2.0) -> _T | None:
+        """The last answer; None where there is none after ``patience`` seconds.
+
+        Raises:
+            Exception: whatever asking raised; the next call asks again.
+        """
+        with self._lock:
+            if self._running is None and time.monotonic() >= self._until:
+                self._running = Future()
+                threading.Thread(target=self._work, args=(self._running,), daemon=True).start()
+            running, known = self._running, self._answer
+        if running is None:
+            return known
+        try:
+            return running.result(patience if known is None else _A_MOMENT)
+        except NotYetError:
+            return known
+
+    def _work(self, running: Future[_T]) -> None:
+        started = time.monotonic()
+        try:
+            answer = self._ask()
+        except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
+            self._end(None)
+            running.set_exception(error)
+            return
+        ended = time.monotonic()
+        self._end(answer, ended + max(_FRESH, _AS_LONG_AGAIN * (ended - started)))
+        running.set_result(answer)
+
+    def _end(self, answer: _T | None, until: float = float("-inf")) -> None:
+        with self._lock:
+            self._running = None
+            self._until = until
+            self._answer = self._answer if answer is None else answer
