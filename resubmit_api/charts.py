@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
+from transforms.moments import moment
+
 __all__ = ["HEIGHT", "WIDTH", "Bar", "Chart", "draw", "grid"]
 
 WIDTH, HEIGHT = 1200, 120
 _MOST_BARS = 60
+_MOST_DRAWN = 100
+"""As many as a plan's histogram has."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SECOND = 1_000_000
 _WIDTHS = (
@@ -57,12 +62,21 @@ def grid(oldest: datetime, newest: datetime) -> tuple[int, int]:
 
 def draw(counts: Mapping[int, int], start: int, width: int) -> Chart:
     """Bars for the buckets of :func:`grid`; those without messages have none of height."""
+    counts = _within(counts)
     last = max(counts, default=0)
     peak = max(counts.values(), default=0)
     step = WIDTH / (last + 1)
     frame = _Frame(start, width, peak, step)
     bars = [_bar(frame, number, counts.get(number, 0)) for number in range(last + 1)]
     return Chart(tuple(bars), _ticks(bars), peak, timedelta(microseconds=width))
+
+
+def _within(counts: Mapping[int, int]) -> Mapping[int, int]:
+    """Times beyond the calendar are counted where it ends, which is where the grid ends too."""
+    held: Counter[int] = Counter()
+    for number, count in counts.items():
+        held[min(max(number, 0), _MOST_DRAWN - 1)] += count
+    return held
 
 
 class _Frame(NamedTuple):
@@ -73,13 +87,13 @@ class _Frame(NamedTuple):
 
 
 def _bar(frame: _Frame, number: int, count: int) -> Bar:
-    begin = _EPOCH + timedelta(microseconds=frame.start + number * frame.width)
+    begin = frame.start + number * frame.width
     # What is there must be seen, however little it is beside the rest.
     height = max(round(count / frame.peak * HEIGHT, 1), 2.0) if count else 0.0
     gap = min(2.0, frame.step / 5)
     return Bar(
-        start=begin,
-        end=begin + timedelta(microseconds=frame.width),
+        start=moment(begin),
+        end=moment(begin + frame.width),
         count=count,
         x=round(number * frame.step, 2),
         y=round(HEIGHT - height, 1),

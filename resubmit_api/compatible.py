@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from resubmit_api.auth_grants import CallersIndex
 from resubmit_api.compatible_requests import UTC, RefusedError, parse_time, select
 from resubmit_api.rows import bytes_to_json, iso
+from transforms.moments import within_calendar
 from transforms.selection import Selection
 
 __all__ = ["count", "documents", "page", "selection_of"]
@@ -74,7 +75,7 @@ def selection_of(filters: Sequence[Mapping[str, Any]], index: CallersIndex) -> S
 
 def documents(entries: pa.Table, *, whole: bool = False) -> Iterator[dict[str, Any]]:
     """Entries as documents; ``whole`` ones have their times of ingestion and the joined business key."""
-    for row in entries.to_pylist():
+    for row in within_calendar(entries).to_pylist():
         attributes = dict(row["attributes"])
         keys = {name: attributes.pop(name, None) for name in _BUSINESS}
         key = bytes_to_json(row["key"])

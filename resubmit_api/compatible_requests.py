@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
@@ -86,13 +86,15 @@ def filters(body: Mapping[str, Any], struct: str) -> list[dict[str, Any]]:
 
 
 def parse_time(value: object, layout: str = _RFC3339) -> datetime:
-    """A time with its zone; ``layout`` is how the refusal says that it should be written."""
+    """A time that has a zone, in UTC; ``layout`` is how the refusal says that it should be written."""
     text = str(value)[:100]
     if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT", value):
         try:
-            return _AWARE.validate_python(value)
+            return _AWARE.validate_python(value).astimezone(timezone.utc)
         except ValidationError as error:
             raise RefusedError(f'parsing time "{text}" as "{layout}": {error.errors()[0]["msg"]}') from error
+        except OverflowError as error:
+            raise RefusedError(f'parsing time "{text}" as "{layout}": year out of range') from error
     day = re.match(r"\d{4}-\d\d-\d\d", text)
     rest = f'"{text[10:]}" as "T"' if day else f'"{text}" as "2006"'
     raise RefusedError(f'parsing time "{text}" as "{layout}": cannot parse {rest}')

@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from transforms.model import Trait
+from transforms.moments import within_calendar
 
 __all__ = ["bytes_to_json", "entries_to_json", "iso"]
 
 
 def entries_to_json(entries: pa.Table) -> list[dict[str, Any]]:
     """Rows of ``ENTRY_SCHEMA`` as :class:`resubmit_api.schemas.Entry` has them."""
-    return [_entry(row) for row in entries.to_pylist()]
+    return [_entry(row) for row in within_calendar(entries).to_pylist()]
 
 
 def bytes_to_json(value: bytes | None) -> str | dict[str, str] | None:

@@ -92,11 +92,15 @@ def parse_time(value: object) -> datetime:
     if not isinstance(value, (str, datetime)):
         raise ValueError('write a time as "2026-11-01T00:00:00Z", with its time zone')  # noqa: TRY004
     try:
-        return _AWARE.validate_python(value)
+        time = _AWARE.validate_python(value)
+        time.astimezone(timezone.utc)
     except ValidationError as error:
         raise ValueError(
             f'{error.errors()[0]["msg"]}; write it as "2026-11-01T00:00:00Z", with its time zone'
         ) from error
+    except OverflowError as error:
+        raise ValueError("a time lies within the years 1 to 9999, in UTC too") from error
+    return time
 
 
 def microseconds(time: datetime) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, cast
 
 import pyarrow as pa
@@ -34,6 +34,7 @@ from transforms.indexes._mongo_errors import RefusedError, failure_of, translate
 from transforms.indexes._mongo_jobs import JOB_INDEXES, MongoJobs
 from transforms.indexes._mongo_query import FOREIGN, Query, behind, by_id, exact, indexed
 from transforms.model import ENTRY_SCHEMA
+from transforms.moments import moment
 from transforms.secrets import resolve
 from transforms.selection import Selection, sample_and_limit
 
@@ -42,7 +43,6 @@ __all__ = ["LOCAL", "MongoIndex", "open"]
 LOCAL = False
 
 _ROWS = 10_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIMEOUTS = {"serverSelectionTimeoutMS": 3_000, "connectTimeoutMS": 3_000, "socketTimeoutMS": 120_000}
 _DURABLE = {"w": "majority", "journal": True}
 _DUPLICATE = 11000
@@ -294,4 +294,4 @@ def _summary(source: str, parts: Sequence[Document]) -> SourceSummary:
 
 
 def _time(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+    return None if microseconds is None else moment(microseconds)

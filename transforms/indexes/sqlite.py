@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from transforms.indexes._sqlite_jobs import SqliteJobs
 from transforms.indexes._sqlite_removal import delete_files
 from transforms.indexes._sqlite_rows import NAMED, rows_of, table_of
 from transforms.model import ENTRY_SCHEMA
+from transforms.moments import moment
 from transforms.secrets import resolve
 from transforms.selection import Selection
 
@@ -36,7 +37,6 @@ _COLUMNS = ", ".join(ENTRY_SCHEMA.names)
 _SOURCE_NAME = "(SELECT name FROM names WHERE number = source)"
 _REPLAY_ORDER = "incarnation, partition, offset, id"
 _TIME_COLUMN = ENTRY_SCHEMA.get_field_index("publish_time")
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _INSERT = (
     f"INSERT INTO entries ({_COLUMNS}) VALUES ({', '.join('?' * len(ENTRY_SCHEMA.names))})"  # noqa: S608
@@ -289,4 +289,4 @@ def _summary(source: str, rows: Sequence[tuple[Any, ...]]) -> SourceSummary:
 
 
 def _time(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+    return None if microseconds is None else moment(microseconds)

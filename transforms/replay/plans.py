@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from transforms.errors import ConfigurationError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.model import UTC_MICROSECONDS
+from transforms.moments import moment
 from transforms.replay.figures import Histogram, Sample, SourcePlan
 
 __all__ = [
@@ -73,10 +73,7 @@ def new_job_id(ago: float = 0.0) -> str:
 
 def iso_time(microseconds: int | None) -> str | None:
     """Microseconds since 1970 as ISO 8601 in UTC."""
-    if microseconds is None:
-        return None
-    seconds, rest = divmod(microseconds, 1_000_000)
-    return datetime.fromtimestamp(seconds, timezone.utc).replace(microsecond=rest).isoformat()
+    return None if microseconds is None else moment(microseconds).isoformat()
 
 
 @dataclass(frozen=True)

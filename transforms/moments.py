@@ -1,0 +1,34 @@
+"""Times as Python has them, from microseconds that may lie outside of its calendar.
+
+Producers choose the times of their messages freely; one of them must not fail whoever looks.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["moment", "within_calendar"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+
+
+def moment(microseconds: int) -> datetime:
+    """Microseconds since 1970 in UTC; the first or last of the years 1 to 9999 for what lies beyond."""
+    return _EPOCH + timedelta(microseconds=min(max(microseconds, _FIRST_US), _LAST_US))
+
+
+def within_calendar(table: pa.Table) -> pa.Table:
+    """The table with its times as :func:`moment` gives them, so that each of them has a ``datetime``."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            bounded = pc.min_element_wise(
+                pc.max_element_wise(table[number].cast(pa.int64()), _FIRST_US, skip_nulls=False),
+                _LAST_US,
+                skip_nulls=False,
+            )
+            table = table.set_column(number, field, bounded.cast(field.type))
+    return table
