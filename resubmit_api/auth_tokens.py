@@ -67,6 +67,15 @@ class Caller:
         address = re.sub(r"\{[^}]*\}", "\0", f"{destination}/{topic}")
         return _matches(destination, self.destinations) or _matches(address, self.destinations)
 
+    def may_send_to(self, destination: str) -> bool:
+        """Whether any topic of a destination is open to the caller."""
+        begins = f"{destination}/"
+        return (
+            self.destinations is None
+            or _matches(destination, self.destinations)
+            or any(_matches(begins, [p[:end] for end in range(len(p) + 1)]) for p in self.destinations)
+        )
+
 
 LOCAL = Caller("local", Role.ADMIN)
 """Everybody on this machine, where the service has no tokens."""

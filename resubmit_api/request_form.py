@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -10,12 +10,14 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import MultiDict
 
 from transforms.errors import ConfigurationError
+from transforms.selection import read_json
 
 __all__ = ["checked", "write_rate", "write_request"]
 
 _CHOICES = ("order", "timestamp", "partitions", "source_prefix")
 _SWITCHES = ("restore", "lossy")
 _DEFAULTS = {"order": "partition", "timestamp": "original"}
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -58,13 +60,12 @@ def checked(model: type[_Model], body: Mapping[str, Any]) -> _Model:
 
 
 def _selection(given: MultiDict[str, str]) -> Any:
-    try:
-        selection = json.loads(given.get("selection", ""))
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"The selection is not JSON: {error}.") from error
+    selection = read_json(given.get("selection", ""))
     if not isinstance(selection, dict):
         raise ConfigurationError('The selection is an object, such as {"sources": ["orders"]}.')
     limit, percent = _number("at most", given.get("limit", "")), _number("share", given.get("percent", ""))
+    if limit is not None and not limit.is_integer():
+        raise ConfigurationError(f"at most: a whole number of messages, not {limit}.")
     given_limits = {"limit": limit and int(limit), "sample": percent and percent / 100}
     return selection | {name: value for name, value in given_limits.items() if value is not None}
 
@@ -73,10 +74,9 @@ def _number(name: str, text: str) -> float | None:
     plain = text.replace(",", "").replace(" ", "")
     if not plain:
         return None
-    try:
-        return float(plain)
-    except ValueError as error:
-        raise ConfigurationError(f"{name}: “{text[:40]}” is no number.") from error
+    if not _NUMBER.fullmatch(plain):
+        raise ConfigurationError(f"{name}: “{text[:40]}” is no number.")
+    return float(plain)
 
 
 def _sentence(error: Any) -> str:

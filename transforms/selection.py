@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -37,9 +38,10 @@ from transforms._conditions import (
 )
 from transforms.errors import ConfigurationError
 
-__all__ = ["Clause", "Condition", "Selection", "absolute", "parse_selection", "sample_and_limit"]
+__all__ = ["Clause", "Condition", "Selection", "absolute", "parse_selection", "read_json", "sample_and_limit"]
 
 _MAX_JSON = 16 << 20
+_DEEPEST = 20
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _RELATIVE = re.compile(r"now|-([0-9]{1,5})([smhd])")
 _MAX_IDS = 10_000
@@ -170,6 +172,31 @@ def _absolute(time: Any, now: datetime) -> Any:
     return (now - ago).isoformat()
 
 
+def read_json(text: str | bytes) -> Any:
+    """What a selection's JSON text says, of whatever type.
+
+    Raises:
+        ConfigurationError: it is not JSON, gives a name twice in one object, holds what is no number
+            of JSON (NaN, infinity) or is nested deeper than any selection.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_unique_names)
+        _check_plain(value, _DEEPEST)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"The selection is not valid JSON: {error}.") from error
+    return value
+
+
+def _check_plain(value: Any, levels: int) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number of JSON")
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if parts and not levels:
+        raise ValueError("it is nested too deeply")
+    for part in parts:
+        _check_plain(part, levels - 1)
+
+
 def parse_selection(text: str | bytes) -> Selection:
     """Read a selection from JSON text; relative times are resolved, see :func:`absolute`.
 
@@ -178,10 +205,7 @@ def parse_selection(text: str | bytes) -> Selection:
     """
     if len(text) > _MAX_JSON:
         raise ConfigurationError(f"The selection is larger than {_MAX_JSON >> 20} MiB; split it.")
-    try:
-        value = json.loads(text, object_pairs_hook=_unique_names)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"The selection is not valid JSON: {error}.") from error
+    value = read_json(text)
     try:
         return Selection.model_validate(absolute(value))
     except ValidationError as error:

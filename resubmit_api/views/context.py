@@ -15,7 +15,7 @@ from resubmit_api.jobs import Jobs
 from resubmit_api.metrics import Metrics
 from resubmit_api.overview import Overview
 
-__all__ = ["EXTENSION", "Parts", "index", "parts", "problems"]
+__all__ = ["EXTENSION", "Parts", "index", "open_destinations", "parts", "problems"]
 
 EXTENSION = "persistor"
 _DESCRIPTIONS = {
@@ -55,6 +55,11 @@ def index() -> CallersIndex:
     """The index as the caller may see it, which is the one for views."""
     with needs("The index"):
         return CallersIndex(parts().backends.index, who())
+
+
+def open_destinations() -> list[str]:
+    """The names of the destinations that the caller may send to, if only to some topic."""
+    return [name for name in parts().backends.publishers.names() if who().may_send_to(name)]
 
 
 def problems(*statuses: int) -> dict[int, Any]:

@@ -22,7 +22,7 @@ from resubmit_api.errors import in_words_of_requests, problem
 from resubmit_api.jobs import LISTED, Jobs
 from resubmit_api.request_form import checked, write_rate, write_request
 from resubmit_api.schemas import Rate, ReplayRequest
-from resubmit_api.views.context import index, parts
+from resubmit_api.views.context import index, open_destinations, parts
 from resubmit_api.views.pages_common import new_pages, wants_part
 from resubmit_api.wording import pretty_json
 from transforms.errors import ConfigurationError
@@ -47,7 +47,7 @@ def resubmit() -> str:
     return _form(request.args, [])
 
 
-@blueprint.post("/resubmit/request")
+@blueprint.post("/resubmit-request")
 @open_to(Role.OPERATOR, form=True)
 def written() -> str:
     """The request that the form means at the moment."""
@@ -116,8 +116,8 @@ def act(id: str, action: str) -> Response | str:
 
 
 def _form(given: MultiDict[str, str], problems: list[str]) -> str:
-    names = parts().backends.publishers.names()
-    given = MultiDict({"destination": names[0]} | given.to_dict())
+    names = open_destinations()
+    given = MultiDict({"destination": next(iter(names), "")} | given.to_dict())
     text, body = given.get("selection", ""), None
     with contextlib.suppress(ConfigurationError):  # it is shown as it was typed
         body = write_request(given) if text else None
