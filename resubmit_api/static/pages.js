@@ -13,7 +13,20 @@ document.addEventListener("input", (event) => {
   if (input) showPace(input);
 });
 
-document.addEventListener("htmx:afterSettle", announce);
+document.addEventListener("htmx:afterSettle", (event) => {
+  announce();
+  // A button that was pressed may be gone with the state it belonged to.
+  if (event.target.id === "job" && document.activeElement === document.body) event.target.focus({ preventScroll: true });
+});
+
+// What refreshes itself leaves alone what somebody is at.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const part = event.target;
+  if (!part.matches("[data-calm]")) return;
+  const busy = part.contains(document.activeElement) || part.querySelector("details[open]")
+    || (!getSelection().isCollapsed && part.contains(getSelection().anchorNode));
+  if (busy) event.preventDefault();
+});
 
 // A form that was sent once is not sent again by an impatient second click.
 document.addEventListener("submit", (event) => {

@@ -106,6 +106,20 @@ def test_the_keyboard_reaches_the_content_first_and_adds_a_condition(watched: Wa
     expect(page.get_by_label("Field")).to_be_focused()
 
 
+def test_what_refreshes_itself_does_not_take_the_focus_away(watched: Watched) -> None:
+    page = watched.page
+    page.clock.install()
+    page.goto("/")
+    link = page.get_by_role("link", name="orders", exact=True)
+    link.focus()
+    page.clock.fast_forward(6_000)
+    page.wait_for_load_state("networkidle")
+    expect(link).to_be_focused()
+    page.get_by_role("link", name="Overview").focus()
+    with page.expect_response("**/overview"):
+        page.clock.fast_forward(6_000)
+
+
 def test_without_scripts_a_search_works(watch: Callable[..., Watched], place: Place) -> None:
     page = watch(place.url, java_script_enabled=False).page
     page.goto("/explore")

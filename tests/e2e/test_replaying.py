@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from tests._archive import archive
+from tests._messages import table
+from tests.api.conftest import order, tamper
 from tests.e2e.conftest import Watched
 from tests.e2e.place import Place
 from tests.servers import wait_until
@@ -118,6 +122,31 @@ def test_dead_letters_go_back_to_where_they_came_from_as_they_were(watched: Watc
     assert sent.key().decode() == original["key"]
     assert sent.headers() == [("version", b"2"), ("content-type", b"application/json")]
     watched.check()
+
+
+def test_what_failed_is_told_and_sent_again(watched: Watched, place: Place) -> None:
+    page = watched.page
+    recent = place.now - 60_000_000
+    rows = [order(offset, publish_time=recent + offset) for offset in range(3)]
+    [location] = archive(place.site.lake, place.site.index, table(*rows), source="damaged")
+    file = Path(location.removeprefix("file://"))
+    intact = file.read_bytes()
+    tamper(file, table(*rows[:1], order(1, data=b"another"), *rows[2:]))
+    make_plan(page, {"sources": ["damaged"]}, "telemetry")
+    page.get_by_role("button", name="Send 3 messages").click()
+    expect(page.locator("h1 .state")).to_have_text("Failed", timeout=60_000)
+    count = page.get_by_role("button", name=re.compile("^Send the [0-9] that failed"))
+    expect(page.get_by_role("region", name="Not sent")).to_contain_text("damaged_0_1")
+    watched.check()
+    file.write_bytes(intact)
+    count.click()
+    expect(page.locator("main")).to_contain_text("It sends what failed in an earlier job.")
+    expect(page.locator("h1 .state")).to_have_text("Completed", timeout=60_000)
+    assert sorted(message.value() for message in place.arrived("telemetry")) == [
+        b"order 0",
+        b"order 1",
+        b"order 2",
+    ]
 
 
 def test_a_plan_says_what_speaks_against_it_and_cannot_be_run(watched: Watched, place: Place) -> None:
