@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.indexes import Index
+from transforms.moments import within_calendar
 from transforms.selection import Selection
 
 __all__ = ["Cause", "Causes", "causes", "selection_of"]
@@ -66,7 +67,7 @@ def causes(index: Index) -> Causes:
     counted, complete = _first(index.select(_LETTERS, columns))
     if not counted:
         return Causes((), complete)
-    whole = pa.concat_tables(counted)
+    whole = within_calendar(pa.concat_tables(counted))
     grouped = whole.group_by(_KEYS, use_threads=False).aggregate(
         [("size", "count"), ("size", "sum"), ("time", "min"), ("time", "max"), ("reason", "first")]
     )

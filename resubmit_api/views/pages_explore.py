@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
+import pyarrow as pa
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
@@ -30,13 +30,14 @@ from resubmit_api.views.context import index, parts
 from resubmit_api.views.pages_common import new_pages
 from resubmit_api.wording import pretty_json
 from transforms.errors import ConfigurationError
+from transforms.moments import moment
 from transforms.selection import Selection, parse_selection
 
 __all__ = ["blueprint"]
 
 _ON_A_PAGE = 50
 _AT_FIRST = '{"published_from": "-1d"}'
-_AROUND = timedelta(seconds=30)
+_AROUND_US = 30_000_000
 _SEARCH_ONLY = {"limit": None, "sample": None}
 
 _FORM = {"operators": OPERATORS, "ranges": RANGES, "fields": FIELDS, "empty_line": Condition()}
@@ -141,11 +142,12 @@ def message(id: str) -> str:
     """One message: what is known of it, its headers and its payload."""
     found = read_message(index(), parts().backends.lakes, id)
     told, data = message_to_json(found), found.message["data"][0].as_py()
+    source, published = found.entry["source"][0].as_py(), found.entry["publish_time"].cast(pa.int64())
     return render_template(
         "message.html",
         message=told,
         selection={"ids": [id]},
-        around=_around(found.entry["source"][0].as_py(), found.entry["publish_time"][0].as_py()),
+        around=_around(source, published[0].as_py()),
         view=None if data is None else view(data, request.args.get("view")),
     )
 
@@ -181,8 +183,9 @@ def _chart(selection: Selection, times: list[Any]) -> Chart | None:
     return draw(index().histogram(selection, start, width), start, width)
 
 
-def _around(source: str, time: Any) -> dict[str, Any]:
-    if time is None:
+def _around(source: str, microseconds: int | None) -> dict[str, Any]:
+    if microseconds is None:
         return {"sources": [source]}
-    bounds = {"published_from": (time - _AROUND).isoformat(), "published_to": (time + _AROUND).isoformat()}
-    return {"sources": [source], **bounds}
+    first, end = moment(microseconds - _AROUND_US), moment(microseconds + _AROUND_US)
+    bounds = {"published_from": first.isoformat(), "published_to": end.isoformat()}
+    return {"sources": [source], **(bounds if first < end else {})}

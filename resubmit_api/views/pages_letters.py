@@ -37,13 +37,13 @@ def letters() -> str:
     if found is not None:
         shown = tuple(cause for cause in found.found if who().may_read(cause.held_in))
         found = replace(found, found=shown)
-    names = parts().backends.publishers.names()
+    names = [name for name in parts().backends.publishers.names() if who().may_send(name, "{origin}")]
     return render_template(
         "letters.html",
         causes=found,
         selection_of=selection_of,
         words=_WORDS,
-        back={"destination": names[0], **_BACK},
+        back={"destination": next(iter(names), ""), **_BACK},
         destinations=names,
     )
 
