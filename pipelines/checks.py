@@ -119,17 +119,35 @@ def _check_index(values: _Values) -> Iterator[str]:
     yield from _orphans(values, "dead_letter")
 
 
-def _check_resubmit(values: _Values) -> Iterator[str]:
-    if values["resume"] and values["selection"]:
-        yield "--resume goes on with the job's own selection; leave out --selection."
-    if values["resume"] and values["plan_only"]:
-        yield "--plan_only and --resume exclude each other."
-    if not values["resume"] and not values["selection"]:
-        yield "--selection is missing: say what to send, or --resume JOB."
-    if not values["resume"] and not values["destination"]:
+def _check_plan(values: _Values) -> Iterator[str]:
+    if not values["selection"]:
+        yield "--selection is missing: say what to send."
+    if not values["destination"]:
         yield "--destination is missing: a broker and one topic, such as kafka://HOST:9092/orders-replay."
     if values["selection"]:
         yield from _selection(values["selection"])
+
+
+def _check_resubmit(values: _Values) -> Iterator[str]:
+    known = [name for name in ("plan", "resume") if values[name]]
+    if not known:
+        yield from _check_plan(values)
+    for name in known:
+        if values["selection"]:
+            yield f"--{name} has a selection of its own; leave out --selection."
+    if len(known) > 1:
+        yield "--plan begins a job and --resume goes on with one: give one of them."
+
+
+def _check_jobs(values: _Values) -> Iterator[str]:
+    for name in ("action", "follow"):
+        if values[name] and not values["job"]:
+            yield f"--{name} needs --job JOB."
+    if values["job"] and values["state"]:
+        yield "--state is for lists; leave it out beside --job."
+    for name in ("messages_per_second", "bytes_per_second"):
+        if values[name] and values["action"] != "rate":
+            yield f"--{name} goes with --action rate."
 
 
 def _selection(text: str) -> Iterator[str]:
@@ -191,7 +209,9 @@ def _orphans(values: _Values, *names: str) -> Iterator[str]:
 _CHECKS: dict[str, Callable[[_Values], Iterator[str]]] = {
     "persist": _check_persist,
     "index": _check_index,
+    "plan": _check_plan,
     "resubmit": _check_resubmit,
+    "jobs": _check_jobs,
     "rebuild": _check_nothing,
     "expire": _check_nothing,
     "api": _check_api,

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except PersistorError as error:
         _write(sys.stderr, f"persistor {words[0]}: {error}")
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
 
@@ -81,6 +81,17 @@ def _index(words: list[str]) -> int:
     return index.run(settings, beam_args)
 
 
+def _plan(words: list[str]) -> int:
+    from pipelines.options import PlanSettings, parse
+    from pipelines.progress import View
+
+    settings, _ = parse(PlanSettings, words)
+    from pipelines import plan
+
+    with View(as_json=settings.json) as view:
+        return view.plan(plan.run(settings), whole=True)
+
+
 def _resubmit(words: list[str]) -> int:
     from pipelines.options import ResubmitSettings, parse
     from pipelines.progress import View
@@ -89,9 +100,16 @@ def _resubmit(words: list[str]) -> int:
     from pipelines import resubmit
 
     with View(as_json=settings.json) as view:
-        if settings.plan_only:
-            return view.plan(resubmit.plan(settings))
         return view.report(resubmit.run(settings, beam_args, on_plan=view.plan, progress=view.progress))
+
+
+def _jobs(words: list[str]) -> int:
+    from pipelines.options import JobsSettings, parse
+
+    settings, _ = parse(JobsSettings, words)
+    from pipelines import jobs
+
+    return jobs.run(settings)
 
 
 def _rebuild(words: list[str]) -> int:
@@ -181,7 +199,9 @@ def _token(words: list[str]) -> int:
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "persist": _persist,
     "index": _index,
+    "plan": _plan,
     "resubmit": _resubmit,
+    "jobs": _jobs,
     "rebuild": _rebuild,
     "expire": _expire,
     "api": _api,

@@ -47,7 +47,8 @@ def settings_of(command: str) -> list[Setting]:
 _PERSIST, _INDEX, _RESUBMIT = ("persist",), ("index",), ("resubmit",)
 _REBUILD, _API, _TOKEN = ("rebuild",), ("api",), ("token",)
 _EXPIRE, _STREAMING = ("expire",), ("persist", "index")
-_REPLAYING = ("resubmit", "api")
+_PLANNING, _JOBS = ("plan", "resubmit"), ("jobs",)
+_REPLAYING = (*_PLANNING, "api")
 _LAKE_GROUP, _BROKER, _INDEX_GROUP = "lake", "broker", "index"
 _BATCHES, _FAILURES, _RUNNING, _ACCESS = "batches", "failures", "running", "access"
 
@@ -69,13 +70,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("exclude", _PERSIST, _BROKER, Kind("PATTERN", str),
             "topics that a pattern shall leave out, such as 'test.*'",
             repeatable=True),
-    Setting("destination", _RESUBMIT, _BROKER, _URL,
-            "where to send: a broker and one topic, kafka://HOST:9092/orders-replay; with --resume it may "
-            "be left out"),
+    Setting("destination", _PLANNING, _BROKER, _URL,
+            "where to send: a broker and a topic, kafka://HOST:9092/orders-replay, or a pattern of "
+            "{topic} and {source} of each message such as kafka://HOST:9092/{topic}-replay"),
     Setting("destination", _API, _BROKER, Kind("NAME=URL", _pair),
             "a broker that requests may send to, under the name they use: replay=kafka://HOST:9092",
             required=True, repeatable=True),
-    Setting("destination_config", _RESUBMIT, _BROKER, PAIRS, _CLIENT, repeatable=True),
+    Setting("destination_config", _PLANNING, _BROKER, PAIRS, _CLIENT, repeatable=True),
     Setting("destination_config", _API, _BROKER, Kind("NAME:SETTING=VALUE", _pair),
             "a setting of one destination's client, behind the destination's name: "
             "replay:sasl.username=me",
@@ -87,7 +88,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("lake", _REPLAYING, _LAKE_GROUP, _URL,
             "a lake that the index points into; a location outside of those given is refused",
             required=True, repeatable=True),
-    Setting("lake_config", (*_PERSIST, *_RESUBMIT, *_REBUILD, *_API, *_EXPIRE), _LAKE_GROUP, PAIRS,
+    Setting("lake_config", (*_PERSIST, *_PLANNING, *_REBUILD, *_API, *_EXPIRE), _LAKE_GROUP, PAIRS,
             "a setting of the store's client, such as endpoint=http://HOST:9000; what is not given comes "
             "from the usual AWS_…, GOOGLE_… and AZURE_… variables",
             repeatable=True),
@@ -101,7 +102,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("index", _PERSIST, _INDEX_GROUP, _URL,
             f"write the index directly: {_INDEX_URL}; none archives without an index, which rebuild can "
             "make later"),
-    Setting("index", (*_INDEX, *_RESUBMIT, *_REBUILD, *_API), _INDEX_GROUP, _URL,
+    Setting("index", (*_INDEX, *_PLANNING, *_JOBS, *_REBUILD, *_API), _INDEX_GROUP, _URL,
             f"the index: {_INDEX_URL}",
             required=True),
     Setting("index", _EXPIRE, _INDEX_GROUP, _URL,
@@ -138,31 +139,49 @@ SETTINGS: tuple[Setting, ...] = (
             "topic for messages that can never be archived or indexed, unchanged and with the reason in "
             "headers; without it such a message stops the job"),
     Setting("dead_letter_config", _STREAMING, _FAILURES, PAIRS, _CLIENT, repeatable=True),
-    Setting("selection", _RESUBMIT, _BROKER, Kind("JSON", _text_or_file),
+    Setting("selection", _PLANNING, _BROKER, Kind("JSON", _text_or_file),
             'what to send, as JSON or @FILE: {"sources": ["orders"], "published_from": '
-            '"2026-11-01T00:00:00Z", "where": [{"attributes.version": "2"}]}'),
-    Setting("plan_only", _RESUBMIT, _RUNNING, FLAG,
-            "print what would be sent and what stands against it, and send nothing"),
+            '"2026-11-01T00:00:00Z", "where": [{"attributes.version": "2"}]}; times may be now or before '
+            "it, such as -1h"),
+    Setting("plan", _RESUBMIT, _RUNNING, Kind("JOB", str),
+            "send just what that plan holds, whatever matches by now"),
     Setting("resume", _RESUBMIT, _RUNNING, Kind("JOB", str),
             "go on with an interrupted job behind the last message that was confirmed"),
-    Setting("timestamp", _RESUBMIT, _RUNNING, Kind("CHOICE", str),
+    Setting("timestamp", _PLANNING, _RUNNING, Kind("CHOICE", str),
             "publish time of the sent messages",
             default="original", choices=("original", "now")),
-    Setting("partitions", _RESUBMIT, _RUNNING, Kind("CHOICE", str),
+    Setting("partitions", _PLANNING, _RUNNING, Kind("CHOICE", str),
             "original keeps the partition numbers, key lets the key choose as Java's producer does; "
             "unless given, original where both topics have as many",
             choices=("original", "key")),
-    Setting("order", _RESUBMIT, _RUNNING, Kind("CHOICE", str),
+    Setting("order", _PLANNING, _RUNNING, Kind("CHOICE", str),
             "what keeps its order: each source partition, each key, or nothing",
             default="partition", choices=("partition", "key", "none")),
-    Setting("restore", _RESUBMIT, _RUNNING, FLAG,
+    Setting("restore", _PLANNING, _RUNNING, FLAG,
             "send dead letters as they were, without what was added to them; {origin} in --destination is "
             "the topic that each came from"),
+    Setting("source_prefix", _PLANNING, _RUNNING, _TEXT,
+            "what {origin} leaves out of a source's name: the --source_prefix of the archived topics",
+            default=""),
+    Setting("lossy", _PLANNING, _RUNNING, FLAG,
+            "send although the destination cannot carry all of every message"),
     Setting("messages_per_second", _RESUBMIT, _RUNNING, _COUNT, "at most; may be changed while it runs"),
     Setting("bytes_per_second", _RESUBMIT, _RUNNING, _SIZE, "likewise"),
-    Setting("lossy", _RESUBMIT, _RUNNING, FLAG,
-            "send although the destination cannot carry all of every message"),
-    Setting("json", (*_RESUBMIT, *_REBUILD, *_EXPIRE), _RUNNING, FLAG, "print plan and report as JSON"),
+    Setting("job", _JOBS, _RUNNING, Kind("JOB", str), "show this one; unless given, the latest are listed"),
+    Setting("action", _JOBS, _RUNNING, Kind("CHOICE", str),
+            "pause, resume or cancel the job, retry what it could not publish, or change its rate",
+            choices=("pause", "resume", "cancel", "retry", "rate")),
+    Setting("messages_per_second", _JOBS, _RUNNING, _COUNT,
+            "with --action rate: at most; unlimited unless given"),
+    Setting("bytes_per_second", _JOBS, _RUNNING, _SIZE, "likewise"),
+    Setting("follow", _JOBS, _RUNNING, FLAG,
+            "show the job's progress until it ends; Ctrl-C ends the watching only"),
+    Setting("state", _JOBS, _RUNNING, Kind("STATE", str),
+            "list those in this state; unless given, all but plans",
+            repeatable=True,
+            choices=("PLANNED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED")),
+    Setting("limit", _JOBS, _RUNNING, _COUNT, "list so many at most", default="20"),
+    Setting("json", (*_PLANNING, *_JOBS, *_REBUILD, *_EXPIRE), _RUNNING, FLAG, "print JSON"),
     Setting("host", _API, _RUNNING, Kind("ADDRESS", str),
             "address to listen on; another than this machine's own needs --tokens",
             default="127.0.0.1"),
@@ -234,7 +253,9 @@ SETTINGS: tuple[Setting, ...] = (
 SUMMARIES: dict[str, str] = {
     "persist": "archive every message of topics in a lake, while they arrive",
     "index": "keep the index of what persist archived elsewhere, from its metadata topic",
+    "plan": "find out what a resubmission would send, and keep just that to be sent later",
     "resubmit": "send archived messages again, unchanged, to any topic",
+    "jobs": "list resubmissions, those of the API too, watch one, or pause, resume, cancel or retry it",
     "rebuild": "make the index anew from the lake alone",
     "expire": "delete what is older than a date: from the index, then from the lake",
     "api": "serve plans, resubmissions and search over HTTP",
@@ -257,15 +278,30 @@ Stop with Ctrl-C or SIGTERM: open batches are written first.""",
   persistor index --metadata kafka://localhost:9092/persistor-metadata --index mongodb://localhost/persistor
 
 Any option of Apache Beam is accepted as well.""",
+    "plan": """example:
+  persistor plan --index mongodb://localhost/persistor --lake s3://archive/kafka \\
+                 --destination kafka://localhost:9092/orders-replay \\
+                 --selection '{"sources": ["orders"], "published_from": "-1h"}'
+
+What it prints as job is the plan's id: persistor resubmit --plan JOB sends just that.
+Exit code: 0 it may run, 2 something speaks against it.""",
     "resubmit": """examples:
   persistor resubmit --index mongodb://localhost/persistor --lake s3://archive/kafka \\
-                     --destination kafka://localhost:9092/orders-replay --plan_only \\
+                     --destination kafka://localhost:9092/orders-replay \\
                      --selection '{"sources": ["orders"], "published_from": "2026-11-01T00:00:00Z"}'
-  persistor resubmit --config resubmit.yaml --selection @selection.json
+  persistor resubmit --config resubmit.yaml --selection @selection.json --messages_per_second 500
+  persistor resubmit --config resubmit.yaml --plan JOB
   persistor resubmit --config resubmit.yaml --resume JOB
 
 Exit code: 0 all sent, 1 something was not sent (the report says what), 2 the request cannot be carried out.
 Any option of Apache Beam is accepted as well.""",
+    "jobs": """examples:
+  persistor jobs --index mongodb://localhost/persistor --state RUNNING --state PAUSED
+  persistor jobs --index mongodb://localhost/persistor --job JOB --follow
+  persistor jobs --index mongodb://localhost/persistor --job JOB --action pause
+  persistor jobs --index mongodb://localhost/persistor --job JOB --action rate --messages_per_second 500
+
+Exit code: 0 done, 1 the job that was followed did not send all, 2 its state does not allow that.""",
     "rebuild": """example:
   persistor rebuild --lake s3://archive/kafka --index mongodb://localhost/persistor""",
     "expire": """examples:

@@ -22,7 +22,9 @@ from pipelines.settings import (
     Destination,
     ExpireSettings,
     IndexSettings,
+    JobsSettings,
     PersistSettings,
+    PlanSettings,
     RebuildSettings,
     ResubmitSettings,
     TokenSettings,
@@ -35,7 +37,9 @@ __all__ = [
     "Destination",
     "ExpireSettings",
     "IndexSettings",
+    "JobsSettings",
     "PersistSettings",
+    "PlanSettings",
     "RebuildSettings",
     "ResubmitSettings",
     "TokenSettings",
@@ -48,7 +52,9 @@ _Settings = TypeVar(
     "_Settings",
     PersistSettings,
     IndexSettings,
+    PlanSettings,
     ResubmitSettings,
+    JobsSettings,
     RebuildSettings,
     ExpireSettings,
     ApiSettings,
@@ -100,7 +106,7 @@ def build_parser(command: str) -> argparse.ArgumentParser:
     """The parser of a command: grouped help, every value as the text that was typed."""
     parser = _Parser(
         prog=f"persistor {command}",
-        description=f"{SUMMARIES[command].capitalize()}.",
+        description=f"{SUMMARIES[command][0].upper()}{SUMMARIES[command][1:]}.",
         epilog=EPILOGS[command],
         usage=f"persistor {command} [--config FILE] [--SETTING VALUE ...]",
         formatter_class=_Formatter,
@@ -230,8 +236,10 @@ def _shape(command: str, values: dict[str, Any]) -> dict[str, Any]:
         values["index"] = None if values["index"] == "none" else values["index"]
     if command == "expire":
         values["sources"] = values.pop("source")
-    if command in {"resubmit", "api"}:
+    if command in {"plan", "resubmit", "api"}:
         values["lakes"] = values.pop("lake")
+    if command == "jobs":
+        values["states"] = values.pop("state")
     if command == "api":
         urls, configs = values.pop("destination"), values.pop("destination_config")
         values["compatible"] = dict(values["compatible"])

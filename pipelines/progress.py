@@ -1,4 +1,4 @@
-"""What is shown of plans, progress and reports: rich on a terminal, plain lines or JSON elsewhere."""
+"""What is shown of progress and reports: rich on a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
+from pipelines.plan_view import show_plan
+from pipelines.shown import show_facts
 from transforms.replay.plans import Plan
 
-__all__ = ["Reported", "View", "human_bytes"]
+__all__ = ["PAUSE", "Reported", "View", "progress_bar"]
 
-_PAUSE = 5.0
+PAUSE = 5.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
@@ -51,16 +51,7 @@ class View:
     def __init__(self, *, as_json: bool) -> None:
         self._json: dict[str, Any] | None = {} if as_json else None
         self._out = Console(highlight=False)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=as_json or not sys.stderr.isatty(),
-        )
+        self._progress = progress_bar(disable=as_json)
         self._task = self._progress.add_task("messages", total=None, rate="", start=True)
         self._started: float | None = None
         self._told = 0.0
@@ -75,18 +66,16 @@ class View:
         if self._json:
             sys.stdout.write(json.dumps(self._json, indent=2) + "\n")
 
-    def plan(self, plan: Plan) -> int:
-        """Show a plan.
+    def plan(self, plan: Plan, *, whole: bool = False) -> int:
+        """Show a plan, with ``whole`` its histogram and samples too.
 
         Returns:
             The exit code: 2 where something speaks against it.
         """
         if self._json is not None:
             self._json["plan"] = plan.report()
-        elif self._out.is_terminal:
-            self._out.print(*_tables(plan), sep="\n")
         else:
-            self._lines(_plan_lines(plan))
+            show_plan(self._out, plan.report(), whole=whole)
         return 2 if plan.problems else 0
 
     def progress(self, done: int, failed: int, total: int) -> None:
@@ -98,7 +87,7 @@ class View:
         if not self._progress.disable:
             self._progress.start()
             self._progress.update(self._task, completed=done + failed, total=total, rate=rate)
-        elif self._json is None and now - self._told >= _PAUSE:
+        elif self._json is None and now - self._told >= PAUSE:
             self._told = now
             print(f"{done:,} of {total:,} done, {failed:,} failed, {rate}", file=sys.stderr, flush=True)
 
@@ -108,55 +97,22 @@ class View:
         if self._json is not None:
             self._json["report"] = report.to_dict()
         else:
-            self._lines(_report_lines(report.to_dict()))
+            show_facts(self._out, _report_lines(report.to_dict()))
         return report.exit_code
 
-    def _lines(self, lines: Iterator[tuple[str, str]]) -> None:
-        for name, value in lines:
-            self._out.print(f"{name + ':':<24}", value, sep="", soft_wrap=True, markup=False)
 
-
-def human_bytes(count: int) -> str:
-    """A size for people, such as ``3.2 MB``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def _tables(plan: Plan) -> Iterator[Table]:
-    facts = Table.grid(padding=(0, 2))
-    for name, value in _plan_lines(plan, sources=False):
-        style = {"problem": "bold red", "warning": "yellow"}.get(name, "")
-        facts.add_row(Text(name, style="bold"), Text(value), style=style)
-    yield facts
-    table = Table(box=None, header_style="bold")
-    for name in ("source", "messages", "bytes", "oldest", "newest"):
-        table.add_column(name, justify="right" if name in {"messages", "bytes"} else "left")
-    for row in plan.report()["sources"]:
-        counts = (f"{row['messages']:,}", human_bytes(row["bytes"]))
-        table.add_row(Text(row["source"]), *counts, row["oldest"], row["newest"])
-    yield table
-
-
-def _plan_lines(plan: Plan, *, sources: bool = True) -> Iterator[tuple[str, str]]:
-    told = plan.report()
-    yield "job", plan.job
-    yield "destination", plan.destination
-    yield "messages", f"{plan.messages:,} ({human_bytes(plan.bytes)}, largest {human_bytes(plan.largest)})"
-    yield "read from", f"{plan.files:,} files in {plan.requests:,} reads"
-    if plan.messages:
-        yield "published", f"{told['oldest']} to {told['newest']}"
-    yield "sent with", f"{plan.options.timestamp} timestamps, partitions by {plan.options.partitions}"
-    yield "repeats after a crash", plan.deduplication
-    for row in told["sources"] if sources else ():
-        yield f"source {row['source']}", f"{row['messages']:,} ({human_bytes(row['bytes'])})"
-    for what, count in plan.cannot_carry.items():
-        yield "cannot carry", f"{what}: {count:,} messages"
-    for name, sentences in (("warning", plan.warnings), ("problem", plan.problems)):
-        yield from ((name, sentence) for sentence in sentences)
+def progress_bar(*, disable: bool = False) -> Progress:
+    """A bar on the terminal of stderr, if it is one; its tasks have a ``rate`` in words."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=disable or not sys.stderr.isatty(),
+    )
 
 
 def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -6,80 +6,48 @@ Its row in the index says how it stands, to whoever looks; the row's wishes are 
 from __future__ import annotations
 
 import gc
-import json
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TypeVar
-from urllib.parse import urlsplit
 
 import apache_beam as beam
-import psutil
 import pyarrow as pa
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.local import distant_runner
+from pipelines.replaying import (
+    look_up,
+    new_job,
+    open_index,
+    open_lakes,
+    patiently,
+    row_of,
+    store,
+    user,
+)
 from pipelines.settings import ResubmitSettings
 from pipelines.signals import stopped_by_signals
-from transforms import registry
-from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError, retry
 from transforms.indexes import Index
-from transforms.jobs import Keeper, Row, begin_again, new_row, record
+from transforms.jobs import Keeper, Row, UnknownJobError, begin, begin_again, record
 from transforms.jobs.changing import held_by, new_owner
 from transforms.jobs.rows import options_of, selection_of
 from transforms.lake import Lake
-from transforms.replay import (
-    LookUp,
-    Options,
-    Plan,
-    Progress,
-    Report,
-    freeze_plan,
-    freeze_retry,
-    make_plan,
-)
+from transforms.replay import Plan, Progress, Report, freeze_plan, freeze_retry
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
-from transforms.replay.routing import is_pattern
 from transforms.resubmit import ResubmitLanes
-from transforms.selection import parse_selection
 from transforms.stop import failure, stop, stopping
 
-__all__ = ["plan", "run"]
+__all__ = ["run"]
 
 _LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
 _COLLECT = 200_000, 50, 1000
-_PATIENCE = 60.0
 _TOLD = 2000
-_T = TypeVar("_T")
 _HANDED_OVER = 15.0
 """Seconds to wait for whoever started this process, or for the lease of one that died."""
-
-
-def plan(settings: ResubmitSettings) -> Plan:
-    """Find out what the job would do; see :func:`transforms.replay.make_plan`.
-
-    Raises:
-        ConfigurationError: something in the settings cannot be right.
-        TransientError: index or broker stayed away for a minute.
-    """
-    destination = _look_up(settings)
-    with closing(_index(settings)) as index:
-        return _patiently(
-            lambda: make_plan(
-                index,
-                _lakes(settings),
-                parse_selection(settings.selection or ""),
-                url=settings.destination or "",
-                destination=destination,
-                options=_options(settings),
-            ),
-            "plan",
-        )
 
 
 def run(
@@ -89,7 +57,7 @@ def run(
     on_plan: Callable[[Plan], object] = lambda _plan: None,
     progress: Progress = lambda _published, _failed, _planned: None,
 ) -> Report:
-    """Publish what is selected, or the rest of the job that ``settings.resume`` names.
+    """Publish what is selected, the plan that ``settings.plan`` names, or the rest of a job.
 
     The job's row is made or taken over; it can be paused, cancelled and slowed down by whoever
     changes the row. SIGTERM and SIGINT pause it in good order.
@@ -104,11 +72,12 @@ def run(
         ConfigurationError: the plan has problems, something in the settings cannot be right, or
             another process works on the job.
         TransientError: index, lake or broker stayed away for a minute while planning.
+        WrongStateError: the plan runs or ran already, is not ready, or something speaks against it.
     """
     # The allocator that Arrow prefers keeps what planning has freed; this one gives it back.
     pa.set_memory_pool(pa.system_memory_pool())
-    lakes = _lakes(settings)
-    with closing(_index(settings)) as index, stopped_by_signals(stop):
+    lakes = open_lakes(settings)
+    with closing(open_index(settings)) as index, stopped_by_signals(stop):
         row, keeper = _begun(settings, index, lakes[0], progress)
         with keeper:
             stored = _frozen(settings, index, lakes, row)
@@ -170,17 +139,44 @@ def _workers(options: PipelineOptions, stored: Plan) -> int:
 def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progress) -> tuple[Row, Keeper]:
     """The job's row, and its keeper, who holds it."""
     owner = new_owner()
-    if settings.resume is None:
-        _look_up(settings)
-        row = _made(index, held_by(_new_row(settings), owner))
+    if settings.plan is not None:
+        row = _ready(settings, index, lake)
+    elif settings.resume is None:
+        look_up(settings)
+        row = store(index, held_by(new_job(settings, "RUNNING", _rate(settings)), owner), "resubmit")
     elif index.get_job(settings.resume) is None:
-        row = _made(index, held_by(_row_of(load_plan(lake, settings.resume)), owner))
+        row = store(index, held_by(row_of(load_plan(lake, settings.resume)), owner), "resubmit")
     else:
         row = {"id": settings.resume}
     keeper = Keeper(index, lake, row["id"], owner=owner, on_lost=stop, progress=progress)
-    if settings.resume is not None:
-        row = _patiently(lambda: keeper.take(_again(index), patience=_HANDED_OVER), "take the job")
+    if settings.plan is not None:
+        row = _taken(keeper, lambda row: begin(row, user(), _rate(settings)))
+        patiently(lambda: index.append_audit(record(row, "run", user())), "store who asked")
+    elif settings.resume is not None:
+        row = _taken(keeper, _again(index))
     return row, keeper
+
+
+def _ready(settings: ResubmitSettings, index: Index, lake: Lake) -> Row:
+    """A plan that may run and is in the lake; nothing is changed."""
+    id = settings.plan or ""
+    row = patiently(lambda: index.get_job(id), "look up the plan")
+    if row is None:
+        raise UnknownJobError(f"There is no plan {id!r}: check the id and --index.")
+    begin(row, None)
+    patiently(lambda: load_plan(lake, id), "read the plan")
+    return row
+
+
+def _taken(keeper: Keeper, otherwise: Callable[[Row], Row]) -> Row:
+    return patiently(lambda: keeper.take(otherwise, patience=_HANDED_OVER), "take the job")
+
+
+def _rate(settings: ResubmitSettings) -> dict[str, float | None]:
+    return {
+        "messages_per_second": settings.messages_per_second,
+        "bytes_per_second": settings.bytes_per_second,
+    }
 
 
 def _again(index: Index) -> Callable[[Row], Row]:
@@ -188,62 +184,17 @@ def _again(index: Index) -> Callable[[Row], Row]:
 
     def again(row: Row) -> Row:
         begun = begin_again(row)
-        index.append_audit(record(row, "resume", _user()))
+        index.append_audit(record(row, "resume", user()))
         return begun
 
     return again
-
-
-def _made(index: Index, row: Row) -> Row:
-    row = _patiently(lambda: index.create_job(row), "store the job")
-    _patiently(lambda: index.append_audit(record(row, "resubmit", row["requested_by"])), "store who asked")
-    return row
-
-
-def _new_row(settings: ResubmitSettings) -> Row:
-    destination, topic = _shown(settings.destination or "")
-    return new_row(
-        destination=destination,
-        topic=topic,
-        selection=parse_selection(settings.selection or ""),
-        options=_options(settings),
-        requested_by=_user(),
-        rate={
-            "messages_per_second": settings.messages_per_second,
-            "bytes_per_second": settings.bytes_per_second,
-        },
-    )
-
-
-def _row_of(stored: Plan) -> Row:
-    """A row for a job that has a plan only: the index was made anew since."""
-    destination, _ = _shown(stored.destination)
-    selection = parse_selection(json.dumps(stored.selection))
-    return new_row(
-        id=stored.job,
-        destination=destination,
-        topic=stored.topic,
-        selection=selection,
-        options=stored.options,
-        requested_by=_user(),
-    )
-
-
-def _shown(url: str) -> tuple[str, str]:
-    """A destination's address without what may be a password, and its topic."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.strip("/")
-
-
-def _user() -> str:
-    return f"{psutil.Process().username()}@{socket.gethostname()}"
 
 
 def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row: Row) -> Plan:
     """The job's stored plan, made now where there is none."""
     stored = _stored(lakes[0], row["id"])
     if stored is None:
-        return _patiently(lambda: _freeze(settings, index, lakes, row), "plan")
+        return patiently(lambda: _freeze(settings, index, lakes, row), "plan")
     if settings.destination not in {None, stored.destination}:
         raise ConfigurationError(
             f"Job {stored.job} sends to {stored.destination}: leave out --destination or start a new job."
@@ -253,13 +204,13 @@ def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row
 
 def _stored(lake: Lake, job: str) -> Plan | None:
     try:
-        return _patiently(lambda: load_plan(lake, job), "read the plan")
+        return patiently(lambda: load_plan(lake, job), "read the plan")
     except ConfigurationError:
         return None
 
 
 def _freeze(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row: Row) -> Plan:
-    if row["retry_of"] is not None:
+    if row["retry_of"] is not None and _is_kept(index, row["retry_of"]):
         return freeze_retry(lakes[0], row["retry_of"], row["id"])
     if settings.destination is None:
         raise ConfigurationError(f"Job {row['id']} has no plan yet: give --destination.")
@@ -268,47 +219,16 @@ def _freeze(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row
         lakes,
         selection_of(row),
         url=settings.destination,
-        destination=_look_up(settings),
+        destination=look_up(settings),
         options=options_of(row),
         job=row["id"],
     )
 
 
-def _look_up(settings: ResubmitSettings) -> Destination | LookUp:
-    """What the destination's topic is like; how to find out, where it depends on the messages."""
-    base, _, topic = (settings.destination or "").rpartition("/")
-
-    def look_up(topic: str) -> Destination:
-        url = f"{base}/{topic}"
-        publisher = registry.broker(url).open_publisher(url, settings.destination_config)
-        try:
-            return _patiently(publisher.destination, "look up the destination")
-        finally:
-            publisher.close()
-
-    return look_up if is_pattern(topic) else look_up(topic)
-
-
-def _options(settings: ResubmitSettings) -> Options:
-    return Options(
-        timestamp=settings.timestamp,
-        partitions=settings.partitions,
-        lossy=settings.lossy,
-        order=settings.order,
-        restore=settings.restore,
-    )
-
-
-def _index(settings: ResubmitSettings) -> Index:
-    return registry.index(settings.index).open(settings.index)
-
-
-def _lakes(settings: ResubmitSettings) -> list[Lake]:
-    return [Lake(url, settings.lake_config) for url in settings.lakes]
-
-
-def _patiently(call: Callable[[], _T], what: str) -> _T:
-    return retry(call, what, give_up_after=_PATIENCE, stopped=stopping)
+def _is_kept(index: Index, id: str) -> bool:
+    """Whether the lake has what failed of a job; one that was sent inline is retried by its ids."""
+    row = index.get_job(id)
+    return row is None or row["mode"] == "job"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ __all__ = [
     "Destination",
     "ExpireSettings",
     "IndexSettings",
+    "JobsSettings",
     "PersistSettings",
+    "PlanSettings",
     "RebuildSettings",
     "ResubmitSettings",
     "StreamingSettings",
@@ -90,37 +92,76 @@ class IndexSettings(StreamingSettings):
 
 
 @dataclass(frozen=True)
-class ResubmitSettings:
-    """What ``persistor resubmit`` does.
+class PlanSettings:
+    """What ``persistor plan`` plans.
 
     Attributes:
-        selection: the JSON of a ``transforms.selection.Selection``; None with ``resume``.
-        resume: id of the job to go on with.
+        selection: the JSON of a ``transforms.selection.Selection``.
         timestamp: ``original`` or ``now``.
         partitions: ``original``, ``key``, or None to decide by the topics.
         order: ``partition``, ``key`` or ``none``.
         restore: whether dead letters are sent as they were.
-        messages_per_second: at most; None is as fast as it can.
-        bytes_per_second: likewise.
+        source_prefix: what ``{origin}`` leaves out of a source's name.
     """
 
-    command: ClassVar[str] = "resubmit"
+    command: ClassVar[str] = "plan"
     destination: str | None
     destination_config: Mapping[str, str]
     lakes: tuple[str, ...]
     lake_config: Mapping[str, str]
     index: str
     selection: str | None
-    plan_only: bool
-    resume: str | None
     timestamp: str
     partitions: str | None
     lossy: bool
     json: bool
     order: str = "partition"
     restore: bool = False
+    source_prefix: str = ""
+
+
+@dataclass(frozen=True)
+class ResubmitSettings(PlanSettings):
+    """What ``persistor resubmit`` does.
+
+    Attributes:
+        plan: id of the plan to run; then destination, selection and options are None or the default.
+        resume: id of the job to go on with; likewise.
+        messages_per_second: at most; None is as fast as it can.
+        bytes_per_second: likewise.
+    """
+
+    command: ClassVar[str] = "resubmit"
+    plan: str | None = None
+    resume: str | None = None
     messages_per_second: int | None = None
     bytes_per_second: int | None = None
+
+
+@dataclass(frozen=True)
+class JobsSettings:
+    """What ``persistor jobs`` lists, shows or does.
+
+    Attributes:
+        job: id of the one that is looked at; None lists them.
+        action: ``pause``, ``resume``, ``cancel``, ``retry`` or ``rate``; None only looks.
+        states: those that a list shows; all but ``PLANNED`` where it is empty.
+        limit: jobs of a list.
+        follow: watch the job until it ends.
+        messages_per_second: of the action ``rate``; None is unlimited.
+        bytes_per_second: likewise.
+    """
+
+    command: ClassVar[str] = "jobs"
+    index: str
+    job: str | None
+    action: str | None
+    states: tuple[str, ...]
+    limit: int
+    follow: bool
+    messages_per_second: int | None
+    bytes_per_second: int | None
+    json: bool
 
 
 @dataclass(frozen=True)

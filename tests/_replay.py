@@ -35,8 +35,6 @@ def settings(tmp_path: Path, destination: str, **more: Any) -> ResubmitSettings:
         "lake_config": {},
         "index": f"sqlite://{tmp_path}/index.db",
         "selection": json.dumps({"sources": ["orders"]}),
-        "plan_only": False,
-        "resume": None,
         "timestamp": "original",
         "partitions": None,
         "lossy": False,

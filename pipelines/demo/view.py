@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from pipelines.demo.place import Place
-from pipelines.progress import human_bytes
+from pipelines.shown import human_bytes
 
 __all__ = ["next_steps", "show"]
 
@@ -55,11 +55,11 @@ def next_steps(console: Console, place: Place) -> None:
     """Commands to copy, with this demo's addresses."""
     persistor = _shown(Path(sysconfig.get_path("scripts")) / "persistor")
     lookup = {"selection": {"where": [{"attributes.key": "device-007"}]}, "limit": 3}
-    plan = f'--plan_only --destination {place.broker}/orders-replay --selection \'{{"sources": ["orders"]}}\''
+    plan = f'--destination {place.broker}/orders-replay --selection \'{{"sources": ["orders"]}}\''
     stored = f"--lake {place.lake} --index"
     _command(console, "In the browser: find messages, plan, send, watch", place.url)
     _command(console, "Find messages", _curl(place, "/v1/messages/search", lookup))
-    _command(console, "Plan a resubmission", f"{persistor} resubmit {stored} {place.index} {plan}")
+    _command(console, "Plan a resubmission", f"{persistor} plan {stored} {place.index} {plan}")
     _command(
         console, "Make the index anew", f"{persistor} rebuild {stored} sqlite://{place.directory}/anew.db"
     )

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines import resubmit
+from pipelines import plan, resubmit
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import KafkaSite, installed
@@ -264,7 +264,7 @@ def test_a_missing_topic_refuses_the_job(kafka: Kafka, lake: Lake, index: Index,
     archive(lake, index, numbered(10))
     with pytest.raises(ConfigurationError, match="does not exist"):
         resubmit.run(settings(kafka, tmp_path, "absent"))
-    assert resubmit.plan(settings(kafka, tmp_path, "absent")).problems
+    assert plan.run(settings(kafka, tmp_path, "absent")).problems
 
 
 def test_messages_older_than_the_retention_are_refused_until_they_get_new_times(

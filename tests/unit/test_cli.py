@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.config import SUMMARIES
-from pipelines.progress import View, human_bytes
+from pipelines.progress import View
+from pipelines.shown import human_bytes
 from transforms.replay.figures import SourcePlan
 from transforms.replay.outcome import Failure, Report
 from transforms.replay.plans import Options, Plan
@@ -132,7 +133,8 @@ def test_plan_and_report_are_plain_lines_where_there_is_no_terminal(
         "messages:               3 (4.2 kB, largest 2.0 kB)",
         "read from:              2 files in 2 reads",
         "published:              1970-01-01T00:00:00+00:00 to 1970-01-01T00:00:01+00:00",
-        "sent with:              original timestamps, partitions by key",
+        "takes about:            < 0.1 s",
+        "sent with:              original timestamps, partitions by key, order by partition",
         "repeats after a crash:  none",
         "source orders[x]:       3 (4.2 kB)",
         "cannot carry:           null payloads: 1 messages",

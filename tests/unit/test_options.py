@@ -269,7 +269,8 @@ def test_what_cannot_work_is_refused(words: list[str], problem: str) -> None:
         (["--selection", "{}", "--destination", "kafka://h/t"], "the selection is empty"),
         (["--selection", "@/no/such/file", "--destination", "kafka://h/t"], "the file cannot be read"),
         (["--selection", SELECTION, "--resume", "j"], "leave out --selection"),
-        (["--plan_only", "--resume", "j"], "exclude each other"),
+        (["--plan", "p", "--resume", "j"], "give one of them"),
+        (["--plan", "p", "--selection", SELECTION], "leave out --selection"),
     ],
 )
 def test_a_resubmission_that_makes_no_sense_is_refused(words: list[str], problem: str) -> None:

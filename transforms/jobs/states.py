@@ -14,6 +14,7 @@ __all__ = [
     "begin",
     "begin_again",
     "cancel",
+    "command_for",
     "pause",
     "possible",
     "resume",
@@ -40,7 +41,7 @@ class WrongStateError(PersistorError):
         self.possible = possible(row)
         instead = f"possible: {', '.join(self.possible)}" if self.possible else "nothing is possible any more"
         what = {"rate": "a new rate"}.get(action, action)
-        how = _command_for(row, action)
+        how = command_for(row, action)
         why = f"the command's own: {how} does that" if how else f"{row['state']}, which does not allow {what}"
         super().__init__(f"The resubmission is {why}; {instead}.")
 
@@ -81,7 +82,7 @@ def _may_go_on(row: Row) -> bool:
     return row["state"] == "FAILED" and row["mode"] == "job" and not done
 
 
-def _command_for(row: Row, action: str) -> str | None:
+def command_for(row: Row, action: str) -> str | None:
     """How what is asked is done where no service can, since its destination has no name there."""
     if not by_command(row):
         return None

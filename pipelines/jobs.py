@@ -1,0 +1,96 @@
+"""Resubmissions looked at, watched and controlled, by whomever they were started."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+
+from pipelines.jobs_view import JobsView
+from pipelines.replaying import patiently, user
+from pipelines.settings import JobsSettings
+from transforms import registry
+from transforms.indexes import Index
+from transforms.jobs import LISTED, Row, UnknownJobError, act, create, retry_of, states
+from transforms.jobs.rows import ENDED
+
+__all__ = ["follow", "run"]
+
+_EVERY = 1.0
+
+_ACTIONS: Mapping[str, Callable[[Row], Row]] = {
+    "pause": states.pause,
+    "resume": states.resume,
+    "cancel": states.cancel,
+}
+
+
+def run(settings: JobsSettings) -> int:
+    """List jobs, or do to one what is asked and show it.
+
+    Returns:
+        The exit code: 1 where a job that was followed has not sent all.
+
+    Raises:
+        UnknownJobError: there is no such job.
+        WrongStateError: its state does not allow that.
+        TransientError: the index stayed away for a minute.
+    """
+    view = JobsView(as_json=settings.json)
+    with closing(registry.index(settings.index).open(settings.index)) as index:
+        if settings.job is None:
+            wanted = settings.states or LISTED
+            view.rows(patiently(lambda: index.list_jobs(settings.limit, None, wanted), "list the jobs"))
+            return 0
+        row = _asked(settings, index, settings.job)
+        if settings.follow:
+            row = follow(index, row, view)
+        view.row(row)
+        return int(settings.follow and row["state"] != "COMPLETED")
+
+
+def follow(index: Index, row: Row, view: JobsView) -> Row:
+    """Show a job's progress until it ends; plans are not waited for.
+
+    Returns:
+        The row as it is then.
+
+    Raises:
+        TransientError: the index stayed away for a minute.
+    """
+    with view:
+        while row["state"] not in ENDED and row["state"] != "PLANNED":
+            view.progress(row)
+            time.sleep(_EVERY)
+            row = _look(index, row["id"])
+        view.progress(row)
+    return row
+
+
+def _asked(settings: JobsSettings, index: Index, id: str) -> Row:
+    if settings.action is None:
+        return _look(index, id)
+    if settings.action == "retry":
+        row = retry_of(index, id, user())
+        # Only the service itself sends inline.
+        return create(index, {**row, "mode": "job"}, "retry")
+    if settings.action == "rate":
+        names = ("messages_per_second", "bytes_per_second")
+        rate = {name: getattr(settings, name) for name in names}
+        return act(index, id, "rate", partial(states.set_rate, rate=rate), user(), rate=rate)
+    return act(index, id, settings.action, _ACTIONS[settings.action], user())
+
+
+def _look(index: Index, id: str) -> Row:
+    row = patiently(lambda: index.get_job(id), f"look up job {id}")
+    if row is None:
+        raise UnknownJobError(f"There is no job {id!r}: check the id and --index.")
+    return row
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["jobs", *sys.argv[1:]]))

@@ -1,0 +1,48 @@
+"""Plans that are kept: what a resubmission would do, and just that is what runs later."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+
+from pipelines.replaying import look_up, new_job, open_index, open_lakes, patiently, store
+from pipelines.settings import PlanSettings
+from transforms.jobs import Keeper
+from transforms.jobs.changing import held_by, new_owner
+from transforms.jobs.rows import UNLIMITED, options_of, planned, selection_of
+from transforms.replay import Plan, make_plan
+
+__all__ = ["run"]
+
+
+def run(settings: PlanSettings) -> Plan:
+    """Find out what a resubmission would do, and keep that as a job in state PLANNED; nothing is sent.
+
+    Raises:
+        ConfigurationError: something in the settings cannot be right.
+        TransientError: index, lake or broker stayed away for a minute.
+    """
+    destination, lakes, owner = look_up(settings), open_lakes(settings), new_owner()
+    with closing(open_index(settings)) as index:
+        row = store(index, held_by(new_job(settings, "PLANNED", UNLIMITED), owner), "plan")
+        with Keeper(index, lakes[0], row["id"], owner=owner, on_lost=lambda: None) as keeper:
+            plan = patiently(
+                lambda: make_plan(
+                    index,
+                    lakes,
+                    selection_of(row),
+                    url=settings.destination or "",
+                    destination=destination,
+                    options=options_of(row),
+                    job=row["id"],
+                ),
+                "plan",
+            )
+            keeper.give_back(lambda row: planned(row, plan))
+    return plan
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    sys.exit(main(["plan", *sys.argv[1:]]))
