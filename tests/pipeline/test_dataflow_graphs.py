@@ -5,6 +5,7 @@ What is looked at is the final proto: what the runner makes of a pipeline after 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -108,11 +109,13 @@ def _graph(build: Callable[[beam.Pipeline], object], arguments: list[str]) -> An
     return pipeline.runner.proto_pipeline
 
 
+@functools.cache
 def _persist() -> Any:
     settings, arguments = parse(PersistSettings, [*_PERSIST, *_RUNNER])
     return _graph(lambda p: persist.build(p, settings, range(7), 7), arguments)
 
 
+@functools.cache
 def _index() -> Any:
     settings, arguments = parse(IndexSettings, [*_INDEX, *_RUNNER])
     return _graph(lambda p: index.build(p, settings, range(7), 7), arguments)
