@@ -78,6 +78,8 @@ def span(seconds: float | None) -> str:
     """A duration in its two largest units."""
     if seconds is None:
         return _NOTHING
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else f"{seconds * 1_000_000:.0f} µs"
     if seconds < 10:
         return f"{seconds:.1f} s"
     rest = round(seconds)

@@ -166,3 +166,5 @@ def test_a_plan_says_what_speaks_against_it_and_cannot_be_run(watched: Watched, 
     expect(page.get_by_role("button", name="Throw the plan away")).to_be_visible()
     expect(page.get_by_role("button", name=re.compile("^Send"))).to_have_count(0)
     watched.check()
+    page.get_by_role("link", name="Change it …").click()
+    expect(page.get_by_label("Topic", exact=True)).to_have_value("orders-replay")

@@ -158,13 +158,9 @@ def test_figures_and_times_are_told_in_words() -> None:
         "744 kB",
         "1.0 PB",
     ]
-    assert [span(value) for value in (None, 0.4, 65, 3600, 90_000)] == [
-        "\u2013",
-        "0.4 s",
-        "1 min 5 s",
-        "1 h",
-        "1 d 1 h",
-    ]
+    told = {0.00002: "20 µs", 0.05: "50 ms", 0.4: "0.4 s", 65: "1 min 5 s", 3600: "1 h", 90_000: "1 d 1 h"}
+    assert {value: span(value) for value in told} == told
+    assert span(None) == "\u2013"
     assert utc("2026-11-17T14:00:00.123456+02:00", 3) == "2026-11-17 12:00:00.123"
     assert ago(NOON, NOON + timedelta(minutes=3)) == "3 min ago"
     assert ago(NOON, NOON - timedelta(hours=2)) == "in 2 h"
