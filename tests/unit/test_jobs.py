@@ -14,7 +14,18 @@ import pytest
 from tests.servers import wait_until
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index, sqlite
-from transforms.jobs import HeldError, Keeper, Row, UnknownJobError, WrongStateError, change, new_row, states
+from transforms.jobs import (
+    HeldError,
+    Keeper,
+    Row,
+    UnknownJobError,
+    WrongStateError,
+    change,
+    create,
+    new_row,
+    retry_of,
+    states,
+)
 from transforms.jobs.changing import held_by, new_owner, take
 from transforms.jobs.rows import at, finished
 from transforms.lake import Lake
@@ -62,6 +73,8 @@ def progress(planned: int, published: int, failed: int) -> dict[str, Any]:
         ({"state": "RUNNING", "mode": "inline"}, []),
         ({"state": "PAUSED"}, ["resume", "cancel", "rate"]),
         ({"state": "PAUSED", "destination": "kafka://host"}, ["cancel", "rate"]),
+        ({"state": "PLANNED", "plan": {"problems": []}, "destination": "kafka://host"}, ["cancel"]),
+        ({"state": "FAILED", **progress(9, 5, 1), "destination": "kafka://host"}, ["retry"]),
         ({"state": "CANCELLING"}, []),
         ({"state": "CANCELLED", **progress(9, 5, 0)}, []),
         ({"state": "CANCELLED", **progress(9, 5, 1)}, ["retry"]),
@@ -86,6 +99,46 @@ def test_a_state_says_what_is_possible(values: dict[str, Any], expected: list[st
             with pytest.raises(WrongStateError) as refused:
                 act(row)
             assert refused.value.possible == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "act", "how"),
+    [
+        ({"state": "PLANNED", "plan": {"problems": []}}, lambda row: states.run(row, "ann"), "--plan j"),
+        ({"state": "PAUSED"}, states.resume, "--resume j"),
+        ({"state": "FAILED", **progress(9, 5, 1)}, states.resume, "--resume j"),
+    ],
+)
+def test_what_only_the_command_can_do_with_its_jobs_is_refused_with_the_command(
+    values: dict[str, Any], act: Any, how: str
+) -> None:
+    with pytest.raises(WrongStateError) as refused:
+        act(job(id="j", destination="kafka://host", **values))
+    told = str(refused.value)
+    assert told.startswith(f"The resubmission is the command's own: persistor resubmit {how} does that;")
+    assert refused.value.exit_code == 2
+
+
+def test_the_command_runs_plans_of_the_service_too_and_only_plans() -> None:
+    ready = {"state": "PLANNED", "plan": {"problems": []}}
+    for destination in ("main", "kafka://host"):
+        assert states.begin(job(destination=destination, **ready), "bob")["requested_by"] == "bob"
+    for values in ({"state": "PLANNED"}, {**ready, "plan": {"problems": ["no"]}}, {"state": "COMPLETED"}):
+        with pytest.raises(WrongStateError):
+            states.begin(job(**values), "bob")
+    with pytest.raises(ConfigurationError, match="is a plan: run it with --plan j"):
+        states.begin_again(job(id="j", **ready))
+
+
+def test_a_retry_whose_asker_died_in_between_is_made_by_the_next_one(index: Index) -> None:
+    id = index.create_job(job(state="FAILED", **progress(9, 8, 1)))["id"]
+    first = retry_of(index, id, "ann")
+    again = retry_of(index, id, "bob")
+    assert (again["id"], again["retry_of"], again["state"]) == (first["id"], id, "RUNNING")
+    create(index, again, "retry")
+    assert [record["action"] for record in index.list_audit(9)] == ["retry"]
+    with pytest.raises(WrongStateError):
+        retry_of(index, id, "ann")
 
 
 def test_a_job_that_nobody_works_on_is_cancelled_at_once() -> None:
