@@ -16,7 +16,7 @@ import requests
 from resubmit_api.launchers import Launcher
 from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
 
-__all__ = ["ENDED", "ENTRY", "FlinkLauncher", "FlinkRest"]
+__all__ = ["ENDED", "ENTRY", "FlinkLauncher", "FlinkRest", "cause"]
 
 ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
 """The states that a Flink job does not leave."""
@@ -72,12 +72,12 @@ class FlinkRest:
 
     def state(self, job: str) -> str:
         """One of Flink's states: RUNNING, RESTARTING, FINISHED and so on."""
-        return str(self._ask("GET", f"jobs/{job}/status")["status"])
+        return str(self._ask("GET", f"jobs/{job}")["state"])
 
     def failure(self, job: str) -> str:
         """What caused the latest failure, without Java's stack; empty where there was none."""
         history = self._ask("GET", f"jobs/{job}/exceptions").get("exceptionHistory", {}).get("entries", [])
-        return _cause(str(history[0]["stacktrace"])) if history else ""
+        return cause(str(history[0]["stacktrace"])) if history else ""
 
     def checkpoints(self, job: str) -> Mapping[str, Any]:
         """Flink's account of a job's checkpoints: ``counts``, ``latest`` and others."""
@@ -117,7 +117,7 @@ class FlinkRest:
             time.sleep(_ASK_EVERY)
         operation = answer["operation"]
         if "location" not in operation:
-            reason = _cause(str(operation.get("failure-cause", {}).get("stack-trace", "")))
+            reason = cause(str(operation.get("failure-cause", {}).get("stack-trace", "")))
             raise PermanentError(f"Flink could not take a savepoint of {job}: {reason}")
         return str(operation["location"])
 
@@ -192,7 +192,7 @@ class FlinkLauncher:
             raise TransientError("it still ends")
 
 
-def _cause(stack: str) -> str:
-    """The innermost cause; a worker's own error is at the end of it."""
+def cause(stack: str) -> str:
+    """The innermost cause in a stack of Java's; a worker's own error is at the end of it."""
     lines = stack.rpartition("Caused by: ")[2].splitlines()
     return "\n".join(line for line in lines if line.strip() and not line.startswith("\t"))[-_SHOWN:]

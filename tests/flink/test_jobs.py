@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +15,16 @@ import requests
 import yaml
 
 from resubmit_api.app import close_app, create_app
+from resubmit_api.launchers.flink import FlinkRest
 from resubmit_api.serve import make_server
 from tests.flink.archives import MESSAGES, PARTITIONS, Topic, check_exact, wait_for
 from tests.flink.conftest import Cluster
 from tests.integration.harness import Archive, Persist
-from tests.servers import wait_until
+from tests.servers import free_port, wait_until
 from tests.servers.flink import job_server_jar
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
+from transforms.errors import PermanentError, TransientError
 from transforms.lake import Lake
 
 pytestmark = pytest.mark.timeout(900)
@@ -72,6 +76,8 @@ def test_the_index_is_made_on_flink_by_workers_in_the_submitting_process(
             wait_until(lambda: bool(index.pid) and archive.indexed() == topic.count, 120, "the rest")
             job = cluster.rest.find(f"index-{topic.name}")
             assert job is not None
+            assert Path(cluster.rest.savepoint(job).removeprefix("file:")).is_dir()
+            assert cluster.rest.state(job) == "RUNNING"
             cluster.cancel(job)
             assert index.ends(90) == 1
     assert "persistor index: FlinkRunner: " in index.output()
@@ -92,7 +98,11 @@ def test_the_api_has_a_large_selection_sent_by_flink_exactly_once(
         answer = requests.post(f"{api}/v1/resubmissions", json=body, timeout=30)
         assert answer.status_code == 202, answer.text
         id = answer.json()["id"]
-        wait_until(lambda: cluster.rest.find(f"persistor-{id}"), 120, "the job on Flink")
+        first = wait_until(lambda: cluster.rest.find(f"persistor-{id}"), 120, "the job on Flink")
+        _kill_keeper(archive, id)  # another process goes on, and not beside what this one has left
+        second = wait_until(lambda: _other(cluster.rest.find(f"persistor-{id}"), first), 120, "another")
+        assert cluster.rest.state(first) == "CANCELED"
+        wait_until(lambda: cluster.rest.state(second) == "RUNNING", 60, "it to run")
         for worker in cluster.workers():
             worker.kill()  # its lanes go on where their transactions stand
         row = wait_until(lambda: _ended(api, id), 240, "the end of the job", pause=1)
@@ -131,6 +141,26 @@ def _api(cluster: Cluster, kafka: Kafka, archive: Archive, tmp_path: Path) -> It
         close_app(app)
 
 
+def _kill_keeper(archive: Archive, id: str) -> None:
+    index = archive.open_index()
+    row = index.get_job(id)
+    index.close()
+    assert row is not None
+    os.kill(row["run"]["pid"], signal.SIGKILL)
+
+
+def _other(found: str | None, than: str) -> str | None:
+    return found if found != than else None
+
+
 def _ended(api: str, id: str) -> dict[str, Any] | None:
     row: dict[str, Any] = requests.get(f"{api}/v1/resubmissions/{id}", timeout=30).json()
     return row if row["state"] in {"COMPLETED", "FAILED", "CANCELLED"} else None
+
+
+def test_an_unknown_job_is_refused_and_an_absent_cluster_may_come_back(cluster: Cluster) -> None:
+    with pytest.raises(PermanentError, match="404"):
+        cluster.rest.state("0" * 32)
+    assert cluster.rest.find("persistor-nothing") is None
+    with pytest.raises(TransientError, match="does not answer: ConnectionError"):
+        FlinkRest(f"http://127.0.0.1:{free_port()}").running()

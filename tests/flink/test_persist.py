@@ -13,7 +13,7 @@ from pipelines.persist import run
 from tests.flink.archives import MESSAGES, Topic, check_exact, wait_for
 from tests.flink.conftest import Cluster
 from tests.integration.harness import Archive
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 from tests.servers.flink import WorkerPool
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
@@ -95,6 +95,7 @@ def test_a_job_goes_on_from_its_savepoint_with_more_workers(
     assert max(vertex["parallelism"] for vertex in vertices) == 4
     wait_for(archive, topic.count)
     check_exact(archive, topic)
+    assert wait_until(lambda: cluster.rest.counters(job).get("messages"), 30, "figures") <= MESSAGES
 
 
 @pytest.fixture

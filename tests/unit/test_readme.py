@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.config import EPILOGS, SUMMARIES, settings_of
+from pipelines.flink import FlinkNeeds
 from pipelines.leftover import ON_BEAM
 from pipelines.metrics_table import declared
 from pipelines.reference import BEGIN, END, TABLES
@@ -18,8 +20,7 @@ from transforms.selection import parse_selection
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-FLINK = {"--checkpointing_interval", "--finish_bundle_before_checkpointing"}
-BEAM = {"--runner", "--streaming", "--flink_master", "--parallelism", "--num_workers", *FLINK}
+BEAM = {f"--{name}" for options in (PipelineOptions, FlinkNeeds) for name in options().get_all_options()}
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str]]]:
