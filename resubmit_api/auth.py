@@ -34,6 +34,7 @@ SESSION_SECONDS = 8 * 3600
 _FAILURES_A_MINUTE = 20
 _SHORTEST_KEY = 32
 _AUDIT = "persistor_audit"
+_LONGEST_DETAIL = 1000
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FOR_ANYONE = frozenset({"static", "openapi.spec"})
 """The framework's own views; none of them shows anything of an archive."""
@@ -214,7 +215,7 @@ def _note(action: str, by: Caller | None, detail: str | None = None) -> None:
         "action": action,
         "address": request.remote_addr,
         "request": f"{request.method} {quote(request.path)[:500]}",
-        "detail": detail,
+        "detail": detail and detail[:_LONGEST_DETAIL],
     }
     with needs("The index"):
         current_app.extensions[_AUDIT]().append_audit(record)

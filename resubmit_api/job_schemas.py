@@ -42,9 +42,9 @@ class Strict(BaseModel):
 class Rate(Strict):
     """How fast a resubmission may go, at most; null is as fast as it can."""
 
-    messages_per_second: float | None = Field(default=None, gt=0, le=1e9)
+    messages_per_second: float | None = Field(default=None, ge=0.001, le=1e9, strict=True)
     bytes_per_second: float | None = Field(
-        default=None, gt=0, le=1e12, description="Bytes of keys, payloads and headers."
+        default=None, ge=1, le=1e12, strict=True, description="Bytes of keys, payloads and headers."
     )
 
 

@@ -34,7 +34,7 @@ LINES: dict[str, dict[str, Any]] = {
     "nothing": {"role": "viewer", "sources": []},
 }
 SEARCH, PLANS, RESUBMISSIONS = "/v1/messages/search", "/v1/plans", "/v1/resubmissions"
-LOOKING = {"messages.search", "compatible.query", "compatible.look_up"}
+LOOKING = {"messages.search", "compatible.query", "compatible.look_up", "pages_explore.written"}
 """What is asked with a body and changes nothing."""
 
 MISSING = "nats://127.0.0.1:1"
@@ -338,6 +338,29 @@ class TestAllowLists:
                 shown |= {rule.rule} if "payments" in texts["viewer"] else set()
         assert shown >= {"/overview", "/explore", "/dead-letters"}
 
+    def test_forms_offer_open_destinations_only(self, site: Site, tokens: Path) -> None:
+        letter = [{"name": "persistor-error-category", "value": b"permanent"}]
+        site.archive(order(0, headers=letter))
+        names = {"main": MISSING, "elsewhere": MISSING}
+        with site.serve(names, tokens=str(tokens)) as client:
+            pages = {name: client.get("/resubmit", headers=bearer(name)).text for name in ("narrow", "admin")}
+            assert "<option selected>main</option>" in pages["narrow"]
+            assert "elsewhere" not in pages["narrow"]
+            assert "<option selected>elsewhere</option>" in pages["admin"]
+            letters = {
+                name: client.get("/dead-letters", headers=bearer(name)).text for name in ("narrow", "admin")
+            }
+        # What goes back may go anywhere, which this token's destinations do not cover.
+        assert "Inspect" in letters["narrow"]
+        assert "send-back" not in letters["narrow"]
+        assert "elsewhere" not in letters["narrow"]
+        assert "send-back" in letters["admin"]
+
+    def test_no_page_has_an_address_that_a_collection_could_have(self, app: APIFlask) -> None:
+        rules = [rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith("compatible.")]
+        first = re.compile("/(resubmit|range|query|exact|all)/")
+        assert [rule.rule for rule in rules if first.match(rule.rule)] == []
+
     def test_views_reach_the_index_through_the_caller_only(self) -> None:
         views = Path(audit.__file__).parent.glob("*.py")
         raw = {file.name for file in views if "backends.index" in file.read_text()}
@@ -383,7 +406,7 @@ class TestLogins:
                 r"hx-headers=[^>]*CSRF-Token[^A-Za-z0-9]+([A-Za-z0-9_-]+)", browser.get(page).text
             )
             assert held == [csrf_of(browser)]
-        answer = browser.post("/resubmit/request", data={}, headers={CSRF_HEADER: held[0]})
+        answer = browser.post("/resubmit-request", data={}, headers={CSRF_HEADER: held[0]})
         assert answer.status_code == 200
 
     def test_another_logins_csrf_token_is_of_no_use(self, service: Client) -> None:

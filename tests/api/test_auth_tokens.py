@@ -167,6 +167,25 @@ def test_a_destination_is_open_by_name_or_by_topic(
     assert Caller("a", Role.OPERATOR, destinations=patterns).may_send("main", topic) is open
 
 
+@pytest.mark.parametrize(
+    ("patterns", "open"),
+    [
+        (None, True),
+        ((), False),
+        (("main",), True),
+        (("main/orders-*",), True),
+        (("mai", "main2", "main2/*", "other/main/x"), False),
+        (("m*/orders",), True),
+        (("*",), True),
+        (("*/orders",), True),
+    ],
+)
+def test_a_destination_is_offered_where_some_topic_of_it_is_open(
+    patterns: tuple[str, ...] | None, open: bool
+) -> None:
+    assert Caller("a", Role.OPERATOR, destinations=patterns).may_send_to("main") is open
+
+
 def test_the_command_shows_a_token_once_and_writes_the_line_for_the_file(file: Path) -> None:
     words = ["--name", "alice", "--role", "operator", "--allow_source", "orders*", "--allow_source", "a: '#'"]
     done = subprocess.run([PROGRAM, "token", *words], capture_output=True, text=True, check=True)

@@ -40,7 +40,7 @@ QUERIES = {
 FORMS = {
     "/explore/selection": ("source", "from", "to", "ids", "field", "operator", "value", "join"),
     "/resubmit": ("selection", "topic", "destination", "limit", "percent", "timestamp", "lossy"),
-    "/resubmit/request": ("selection", "topic", "destination", "limit", "percent", "order"),
+    "/resubmit-request": ("selection", "topic", "destination", "limit", "percent", "order"),
     "/dead-letters/send-back": ("selection", "destination"),
     "/jobs/x/rate": ("messages_per_second", "bytes_per_second"),
     "/jobs/x/pause": ("x",),
