@@ -26,6 +26,7 @@ def archive(
     rows_per_file: int = 10_000,
     format: str = "parquet",
     source: str = "orders",
+    ingested: datetime = INGESTED,
 ) -> list[str]:
     """Write messages of one partition as persist would, and index them; returns the files' locations."""
     partition = messages["partition"][0].as_py()
@@ -37,5 +38,5 @@ def archive(
         path = f"{source}/{source}-{partition}-{start:020d}.{format}"
         assert lake.put_new(path, registry.format_of(format).encode(rows))
         locations.append(lake.location(path))
-        index.insert(entries(rows, locations[-1], INGESTED))
+        index.insert(entries(rows, locations[-1], ingested))
     return locations

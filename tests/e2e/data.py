@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
@@ -60,14 +61,15 @@ HOSTILE: dict[str, dict[str, Any]] = {
 def fill(lake: Lake, index: Index, orders: int = ORDERS) -> int:
     """Archive everything; returns the time in µs at which the newest message was published."""
     now = time.time_ns() // 1_000_000_000 * 1_000_000
+    ingested = datetime.fromtimestamp(now / 1_000_000, timezone.utc)
     traffic = list(messages(orders * 3 // 2))
     for topic in ("orders", "telemetry"):
         own = [outgoing for outgoing in traffic if outgoing.subject == topic]
         for partition in range(3):
             rows = _rows(own[partition::3], partition, now)
-            archive(lake, index, table(*rows), rows_per_file=500, source=topic)
-    archive(lake, index, table(*_hostile(now)), source="uploads")
-    archive(lake, index, _dead(traffic, now), source="dead-letters")
+            archive(lake, index, table(*rows), rows_per_file=500, source=topic, ingested=ingested)
+    archive(lake, index, table(*_hostile(now)), source="uploads", ingested=ingested)
+    archive(lake, index, _dead(traffic, now), source="dead-letters", ingested=ingested)
     return now
 
 
