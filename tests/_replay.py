@@ -26,7 +26,7 @@ __all__ = ["command", "consumed", "expected", "freeze", "header", "numbered", "s
 ORDERS = Selection(sources=("orders",))
 
 
-def settings(tmp_path: Path, destination: str, **more: Any) -> ResubmitSettings:
+def settings(tmp_path: Path, destination: str | None, **more: Any) -> ResubmitSettings:
     """Of a resubmission of the source ``orders`` from the lake and the index below a directory."""
     plain = {
         "destination": destination,

@@ -1,0 +1,225 @@
+"""``persistor plan`` and ``persistor jobs`` with real jobs: on SQLite, a lake of files and NATS JetStream."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import plan, resubmit
+from pipelines.cli import main
+from pipelines.settings import ResubmitSettings
+from tests._archive import archive
+from tests._brokers import NatsSite, fetch, installed, reading, together
+from tests._messages import row, table
+from tests._replay import command
+from tests._replay import settings as of
+from tests.servers import wait_until
+from transforms.brokers import Partition
+from transforms.errors import ConfigurationError
+from transforms.indexes import Index, sqlite
+from transforms.jobs import Row, WrongStateError
+from transforms.lake import Lake
+
+
+@pytest.fixture(scope="module")
+def nats() -> Iterator[NatsSite]:
+    with installed("nats") as site:
+        assert isinstance(site, NatsSite)
+        yield site
+
+
+@pytest.fixture
+def subject(nats: NatsSite) -> str:
+    name = f"j{uuid.uuid4().hex[:10]}"
+    nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"], duplicate_window=600))
+    return f"{name}.copy"
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(f"file://{tmp_path}/lake")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return sqlite.open(f"sqlite://{tmp_path}/index.db")
+
+
+def numbered(first: int, end: int, partition: int = 0) -> Any:
+    return table(*[row(partition=partition, offset=n, data=b"%d" % n) for n in range(first, end)])
+
+
+def arrived(nats: NatsSite, subject: str, count: int) -> list[bytes]:
+    with reading(nats.reader(subject), {Partition(subject, 0): 1}) as reader:
+        return list(together(fetch(reader, count))["data"].to_pylist())
+
+
+def data(first: int, end: int) -> list[bytes]:
+    return [b"%d" % n for n in range(first, end)]
+
+
+def look(index: Index, id: str) -> Row:
+    return index.get_job(id) or {}
+
+
+def asked(index: Index) -> list[tuple[str, str]]:
+    """What the audit trail says, the first first."""
+    return [(record["action"], record["job"]) for record in reversed(index.list_audit(99))]
+
+
+def jobs(made: ResubmitSettings, *words: str) -> int:
+    return main(["jobs", "--index", made.index, *words])
+
+
+def test_a_plan_sends_what_it_showed_also_when_more_matches_later(
+    nats: NatsSite,
+    lake: Lake,
+    index: Index,
+    tmp_path: Path,
+    subject: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    archive(lake, index, numbered(0, 30))
+    made = of(tmp_path, f"{nats.server.url}/{subject}")
+    words = ["--index", made.index, "--lake", lake.url, "--json"]
+    to = ["--destination", made.destination or "", "--selection", made.selection or ""]
+    assert main(["plan", *words, *to]) == 0
+    shown = json.loads(capsys.readouterr().out)["plan"]
+    assert (shown["messages"], len(shown["samples"]), sum(shown["histogram"]["messages"])) == (30, 10, 30)
+    planned = look(index, shown["job"])
+    assert (planned["state"], planned["lease"], planned["started"]) == ("PLANNED", None, None)
+    archive(lake, index, numbered(30, 50, partition=1))
+    report = resubmit.run(of(tmp_path, None, selection=None, plan=shown["job"], messages_per_second=10_000))
+    assert (report.job, report.planned, report.published) == (shown["job"], 30, 30)
+    done = look(index, shown["job"])
+    assert (done["state"], done["rate"]["messages_per_second"]) == ("COMPLETED", 10_000)
+    assert asked(index) == [("plan", shown["job"]), ("run", shown["job"])]
+    with pytest.raises(WrongStateError, match="is COMPLETED, which does not allow run"):
+        resubmit.run(of(tmp_path, None, selection=None, plan=shown["job"]))
+    stream = nats.do(lambda js: js.stream_info(subject.partition(".")[0]))
+    assert (stream.state.messages, arrived(nats, subject, 30)) == (30, data(0, 30))
+
+
+def test_a_plan_that_cannot_run_is_kept_as_such(
+    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+) -> None:
+    archive(lake, index, table(row(data=b"x", key=b"k")))
+    made = plan.run(of(tmp_path, f"{nats.server.url}/{subject}"))
+    assert len(made.problems) == 1
+    assert look(index, made.job)["plan"]["problems"] == list(made.problems)
+    for wrong in ({"plan": made.job}, {"plan": "none"}, {"resume": made.job}):
+        with pytest.raises((WrongStateError, ConfigurationError)):
+            resubmit.run(of(tmp_path, None, selection=None, **wrong))
+    assert look(index, made.job)["state"] == "PLANNED"
+    assert jobs(of(tmp_path, None), "--job", made.job, "--action", "cancel") == 0
+    assert look(index, made.job)["state"] == "CANCELLED"
+
+
+def test_a_plan_whose_lake_is_not_named_stays_a_plan(
+    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+) -> None:
+    archive(lake, index, numbered(0, 3))
+    made = plan.run(of(tmp_path, f"{nats.server.url}/{subject}"))
+    elsewhere = of(tmp_path, None, selection=None, plan=made.job, lakes=(f"file://{tmp_path}/other",))
+    with pytest.raises(ConfigurationError, match="has no plan of job"):
+        resubmit.run(elsewhere)
+    assert look(index, made.job)["state"] == "PLANNED"
+
+
+def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with(
+    nats: NatsSite,
+    lake: Lake,
+    index: Index,
+    tmp_path: Path,
+    subject: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    archive(lake, index, numbered(0, 3000))
+    made = of(tmp_path, f"{nats.server.url}/{subject}")
+    words = command(made, "--selection", made.selection or "", "--messages_per_second", "100")
+    sender = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+
+    def sending() -> Row | None:
+        found = index.list_jobs(1, states=("RUNNING",))
+        return found[0] if found and found[0]["progress"]["published"] else None
+
+    id = wait_until(sending, 60, "a job that sends")["id"]
+    assert jobs(made, "--state", "RUNNING") == 0
+    assert capsys.readouterr().out.startswith(f"{id}\tRUNNING\t")
+    assert jobs(made, "--job", id, "--action", "retry") == 2
+    assert "is RUNNING, which does not allow retry; possible: pause, cancel, rate" in capsys.readouterr().err
+    rate = ["--action", "rate", "--messages_per_second", "200", "--bytes_per_second", "1MB"]
+    assert jobs(made, "--job", id, *rate) == 0
+    assert look(index, id)["rate"] == {"messages_per_second": 200, "bytes_per_second": 1_000_000}
+    assert jobs(made, "--job", id, "--action", "pause") == 0
+    assert sender.wait(60) == 1
+    paused = look(index, id)
+    assert (paused["state"], paused["lease"]) == ("PAUSED", None)
+    assert 0 < paused["progress"]["published"] < 3000
+    assert jobs(made, "--job", id, "--action", "resume") == 2
+    assert f"persistor resubmit --resume {id} does that" in capsys.readouterr().err
+    assert jobs(made, "--job", id, "--action", "rate") == 0
+    again = subprocess.Popen(command(made, "--resume", id), stdout=subprocess.DEVNULL)
+    capsys.readouterr()
+    assert jobs(made, "--job", id, "--follow", "--json") == 0
+    followed = json.loads(capsys.readouterr().out)
+    assert (followed["state"], followed["progress"]["published"]) == ("COMPLETED", 3000)
+    assert again.wait(60) == 0
+    assert arrived(nats, subject, 3000) == data(0, 3000)
+    assert [action for action, _ in asked(index)] == ["resubmit", "rate", "pause", "rate", "resume"]
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_job(
+    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+) -> None:
+    archive(lake, index, numbered(0, 500))
+    made = of(tmp_path, f"{nats.server.url}/{subject}", messages_per_second=100)
+    sender = threading.Thread(target=resubmit.run, args=(made,))
+    sender.start()
+    id = wait_until(lambda: index.list_jobs(1), 30, "the job")[0]["id"]
+    follow = [*command(made)[:2], "pipelines.jobs", "--index", made.index, "--job", id, "--follow"]
+    watcher = subprocess.Popen(follow, stderr=subprocess.PIPE, text=True)
+    assert watcher.stderr
+    assert watcher.stderr.readline().startswith("RUNNING, ")
+    watcher.send_signal(signal.SIGINT)
+    assert watcher.wait(30) == 130
+    assert watcher.stderr.read().endswith("The job goes on without being watched.\n")
+    assert jobs(made, "--job", id, "--action", "rate") == 0
+    sender.join(60)
+    assert look(index, id)["state"] == "COMPLETED"
+
+
+def test_what_a_job_could_not_publish_is_tried_again_alone(
+    nats: NatsSite,
+    lake: Lake,
+    index: Index,
+    tmp_path: Path,
+    subject: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, second, _ = archive(lake, index, numbered(0, 60), rows_per_file=20)
+    hidden = Path(second.removeprefix("file://"))
+    hidden.rename(hidden.with_suffix(".hidden"))
+    made = of(tmp_path, f"{nats.server.url}/{subject}")
+    first = resubmit.run(made)
+    assert (first.published, first.failed) == (40, {"missing": 20})
+    assert jobs(made, "--job", first.job, "--follow") == 1  # it has ended, and did not send all
+    hidden.with_suffix(".hidden").rename(hidden)
+    capsys.readouterr()
+    assert jobs(made, "--job", first.job, "--action", "retry", "--json") == 0
+    waiting = json.loads(capsys.readouterr().out)
+    assert (waiting["state"], waiting["retry_of"]) == ("PAUSED", first.job)
+    assert waiting["reason"] == f"It waits for the command: persistor resubmit --resume {waiting['id']}"
+    assert jobs(made, "--job", first.job, "--action", "retry") == 2
+    again = resubmit.run(of(tmp_path, None, selection=None, resume=waiting["id"]))
+    assert (again.planned, again.published) == (20, 20)
+    assert look(index, first.job)["retried_by"] == waiting["id"]
+    assert arrived(nats, subject, 60) == data(0, 20) + data(40, 60) + data(20, 40)
