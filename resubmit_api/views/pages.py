@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template
+import json
+
+from flask import Blueprint, Response, render_template, request
 
 from resubmit_api.auth import open_to
 from resubmit_api.auth_grants import may_see, who
 from resubmit_api.auth_tokens import Role
-from resubmit_api.errors import needs
+from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.views.context import parts
 from resubmit_api.views.pages_common import new_pages
 
@@ -16,6 +18,20 @@ __all__ = ["blueprint"]
 _LATEST_JOBS = 5
 
 blueprint: Blueprint = new_pages("pages", __name__)
+
+
+@blueprint.after_app_request
+def for_people(response: Response) -> Response:
+    """An address that is not there is told to a browser by a page."""
+    kinds = [PROBLEM_TYPE, "text/html"]
+    asked = request.accept_mimetypes.best_match(kinds)
+    if request.routing_exception is None or response.mimetype != PROBLEM_TYPE or asked != "text/html":
+        return response
+    told = json.loads(response.get_data())
+    page = render_template("error.html", title=told["title"], causes=[told["detail"]], status=told["status"])
+    response.set_data(page)
+    response.mimetype = "text/html"
+    return response
 
 
 @blueprint.get("/")

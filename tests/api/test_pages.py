@@ -120,6 +120,17 @@ def test_scripts_and_styles_come_from_files_of_ours_only(api: Client) -> None:
         assert page.count("<script") == page.count('<script src="/static/')
 
 
+def test_an_address_that_is_not_there_is_told_to_a_browser_by_a_page(api: Client) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    for address in ("/nowhere", f"/v1/{EVIL}", "/jobs/x/dance"):
+        answer = api.get(address, headers=browser)
+        assert answer.status_code == 404
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "There is nothing at this address" in answer.text
+        assert EVIL not in answer.text
+    assert api.get("/nowhere").headers["Content-Type"] == "application/problem+json"
+
+
 def test_files_of_ours_are_kept_by_browsers_until_they_change(api: Client) -> None:
     [address] = [part for part in api.get("/").text.split('"') if part.startswith("/static/style.css")]
     assert "max-age=31536000" in api.get(address).headers["Cache-Control"]

@@ -205,6 +205,14 @@ class TestDocuments:
             SourceSummary("vref.s.src", 3, 0, time("08:30:13.736000"), time("08:30:13.992000"), {0: 3})
         ]
 
+    def test_a_histogram_counts_a_message_that_was_written_twice_once(
+        self, index: Any, documents: list[dict[str, Any]]
+    ) -> None:
+        index._messages.insert_many([{**document, "_id": ObjectId()} for document in documents])
+        start = int(time("08:30:13").timestamp()) * 1_000_000
+        assert index.histogram(EVERYTHING, start, 1_000_000) == {0: 3}
+        assert index.files() == {"vref.s.src": len({document["location_key"] for document in documents})}
+
     def test_our_entry_of_the_same_message_is_preferred(self, index: Index) -> None:
         (ours,) = from_dataphos_metadata(changed()).to_pylist()
         index.insert(table({**ours, "checksum": 7}))
