@@ -6,6 +6,7 @@ import difflib
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pipelines.config import SUMMARIES
@@ -100,7 +101,9 @@ def _resubmit(words: list[str]) -> int:
     from pipelines import resubmit
 
     with View(as_json=settings.json) as view:
-        return view.report(resubmit.run(settings, beam_args, on_plan=view.plan, progress=view.progress))
+        limits = settings.messages_per_second, settings.bytes_per_second
+        shown = partial(view.plan, limits=limits)
+        return view.report(resubmit.run(settings, beam_args, on_plan=shown, progress=view.progress))
 
 
 def _jobs(words: list[str]) -> int:

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from pipelines.plan_view import show_plan
-from pipelines.shown import show_facts
+from pipelines.shown import show_facts, span
 from transforms.replay.plans import Plan
 
 __all__ = ["PAUSE", "Reported", "View", "progress_bar"]
@@ -54,7 +54,7 @@ class View:
         self._progress = progress_bar(disable=as_json)
         self._task = self._progress.add_task("messages", total=None, rate="", start=True)
         self._started: float | None = None
-        self._told = 0.0
+        self._told, self._before = 0.0, 0
 
     def __enter__(self) -> View:
         return self
@@ -66,30 +66,39 @@ class View:
         if self._json:
             sys.stdout.write(json.dumps(self._json, indent=2) + "\n")
 
-    def plan(self, plan: Plan, *, whole: bool = False) -> int:
-        """Show a plan, with ``whole`` its histogram and samples too.
+    def plan(
+        self, plan: Plan, *, whole: bool = False, limits: tuple[float | None, float | None] = (None, None)
+    ) -> int:
+        """Show a plan.
+
+        Args:
+            plan: what was found.
+            whole: with histogram and samples.
+            limits: messages and bytes per second at which it shall run.
 
         Returns:
             The exit code: 2 where something speaks against it.
         """
+        told = plan.report() | {"estimated_seconds": plan.estimated_seconds(*limits)}
         if self._json is not None:
-            self._json["plan"] = plan.report()
+            self._json["plan"] = told
         else:
-            show_plan(self._out, plan.report(), whole=whole)
+            show_plan(self._out, told, whole=whole)
         return 2 if plan.problems else 0
 
     def progress(self, done: int, failed: int, total: int) -> None:
         """Show how far it is; called as often as one likes, from one thread."""
         now = time.monotonic()
         if self._started is None:
-            self._started = self._told = now
-        rate = f"{done / max(now - self._started, 0.001):,.0f}/s"
+            self._started, self._told, self._before = now, now, done
+        rate = _pace(done - self._before, now - self._started, total - done - failed)
         if not self._progress.disable:
             self._progress.start()
             self._progress.update(self._task, completed=done + failed, total=total, rate=rate)
         elif self._json is None and now - self._told >= PAUSE:
             self._told = now
-            print(f"{done:,} of {total:,} done, {failed:,} failed, {rate}", file=sys.stderr, flush=True)
+            line = f"{done:,} of {total:,} done, {failed:,} failed"
+            print(", ".join(filter(None, [line, rate])), file=sys.stderr, flush=True)
 
     def report(self, report: Reported) -> int:
         """Show what was done, and hand on its exit code."""
@@ -113,6 +122,13 @@ def progress_bar(*, disable: bool = False) -> Progress:
         console=Console(stderr=True),
         disable=disable or not sys.stderr.isatty(),
     )
+
+
+def _pace(done: int, seconds: float, left: int) -> str:
+    if not done or not seconds:
+        return ""
+    rate = done / seconds
+    return f"{rate:,.0f}/s" + (f", {span(left / rate)} left" if left > 0 else "")
 
 
 def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
