@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 import requests
@@ -15,8 +14,6 @@ import requests
 from tests.api.conftest import Client, Site, order
 from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
-from transforms import registry
-from transforms.replay.plans import new_job_id
 
 JSON = {"Content-Type": "application/json"}
 SEARCH, PLANS, RESUBMISSIONS = "/v1/messages/search", "/v1/plans", "/v1/resubmissions"
@@ -128,59 +125,6 @@ def test_a_topic_name_that_could_be_anything_else_is_refused(api: Client, topic:
 def test_a_wrong_query_is_a_clear_problem(api: Client, query: str) -> None:
     problem = api.get(f"{RESUBMISSIONS}?{query}")
     problem_of(problem, 400 if query.startswith("cursor") else 422)
-
-
-HOSTILE = [
-    {"$where": "sleep(5000)"},
-    {"$gt": ""},
-    "'; DROP TABLE entries; --",
-    '" OR 1=1 --',
-    "../../../../etc/passwd",
-    "a\r\nSet-Cookie: evil=1",
-    "<script>alert(1)</script>",
-    "{{7*7}}${7*7}",
-    "\u0000",
-    "\U0001f4a9" * 100,
-]
-
-
-@pytest.fixture(scope="module", params=["sqlite", "mongodb"])
-def exposed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A service over each index store, with one message."""
-    site = Site.at(tmp_path_factory.mktemp("exposed"))
-    if request.param == "mongodb":
-        server = request.getfixturevalue("mongodb").url.rpartition("/")[0]
-        site.index_url = f"{server}/t{new_job_id()}"
-        site.index = registry.index(site.index_url).open(site.index_url)
-    site.archive(order(0, headers=[{"name": "version", "value": b"2"}]))
-    with site.serve({"main": "nats://127.0.0.1:1"}) as client:
-        yield client
-    site.index.close()
-
-
-@pytest.mark.parametrize("value", HOSTILE)
-def test_hostile_values_reach_no_store_as_code(exposed: Client, value: Any) -> None:
-    for selection in (
-        {"sources": [value]},
-        {"ids": [value]},
-        {"where": [{"attributes.version": value}]},
-        {"where": [{"id": {"prefix": value}}]},
-        {"where": [{f"attributes.{value}": "2"}]},
-        {"where": [{str(value): "2"}]},
-        {"all": value},
-        value,
-    ):
-        response = exposed.post(SEARCH, json={"selection": selection})
-        assert response.status_code in {200, 422}, response.text
-        if response.status_code == 200:
-            assert response.json()["messages"] == []
-        else:
-            problem_of(response, 422)
-        assert "Set-Cookie" not in response.headers
-    for address in ("/v1/messages/", "/v1/resubmissions/"):
-        problem_of(exposed.get(address + quote(str(value), safe="")), 404)
-    [message] = exposed.post(SEARCH, json={"selection": {"all": True}}).json()["messages"]
-    assert message["id"] == "orders_0_0"
 
 
 def test_a_caller_writes_no_lines_of_the_log_and_no_body_is_in_it(
