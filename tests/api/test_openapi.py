@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -22,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from resubmit_api.auth_tokens import digest_of
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers.nats import Nats
 from transforms.selection import Selection
@@ -56,19 +59,60 @@ CHECKS = [
 ]
 
 
+LINES: list[dict[str, Any]] = [
+    {"name": "viewer", "role": "viewer"},
+    {"name": "operator", "role": "operator"},
+    {"name": "admin", "role": "admin"},
+    {"name": "narrow", "role": "operator", "sources": ["orders"], "destinations": ["main/open*"]},
+    {"name": "elsewhere", "role": "admin", "sources": ["payments"], "destinations": ["main/payments"]},
+]
+CALLERS = (*(line["name"] for line in LINES), "unknown", None)
+READY = {"/healthz", "/readyz"}
+
+
+def bearer(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"Authorization": f"Bearer t-{name}"}
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, nats: Nats, streams: Streams) -> Iterator[Client]:
-    site = Site.at(tmp_path_factory.mktemp("openapi"))
-    site.archive(*(order(n, key=b"\xff", headers=[{"name": "version", "value": b"2"}]) for n in range(5)))
+def site(tmp_path_factory: pytest.TempPathFactory, streams: Streams) -> Iterator[Site]:
+    made = Site.at(tmp_path_factory.mktemp("openapi"))
+    made.archive(*(order(n, key=b"\xff", headers=[{"name": "version", "value": b"2"}]) for n in range(5)))
     streams.create("openapi")
+    yield made
+    made.index.close()
+
+
+@pytest.fixture(scope="module")
+def service(site: Site, nats: Nats) -> Iterator[Client]:
     with site.serve({"main": nats.url}) as client:
         yield client
-    site.index.close()
 
 
 @pytest.fixture(scope="module")
 def schema(service: Client) -> Any:
     return schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+
+
+@pytest.fixture(scope="module")
+def guarded(site: Site, nats: Nats) -> Iterator[Any]:
+    """The document of a service that asks for tokens."""
+    lines = [line | {"sha256": digest_of(f"t-{line['name']}")} for line in LINES]
+    (site.directory / "tokens.yaml").write_text(json.dumps(lines))
+    options = {"tokens": str(site.directory / "tokens.yaml"), "requests_per_minute": 100_000}
+    with site.serve({"main": nats.url}, compatible={"c": "main"}, **options) as client:
+        yield schemathesis.openapi.from_url(f"{client.url}/openapi.json")
+
+
+@pytest.fixture(scope="module")
+def known(service: Client) -> dict[str, list[str]]:
+    """Ids that are somebody's: of a message, and of resubmissions in several states."""
+    selection, options = {"ids": ["orders_0_0"]}, {"lossy": True}
+    body = {"destination": "main", "topic": "openapi", "selection": selection, "options": options}
+    paths = ("/v1/plans", "/v1/plans", "/v1/resubmissions")
+    made = [service.post(path, json=body).json()["id"] for path in paths]
+    assert service.post(f"/v1/resubmissions/{made[1]}/cancel", json={}).status_code == 200
+    return {"messages": ["orders_0_0"], "jobs": made}
 
 
 @pytest.mark.parametrize(
@@ -91,6 +135,29 @@ def test_every_answer_is_as_declared(schema: Any, operation: str, mode: Generati
 
     with contextlib.suppress(Unsatisfiable):  # an operation without input cannot be asked wrongly
         check()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_answer_is_as_declared_to_whoever_asks(
+    guarded: Any, known: dict[str, list[str]], operation: str
+) -> None:
+    method, path = operation.split()
+    ids = known["messages" if "/messages/" in path else "jobs"]
+    cases = guarded[path][method].as_strategy(generation_mode=GenerationMode.POSITIVE)
+
+    @settings(max_examples=28, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(cases, st.sampled_from(CALLERS), st.sampled_from(ids))
+    def check(case: Any, name: str | None, id: str) -> None:
+        if "id" in case.path_parameters:
+            case.path_parameters["id"] = id
+        if isinstance(case.body, dict) and "destination" in case.body:
+            case.body |= {"destination": "main", "topic": "openapi"}
+        response = case.call(headers=bearer(name))
+        case.validate_response(response, checks=CHECKS, headers=bearer(name))
+        if name in {"unknown", None} and path not in READY:
+            assert response.status_code in {401, 429}  # who guesses is slowed down
+
+    check()
 
 
 def test_no_operation_is_left_out(schema: Any) -> None:
