@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import socket
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +15,20 @@ from pathlib import Path
 import psutil
 import pytest
 
+from resubmit_api.launchers.flink import FlinkRest
 from tests._brokers import contents, fetch, installed, messages, reading, together
-from tests.integration.harness import metric
+from tests.conftest import running
+from tests.flink.archives import Topic, check_exact, wait_for
+from tests.flink.conftest import Cluster
+from tests.integration.harness import Archive, metric
 from tests.servers import Unavailable, free_port, wait_until
-from tests.servers.image import Container, built
+from tests.servers.flink import Flink, TaskManager
+from tests.servers.image import Container, built, forget, holding
+from tests.servers.kafka import Kafka
+from tests.servers.minio import MinIO
+from tests.servers.mongodb import MongoDB
+from tests.servers.programs import BOOT
+from transforms.lake import Lake
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits for the build
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +46,25 @@ def image() -> Iterator[Container]:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(missing))
+    forget()
+
+
+@pytest.fixture(scope="module")
+def flink() -> Iterator[Flink]:
+    yield from running(Flink)
+
+
+@pytest.fixture(scope="module")
+def worker(image: Container, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """With Beam's own boot program; Google's launcher is in no registry of packages."""
+    launcher = tmp_path_factory.mktemp("launcher") / "python_template_launcher"
+    launcher.write_text("#!/bin/sh\nexec python $FLEX_TEMPLATE_PYTHON_PY_FILE\n")
+    with (
+        holding(opt__apache__beam__boot=BOOT.install()) as beam,
+        holding(opt__google__dataflow__python_template_launcher=launcher) as google,
+        built("worker", BEAM_SDK=beam, FLEX_LAUNCHER=google) as container,
+    ):
+        yield container
 
 
 def test_the_dockerfile_has_no_findings() -> None:
@@ -128,6 +159,54 @@ def test_messages_are_archived_and_sent_again(image: Container, tmp_path: Path) 
         with reading(site.reader(copy)) as reader:
             arrived = together(fetch(reader, len(_EXAMPLES)))
     assert contents(arrived) == contents(_EXAMPLES)
+
+
+def test_flink_archives_with_workers_of_the_image(
+    worker: Container, flink: Flink, kafka: Kafka, mongodb: MongoDB, minio: MinIO
+) -> None:
+    """Beam's boot takes each worker from the pool through provisioning and staged files to its start."""
+    assert worker.config["Entrypoint"] == ["/opt/apache/beam/boot"]
+    assert f"apache-beam[gcp,aws]=={BOOT.module.rpartition('@v')[2]}" in (ROOT / "setup.py").read_text()
+    topic = Topic(kafka)
+    topic.produce(2000)
+    port = free_port()
+    pool = [f"--service_port={port}", f"--container_executable={worker.config['Entrypoint'][0]}"]
+    index = f"{mongodb.url.rpartition('/')[0]}/{topic.name}"
+    archive = Archive(Lake(minio.create_bucket(topic.name), minio.config), index)
+    words = [
+        *(f"--source={topic.url}", f"--lake={archive.lake.url}", f"--index={index}", "--batch_age=500ms"),
+        *(f"--lake_config={name}={value}" for name, value in minio.config.items()),
+        "--checkpointing_interval=1000",
+    ]
+    python = ["python", "-m", "apache_beam.runners.worker.worker_pool_main"]
+    process = worker.start(*pool, entrypoint=python)
+    try:
+        wait_until(lambda: _listens(port) or process.poll() is not None, 60, "the pool of workers")
+        with TaskManager(flink) as taskmanager:
+            cluster = Cluster(flink, taskmanager, _Pool(f"127.0.0.1:{port}"), FlinkRest(flink.url))  # type: ignore[arg-type]
+            job = cluster.submit("persist", *words)
+            wait_for(archive, topic.count)
+            check_exact(archive, topic)
+            cluster.cancel(job)
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        sys.stdout.write(process.communicate()[0])  # shown where it failed
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pool:
+    url: str
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_flex_templates_launcher_finds_its_program(worker: Container) -> None:
+    launcher = worker.run(entrypoint=["/opt/google/dataflow/python_template_launcher"])
+    assert launcher == (2, "persistor: --command: write one of persist, index, resubmit, once.\n")
 
 
 def test_its_health_check_sees_the_api_and_its_absence(image: Container, tmp_path: Path) -> None:

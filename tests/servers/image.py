@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,14 +23,16 @@ _APT = "apt-get install buildah debootstrap"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _ISOLATED = "unshare", "--mount", "--pid", "--fork", "--kill-child"
 _SCRIPT = """
+touch "$ROOT/etc/hosts"
 mount --bind "$ROOT" "$ROOT"
+mount --bind /etc/hosts "$ROOT/etc/hosts"
 mount -o remount,bind,ro "$ROOT"
 mount -t tmpfs -o mode=1777 tmpfs "$ROOT/tmp"
 mount -t proc proc "$ROOT/proc"
 mount --rbind /dev "$ROOT/dev"
 if [ -n "$DATA" ]; then mkdir "$ROOT/tmp/data" && mount --bind "$DATA" "$ROOT/tmp/data"; fi
 if [ -n "$ALONE" ]; then ip link set lo up; fi
-exec chroot --userspec="$USERSPEC" "$ROOT" /usr/bin/env -i "$@"
+exec chroot --userspec="$USERSPEC" "$ROOT" /usr/bin/env -i -C "$WORKDIR" "$@"
 """
 
 
@@ -75,7 +78,8 @@ class Container:
         if data:
             os.chown(data, *map(int, self.config["User"].split(":")))
         alone = "1" if self.alone else ""
-        return {"ROOT": str(self.root), "USERSPEC": self.config["User"], "DATA": data, "ALONE": alone}
+        said = {"WORKDIR": self.config["WorkingDir"], "USERSPEC": self.config["User"]}
+        return {"ROOT": str(self.root), "DATA": data, "ALONE": alone, **said}
 
 
 class Debian:
@@ -116,7 +120,7 @@ def built(target: str, **arguments: str) -> Iterator[Container]:
         yield Container(Path(_buildah("mount", container)), config)
     finally:
         _buildah("rm", container)
-        _buildah("rmi", name)
+        _buildah("rmi", "--force", name)
 
 
 @contextmanager
@@ -133,7 +137,7 @@ def holding(**files: Path) -> Iterator[str]:
     try:
         yield name
     finally:
-        _buildah("rmi", name)
+        _buildah("rmi", "--force", name)
 
 
 def forget() -> None:
@@ -150,7 +154,8 @@ def _bootstrap(target: Path) -> None:
 
 
 def _import(root: Path) -> None:
-    if _BASE in _buildah("images", "--format={{.Name}}:{{.Tag}}").split():
+    with contextlib.suppress(RuntimeError):  # it is not there yet
+        _buildah("inspect", "--type=image", _BASE)
         return
     container = _buildah("from", "scratch")
     _buildah("add", "--quiet", container, str(root), "/")
