@@ -32,6 +32,10 @@ test: servers ## every test, against real servers (ARGS='tests/unit -k layout' f
 test-flink: servers ## the tests on a real Flink cluster alone, with 500,000 messages instead of 100,000
 	FLINK_MESSAGES=500000 $(BIN)/python -m pytest $(or $(ARGS),tests/flink)
 
+.PHONY: test-image
+test-image: $(VENV)/installed-dev ## build the container image and run it (as root; apt-get install buildah debootstrap)
+	$(BIN)/python -m pytest tests/deploy/test_image.py $(ARGS)
+
 .PHONY: servers
 servers: $(VENV)/installed-dev ## fetch and build the real servers of the tests (minutes, the first time)
 	@$(BIN)/python -m tests.servers
