@@ -135,7 +135,7 @@ def create_app(
     )
     jobs = Jobs(backends, launcher, inline_limit, metrics)
     app = _new_app()
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
     if trusted_hosts is not None:
         app.before_request(_only_for(frozenset(trusted_hosts)))
     app.before_request(_begin)

@@ -21,6 +21,7 @@ from transforms.selection import Selection
 __all__ = ["count", "documents", "page", "selection_of"]
 
 _MOST_IDS = 10_000
+_MOST_READ = 1_000_000
 _AT_ONCE = 10_000
 _FARTHEST = 1_000_000
 _BUSINESS = ("business_source_key", "business_object_key")
@@ -201,8 +202,11 @@ def _whole(parts: Sequence[_Part]) -> Selection:
 
 
 def _ids(part: _Part, index: CallersIndex) -> Iterator[str]:
-    found = 0
+    found = read = 0
     for table in index.select(_whole([part]), _NEEDED):
+        read += len(table)
+        if read > _MOST_READ:
+            raise RefusedError(f"more than {_MOST_READ} messages would be compared; narrow the filters")
         masks = [_mask(_COLUMNS[name](table), name, said, wanted) for name, said, wanted in part.rest]
         ids = table["id"].filter(reduce(pc.and_, masks)) if masks else table["id"]
         found += len(ids)

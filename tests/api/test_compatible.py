@@ -16,6 +16,7 @@ import requests
 from pymongo import MongoClient
 
 from pipelines.options import ApiSettings, parse
+from resubmit_api import compatible as comparing
 from resubmit_api.auth_tokens import digest_of
 from resubmit_api.views import compatible
 from tests.api.conftest import Client, Site, Streams, order
@@ -274,6 +275,17 @@ def test_what_is_wrong_is_refused(service: Client, method: str, path: str, body:
     answer = service.request(method, path, data=data)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]
+
+
+def test_no_filter_reads_the_whole_of_a_large_index(service: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "_MOST_READ", 999)
+    answer = service.post("/query/smoke2", json={"filters": [{"location_position": 5}]})
+    assert (answer.status_code, answer.json()["error"].partition(";")[0]) == (
+        400,
+        "more than 999 messages would be compared",
+    )
+    narrow = [{"location_position": 5, "unique_id": f"{SOURCE}_0_3"}]
+    assert service.post("/query/smoke2", json={"filters": narrow}).status_code == 200
 
 
 @pytest.mark.parametrize("query", ["limit=x", "limit=-5&offset=-1", "limit=0", "limit=%00&offset=1e9"])

@@ -101,6 +101,13 @@ def test_a_page_of_another_site_cannot_send_its_forms(api: Client) -> None:
             assert "comes from a page of another site" in refused.text
 
 
+def test_a_form_may_be_as_large_as_any_request(api: Client) -> None:
+    ids = json.dumps({"ids": [f"{'x' * 90}{n}" for n in range(7000)]})
+    check(api.post("/resubmit-request", data={"destination": "main", "topic": "t", "selection": ids}))
+    assert api.post("/resubmit-request", data={"selection": "x" * (1 << 20)}).status_code == 413
+    assert api.get("/explore", params={"selection": "x" * 300_000}).status_code == 431
+
+
 def test_scripts_and_styles_come_from_files_of_ours_only(api: Client) -> None:
     policy = api.get("/").headers["Content-Security-Policy"]
     assert "unsafe" not in policy
