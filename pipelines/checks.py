@@ -67,6 +67,8 @@ def _scale(command: str, values: _Values, runner: str | None) -> Iterator[str]:
     # The workers of a resubmission need no index, only the process that plans it does.
     if spread and command != "resubmit" and index.startswith("sqlite:"):
         yield f"--index {index}: SQLite lives on one machine and {runner} on many; use mongodb://HOST/DATABASE."
+    if runner == "PortableRunner" and command in {"persist", "index"}:
+        yield "--runner=PortableRunner does not tell which engine works; say --runner=FlinkRunner."
     if runner == "DataflowRunner" and str(values.get("lake", "")).startswith("file:"):
         yield f"--lake {values['lake']}: workers of Dataflow share no disk; use gs://BUCKET/PREFIX."
     if not _is_local(runner) and (values.get("processes") or 1) > 1:

@@ -48,9 +48,7 @@ def problems(words: Sequence[str]) -> Iterator[str]:
             "that work is done, and no message would be acknowledged; give milliseconds, or leave it out for "
             "10000."
         )
-    if _has(words, "savepoint_path") and (
-        _has(words, "flink_submit_uber_jar") or _has(words, "output_executable_path")
-    ):
+    if _has(words, "savepoint_path") and not _has(words, "job_endpoint"):
         yield (
             "--savepoint_path is not heeded by a job that is submitted as a jar: write the jar with "
             "--output_executable_path and run it from there, flink run --fromSavepoint PLACE JAR."
@@ -68,6 +66,8 @@ def _has(words: Sequence[str], name: str) -> bool:
 
 def choose_runner(options: PipelineOptions) -> FlinkRunner:
     """Beam's runner, or one that writes the job's jar where ``--output_executable_path`` is given."""
+    # Submitted as a jar, a job needs no Java here, and no job server that lives as long as it waits.
+    options.view_as(FlinkRunnerOptions).flink_submit_uber_jar = True
     if not options.view_as(PortableOptions).output_executable_path:
         return FlinkRunner()
     options.view_as(StandardOptions).no_wait_until_finish = True  # nothing runs
@@ -78,8 +78,7 @@ class _Packer(FlinkRunner):
     """Writes the jar that would be uploaded. Beam's own way to write it takes a job server, and so Java."""
 
     def default_job_server(self, options: PipelineOptions) -> FlinkUberJarJobServer:
-        flink = options.view_as(FlinkRunnerOptions)
-        flink.flink_submit_uber_jar, flink.flink_master = True, "[auto]"
+        options.view_as(FlinkRunnerOptions).flink_master = "[auto]"
         return _PackingServer("", options)
 
 

@@ -173,7 +173,7 @@ class FlinkLauncher:
             self._end(name)
         except PermanentError as error:
             raise TransientError(f"what an earlier process left on Flink cannot be ended: {error}") from error
-        given = {"runner": "FlinkRunner", "flink_submit_uber_jar": True, "job_name": name}
+        given = {"runner": "FlinkRunner", "job_name": name}
         return self._processes.start(job, {**settings, **self._options, **given})
 
     def wait(self, run: Mapping[str, Any], seconds: float) -> str | None:

@@ -35,7 +35,6 @@ class Cluster:
         return [
             "--runner=FlinkRunner",
             f"--flink_master={self.flink.url}",
-            "--flink_submit_uber_jar",
             f"--flink_job_server_jar={job_server_jar()}",
             "--environment_type=EXTERNAL",
             f"--environment_config={self.pool.url}",

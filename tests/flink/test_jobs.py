@@ -56,7 +56,6 @@ def test_the_index_is_made_on_flink_by_workers_in_the_submitting_process(
     words = {
         "runner": "FlinkRunner",
         "flink_master": cluster.flink.url,
-        "flink_submit_uber_jar": True,
         "flink_job_server_jar": str(job_server_jar()),
         "environment_type": "LOOPBACK",
         "checkpointing_interval": 1000,

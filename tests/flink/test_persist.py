@@ -113,8 +113,9 @@ def test_a_savepoint_of_an_older_release_is_taken_over(
     words.append("--shards=4")
     with WorkerPool(code=old_release) as pool:
         old = Cluster(cluster.flink, cluster.taskmanager, pool, cluster.rest)
-        needs = "--finish_bundle_before_checkpointing"  # the old release did not ask for it by itself
-        job = old.submit("persist", *words, needs, code=old_release)
+        # What the old release did not ask for by itself.
+        needs = ["--flink_submit_uber_jar", "--finish_bundle_before_checkpointing"]
+        job = old.submit("persist", *words, *needs, code=old_release)
         wait_for(archive, 1)
         savepoint = cluster.rest.savepoint(job, stop=True)
         cluster.wait(job, "FINISHED")
@@ -135,7 +136,7 @@ def test_every_shard_is_read_although_checkpoints_come_while_the_job_starts(
 
 
 def test_a_cluster_that_is_away_is_named(words: list[str]) -> None:
-    away = ["--runner=FlinkRunner", f"--flink_master=127.0.0.1:{free_port()}", "--flink_submit_uber_jar"]
+    away = ["--runner=FlinkRunner", f"--flink_master=127.0.0.1:{free_port()}"]
     settings, beam_words = parse(PersistSettings, [*words, *away])
     with pytest.raises(PermanentError, match=r"^FlinkRunner: .*Connection refused"):
         run(settings, beam_words)

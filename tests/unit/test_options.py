@@ -229,6 +229,7 @@ def test_every_problem_is_told_at_once() -> None:
     [
         (["--runner=FlinkRunner"], "SQLite lives on one machine"),
         (["--runner=DataflowRunner"], "workers of Dataflow share no disk"),
+        (["--runner=PortableRunner"], "does not tell which engine works"),
         (["--runner=FlinkRunner", "--processes=2"], "--processes belongs to one machine"),
         (["--runner=FlinkRunner", "--shard=1/2"], "FlinkRunner divides by --shards"),
         (["--shard=1/2", "--processes=2"], "leave out --processes"),
@@ -315,7 +316,7 @@ def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() ->
     told = problems(PersistSettings, *words, *never)
     assert [problem.partition(":")[0] for problem in told] == never
     assert parse(PersistSettings, [*words, "--finish_bundle_before_checkpointing"])
-    ignored = [*words, "--flink_submit_uber_jar", "--savepoint_path=s3://bucket/savepoint"]
+    ignored = [*words, "--savepoint_path=s3://bucket/savepoint"]
     assert "--savepoint_path is not heeded" in problems(PersistSettings, *ignored)[0]
 
 
