@@ -6,12 +6,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from tests._archive import archive
+from tests._brokers import fetch, reading, together
 from tests.api.conftest import Client, Site, order
 from tests.api.test_resubmissions import body, ended, resubmit
 from tests.servers.kafka import Kafka
+from transforms.brokers import Partition
+from transforms.brokers.kafka.reader import open_reader
 from transforms.replay.plans import new_job_id
 
 
@@ -72,6 +77,24 @@ def test_a_large_selection_arrives_once_and_in_order(
     assert job["plan"]["deduplication"].startswith("exactly once")
     assert [m.value() for m in read(kafka, topic, 0)] == [b"order %d" % n for n in range(3000)]
     assert len(read(kafka, topic, 1)) == 200
+
+
+def test_a_time_that_no_calendar_has_is_archived_shown_and_sent_again(
+    site: Site, api: Client, kafka: Kafka
+) -> None:
+    forever = {"message.timestamp.after.max.ms": str((1 << 63) - 1), "retention.ms": "-1"}
+    origin, topic = (kafka.create_topic(f"t{new_job_id()}", **forever) for _ in range(2))
+    times = [253_402_300_800_000, 10**15, (1 << 63) - 1]
+    kafka.produce(origin, ({"value": b"%d" % time, "timestamp": time} for time in times))
+    with reading(open_reader(f"{kafka.url}/{origin}", {}, group=origin), {Partition(origin, 0): 0}) as reader:
+        messages = together(fetch(reader, 3))
+    unsummed = messages.append_column("checksum", pa.nulls(3, pa.int64()))
+    archive(site.lake, site.index, unsummed)
+    shown = api.post("/v1/messages/search", json={"selection": {"all": True}}).json()["messages"]
+    assert [m["publish_time"] for m in shown] == ["9999-12-31T23:59:59.999999Z"] * 3
+    assert resubmit(api, topic, {"all": True})["state"] == "COMPLETED"
+    latest = ((1 << 63) - 1) // 1000
+    assert [m.timestamp()[1] for m in read(kafka, topic, 0)] == [*times[:2], latest]
 
 
 def test_a_topic_that_is_not_there_is_not_made(site: Site, api: Client, kafka: Kafka) -> None:

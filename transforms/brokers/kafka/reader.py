@@ -31,6 +31,8 @@ from transforms.secrets import resolve
 
 __all__ = ["KafkaReader", "open_reader"]
 
+_LATEST = ((1 << 63) - 1) // 1000
+"""Milliseconds that fit 64 bits as microseconds."""
 _OURS = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -304,4 +306,6 @@ def _times(messages: list[Message]) -> pa.Array:
     """Milliseconds of the record; null where the topic's format has no time (-1)."""
     stamps = map(operator.itemgetter(1), map(Message.timestamp, messages))
     milliseconds = np.fromiter(stamps, np.int64, len(messages))
-    return pa.array(milliseconds * 1000, UTC_MICROSECONDS, mask=milliseconds < 0)
+    # Producers may give times that do not fit 64 bits as microseconds: those are the latest that do.
+    microseconds = np.minimum(milliseconds, _LATEST) * 1000
+    return pa.array(microseconds, UTC_MICROSECONDS, mask=milliseconds < 0)
