@@ -95,6 +95,12 @@ class TestRefusing:
         (problem,) = problems(json.dumps({"sources": ["a"], "published_to": value}))
         assert "time zone" in problem
 
+    @pytest.mark.parametrize("time", ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"])
+    @pytest.mark.parametrize("place", ['{"published_to": "%s"}', '{"where": [{"publish_time": "%s"}]}'])
+    def test_a_time_is_one_in_utc_too(self, place: str, time: str) -> None:
+        (problem,) = problems(place % time)
+        assert "the years 1 to 9999" in problem
+
     def test_times_in_the_wrong_order_are_refused(self) -> None:
         time = "2026-11-01T00:00:00Z"
         (problem,) = problems(json.dumps({"published_from": time, "published_to": time}))
@@ -140,6 +146,9 @@ class TestRefusing:
             "nothing",
             '{"sources": ["a"], "sources": ["b"]}',
             '{"limit": ' + "9" * 5000 + "}",
+            '{"all": ' + "[" * 30 + "]" * 30 + "}",
+            '{"sources": ["a"], "sample": NaN}',
+            '{"sources": ["a"], "sample": 1e999}',
         ],
     )
     def test_what_is_not_json_is_refused(self, text: str) -> None:
