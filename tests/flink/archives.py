@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tests.integration.harness import Archive
+from tests.integration.harness import Archive, Persist
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 
@@ -55,9 +55,13 @@ class Topic:
             yield {"key": b"%d" % (number % 7), "value": padded, "partition": number % PARTITIONS}
 
 
-def wait_for(archive: Archive, messages: int, seconds: float = 120.0) -> None:
-    """Return once the index has so many."""
-    wait_until(lambda: archive.indexed() >= messages, seconds, f"{messages} in the index", pause=0.5)
+def wait_for(archive: Archive, messages: int, persist: Persist | None = None, seconds: float = 300.0) -> None:
+    """Return once the index has so many; fail where the process that archives them has ended."""
+
+    def there() -> bool:
+        return (persist is None or bool(persist.pid)) and archive.indexed() >= messages
+
+    wait_until(there, seconds, f"{messages} in the index", pause=0.5)
 
 
 def check_exact(archive: Archive, topic: Topic, *, positions: bool = True) -> None:

@@ -42,10 +42,10 @@ def topic(kafka: Kafka) -> Topic:
 
 
 @contextmanager
-def _persisting(topic: Topic, archive: Archive, log: Path, **options: str) -> Iterator[None]:
+def _persisting(topic: Topic, archive: Archive, log: Path, **options: str) -> Iterator[Persist]:
     source, lake = topic.url, archive.lake.url
     with Persist(log, source=source, lake=lake, batch_messages="5000", **options) as persist:
-        yield
+        yield persist
         persist.drain()
 
 
@@ -88,8 +88,8 @@ def test_the_api_has_a_large_selection_sent_by_flink_exactly_once(
     cluster: Cluster, kafka: Kafka, topic: Topic, archive: Archive, tmp_path: Path
 ) -> None:
     topic.produce(MESSAGES)
-    with _persisting(topic, archive, tmp_path / "persist", index=archive.index_url):
-        wait_for(archive, topic.count)
+    with _persisting(topic, archive, tmp_path / "persist", index=archive.index_url) as persist:
+        wait_for(archive, topic.count, persist)
     kafka.create_topic(f"{topic.name}-again", partitions=PARTITIONS)
     with _api(cluster, kafka, archive, tmp_path) as api:
         selection = {"sources": [topic.name]}
@@ -109,8 +109,8 @@ def test_the_api_has_a_large_selection_sent_by_flink_exactly_once(
     assert row["progress"]["published"] == topic.count
     again = Archive(Lake(f"file://{tmp_path}/again"), f"sqlite://{tmp_path}/again.db")
     copy = Topic.of(kafka, f"{topic.name}-again", topic.count)
-    with _persisting(copy, again, tmp_path / "again-log", index=again.index_url):
-        wait_for(again, copy.count)
+    with _persisting(copy, again, tmp_path / "again-log", index=again.index_url) as persist:
+        wait_for(again, copy.count, persist)
     check_exact(again, copy, positions=False)
 
 
