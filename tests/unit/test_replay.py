@@ -50,7 +50,9 @@ def plan_for(survey: Survey, options: Options | None = None, **destination: Any)
 
 def survey(traits: Mapping[int, int] | None = None, highest: int = 2, largest: int = 10) -> Survey:
     figures = Figures(10, largest, {"s": SourcePlan("s", 10, 100, OLD, NEW)})
-    return Survey(figures, 1, {0: 10}, {"copy": TopicSurvey(dict(traits or {0: 10}), largest, highest, OLD)})
+    return Survey(
+        figures, 1, {0: 10}, {"copy": TopicSurvey(dict(traits or {0: 10}), largest, highest, OLD, NEW)}
+    )
 
 
 def test_messages_that_would_soon_be_deleted_refuse_the_job_unless_they_get_new_times() -> None:
@@ -62,6 +64,13 @@ def test_messages_that_would_soon_be_deleted_refuse_the_job_unless_they_get_new_
     )
     assert plan_for(survey(), Options(timestamp="now"), oldest_kept_us=NEW).problems == ()
     assert plan_for(survey(), oldest_kept_us=NEW, original_time=False).problems == ()
+
+
+def test_messages_from_the_future_refuse_the_job_where_the_topic_would_refuse_them() -> None:
+    assert plan_for(survey(), newest_taken_us=NEW, original_time=True).problems == ()
+    [problem] = plan_for(survey(), newest_taken_us=NEW - 1, original_time=True).problems
+    assert "copy refuses what is newer than" in problem
+    assert plan_for(survey(), Options(timestamp="now"), newest_taken_us=OLD).problems == ()
 
 
 def test_a_message_over_the_limit_refuses_the_job_unless_it_is_lossy() -> None:

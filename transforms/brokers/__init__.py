@@ -174,6 +174,7 @@ class Destination:
         original_time: whether a message keeps the original publish time.
         problems: what would go wrong whatever is sent (not reachable, not writable), in sentences.
         warnings: what an operator should know, in sentences.
+        newest_taken_us: publish times (µs since 1970) behind this would be refused; None if any is taken.
         oldest_kept_us: publish times (µs since 1970) before this would be refused or deleted by
             retention soon after; None if any time is kept.
         deduplication: how repeats after a crash are prevented, one sentence for the report.
@@ -187,6 +188,7 @@ class Destination:
     original_time: bool = False
     problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    newest_taken_us: int | None = None
     oldest_kept_us: int | None = None
     deduplication: str = "none: after a crash messages may repeat"
     exactly_once: bool = False

@@ -32,22 +32,29 @@ class TopicSurvey:
         traits: messages by the value of their traits.
         highest_partition: the highest partition number, -1 where no message has one.
         oldest_us: earliest publish time, microseconds since 1970.
+        newest_us: latest publish time.
     """
 
     traits: dict[int, int] = field(default_factory=dict)
     largest: int = 0
     highest_partition: int = -1
     oldest_us: int | None = None
+    newest_us: int | None = None
 
     def add(self, table: pa.Table) -> None:
         """Count rows."""
         for counted in pc.value_counts(table["traits"]).to_pylist():
             self.traits[counted["values"]] = self.traits.get(counted["values"], 0) + counted["counts"]
         self.largest = max(self.largest, pc.max(table["size"]).as_py())
-        highest, oldest = pc.max(table["partition"]).as_py(), pc.min(table["publish_time"])
+        highest, times = (
+            pc.max(table["partition"]).as_py(),
+            pc.min_max(table["publish_time"].cast(pa.int64())),
+        )
         self.highest_partition = max(self.highest_partition, -1 if highest is None else highest)
-        times = [t for t in (self.oldest_us, oldest.cast(pa.int64()).as_py()) if t is not None]
-        self.oldest_us = min(times, default=None)
+        if (oldest := times["min"].as_py()) is not None:
+            self.oldest_us = oldest if self.oldest_us is None else min(self.oldest_us, oldest)
+            newest = times["max"].as_py()
+            self.newest_us = newest if self.newest_us is None else max(self.newest_us, newest)
 
 
 @dataclass

@@ -128,6 +128,11 @@ def _topic_problems(plan: Plan, survey: TopicSurvey, destination: Destination) -
             f"The oldest message is of {iso_time(survey.oldest_us)}, but {topic} refuses or soon deletes "
             f"what is older than {iso_time(destination.oldest_kept_us)}: use --timestamp now."
         )
+    if _too_new(plan, survey, destination):
+        yield (
+            f"The newest message is of {iso_time(survey.newest_us)}, but {topic} refuses what is "
+            f"newer than {iso_time(destination.newest_taken_us)}: use --timestamp now."
+        )
     if (
         destination.max_bytes is not None
         and survey.largest > destination.max_bytes
@@ -174,8 +179,16 @@ def _keyed(plan: Plan, topic: str) -> bool:
 
 def _too_old(plan: Plan, survey: TopicSurvey, destination: Destination) -> bool:
     times = survey.oldest_us, destination.oldest_kept_us
-    keeps = plan.options.timestamp == "original" and destination.original_time
-    return keeps and None not in times and times[0] < times[1]  # type: ignore[operator]
+    return _keeps_times(plan, destination) and None not in times and times[0] < times[1]  # type: ignore[operator]
+
+
+def _too_new(plan: Plan, survey: TopicSurvey, destination: Destination) -> bool:
+    times = survey.newest_us, destination.newest_taken_us
+    return _keeps_times(plan, destination) and None not in times and times[0] > times[1]  # type: ignore[operator]
+
+
+def _keeps_times(plan: Plan, destination: Destination) -> bool:
+    return plan.options.timestamp == "original" and destination.original_time
 
 
 def _beyond(survey: TopicSurvey, destination: Destination) -> bool:

@@ -82,6 +82,7 @@ def _destination(topic: str, partitions: int, config: Mapping[str, str], warning
     retention = int(config.get("retention.ms", -1))
     deletes = "delete" in config.get("cleanup.policy", "delete") and retention >= 0
     accepted = int(config.get("message.timestamp.before.max.ms", _FOREVER))
+    ahead = int(config.get("message.timestamp.after.max.ms", _FOREVER))
     oldest_ms = max(now - retention if deletes else -_FOREVER, now - accepted)
     original = config.get("message.timestamp.type", "CreateTime") == "CreateTime"
     if not original:
@@ -94,6 +95,7 @@ def _destination(topic: str, partitions: int, config: Mapping[str, str], warning
         max_bytes=int(size) if size else None,
         original_time=original,
         warnings=warnings,
+        newest_taken_us=(now + ahead) * 1000 if original and ahead < _FOREVER else None,
         oldest_kept_us=oldest_ms * 1000 if original and oldest_ms > 0 else None,
         deduplication="exactly once for jobs: messages and progress are committed in one transaction",
         exactly_once=True,
