@@ -190,7 +190,7 @@ def _token(words: list[str]) -> int:
     from pipelines.options import TokenSettings, parse
 
     settings, _ = parse(TokenSettings, words)
-    from resubmit_api.auth_tokens import digest_of, line_of, new_token
+    from resubmit_api.auth.tokens import digest_of, line_of, new_token
 
     token = new_token()
     _write(sys.stderr, f"The token, which is not shown again: {token}\nFor the file of --tokens:")

@@ -19,7 +19,7 @@ from werkzeug.routing import BaseConverter
 
 from resubmit_api import errors
 from resubmit_api.auth import Guard
-from resubmit_api.auth_tokens import Tokens
+from resubmit_api.auth.tokens import Tokens
 from resubmit_api.backends import Backends
 from resubmit_api.jobs import Jobs
 from resubmit_api.launchers import Launcher
@@ -27,7 +27,7 @@ from resubmit_api.launchers.flink import FlinkLauncher
 from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
-from resubmit_api.overview import Overview
+from resubmit_api.pages.overview import Overview
 from resubmit_api.views import (
     audit,
     messages,
@@ -105,7 +105,7 @@ def create_app(
             unless given.
         trusted_hosts: names under which requests are answered (header Host, without a port), any
             name where None.
-        tokens: the list of the tokens that are let in, see :class:`resubmit_api.auth_tokens.Tokens`;
+        tokens: the list of the tokens that are let in, see :class:`resubmit_api.auth.tokens.Tokens`;
             where None, everybody who reaches the service may do everything.
         session_key: signs the logins of the pages, the same for all replicas; may be a secret
             reference. A random one unless given.

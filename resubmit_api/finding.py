@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from flask import url_for
 
-from resubmit_api.auth_grants import CallersIndex
+from resubmit_api.auth.grants import CallersIndex
 from resubmit_api.cursors import read_search_cursor, search_cursor
 from resubmit_api.errors import needs
 from resubmit_api.messages import Found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from resubmit_api.auth_grants import CallersIndex
+from resubmit_api.auth.grants import CallersIndex
 from resubmit_api.errors import needs, problem
 from transforms import registry
 from transforms.entries import verify

@@ -10,7 +10,7 @@ from apiflask import APIFlask
 from flask import current_app
 
 from resubmit_api.auth import CSRF_HEADER, role_of
-from resubmit_api.auth_tokens import Role
+from resubmit_api.auth.tokens import Role
 from resubmit_api.schemas import Problem
 from resubmit_api.views.context import problems
 

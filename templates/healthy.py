@@ -1,4 +1,4 @@
-"""The image's health check: exit code 0 where a part of Persistor answers at its usual port in this container."""
+"""The image's health check: exit code 0 where a part of Persistor answers at its usual port."""
 
 import sys
 from urllib.request import urlopen

@@ -8,11 +8,11 @@ from typing import Any
 from apiflask import APIBlueprint
 
 from resubmit_api.auth import open_to
-from resubmit_api.auth_grants import who
-from resubmit_api.auth_tokens import Role
+from resubmit_api.auth.grants import who
+from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import needs
-from resubmit_api.schemas_audit import AuditPage, AuditQuery
+from resubmit_api.schemas.audit import AuditPage, AuditQuery
 from resubmit_api.views.context import parts, problems
 
 __all__ = ["blueprint"]

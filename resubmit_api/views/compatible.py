@@ -18,10 +18,10 @@ from flask import Response, current_app, request
 from pydantic import ValidationError
 
 from resubmit_api.auth import open_to, require
-from resubmit_api.auth_grants import granted, who
-from resubmit_api.auth_tokens import Role
+from resubmit_api.auth.grants import granted, who
+from resubmit_api.auth.tokens import Role
 from resubmit_api.compatible import count, documents, page, selection_of
-from resubmit_api.compatible_requests import (
+from resubmit_api.compatible.requests import (
     UTC,
     BindingError,
     RefusedError,

@@ -8,12 +8,12 @@ from typing import Any
 from flask import current_app
 
 from resubmit_api.auth import Guard
-from resubmit_api.auth_grants import CallersIndex, who
+from resubmit_api.auth.grants import CallersIndex, who
 from resubmit_api.backends import Backends
 from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.jobs import Jobs
 from resubmit_api.metrics import Metrics
-from resubmit_api.overview import Overview
+from resubmit_api.pages.overview import Overview
 
 __all__ = ["EXTENSION", "Parts", "index", "open_destinations", "parts", "problems"]
 

@@ -10,7 +10,7 @@ from flask import Response, current_app, render_template, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from resubmit_api.auth import open_to
-from resubmit_api.auth_tokens import Role
+from resubmit_api.auth.tokens import Role
 from resubmit_api.backends import Backends
 from resubmit_api.errors import needs
 from resubmit_api.schemas import Health

@@ -7,8 +7,8 @@ import json
 from flask import Blueprint, Response, render_template, request
 
 from resubmit_api.auth import open_to
-from resubmit_api.auth_grants import may_see, who
-from resubmit_api.auth_tokens import Role
+from resubmit_api.auth.grants import may_see, who
+from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.views.context import parts
 from resubmit_api.views.pages_common import new_pages

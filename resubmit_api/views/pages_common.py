@@ -13,11 +13,11 @@ from flask import Blueprint, Response, current_app, make_response, render_templa
 from flask.blueprints import BlueprintSetupState
 
 from resubmit_api.auth import caller
-from resubmit_api.auth_grants import who
-from resubmit_api.auth_tokens import LOCAL, Role
-from resubmit_api.charts import HEIGHT, WIDTH, Bar
+from resubmit_api.auth.grants import who
+from resubmit_api.auth.tokens import LOCAL, Role
 from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests
-from resubmit_api.wording import FILTERS, curl, pretty_json
+from resubmit_api.pages.charts import HEIGHT, WIDTH, Bar
+from resubmit_api.pages.wording import FILTERS, curl, pretty_json
 from transforms.errors import ConfigurationError, TransientError
 from transforms.jobs import WrongStateError
 

@@ -11,11 +11,12 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from resubmit_api.auth import open_to
-from resubmit_api.auth_tokens import Role
-from resubmit_api.charts import Chart, draw, grid
+from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import needs
 from resubmit_api.finding import message_to_json, search_page
-from resubmit_api.forms import (
+from resubmit_api.messages import read_message
+from resubmit_api.pages.charts import Chart, draw, grid
+from resubmit_api.pages.forms import (
     FIELDS,
     OPERATORS,
     RANGES,
@@ -24,11 +25,10 @@ from resubmit_api.forms import (
     selection_json,
     write_selection,
 )
-from resubmit_api.messages import read_message
-from resubmit_api.payloads import view
+from resubmit_api.pages.payloads import view
+from resubmit_api.pages.wording import pretty_json
 from resubmit_api.views.context import index, parts
 from resubmit_api.views.pages_common import new_pages
-from resubmit_api.wording import pretty_json
 from transforms.errors import ConfigurationError
 from transforms.moments import moment
 from transforms.selection import Selection, parse_selection

@@ -14,17 +14,17 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
 from resubmit_api.auth import denied, open_to
-from resubmit_api.auth_grants import granted, may_control, may_see, who
-from resubmit_api.auth_tokens import Role
-from resubmit_api.charts import Chart, draw
+from resubmit_api.auth.grants import granted, may_control, may_see, who
+from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import in_words_of_requests, problem
 from resubmit_api.jobs import LISTED, Jobs
-from resubmit_api.request_form import checked, write_rate, write_request
+from resubmit_api.pages.charts import Chart, draw
+from resubmit_api.pages.request_form import checked, write_rate, write_request
+from resubmit_api.pages.wording import pretty_json
 from resubmit_api.schemas import Rate, ReplayRequest
 from resubmit_api.views.context import index, open_destinations, parts
 from resubmit_api.views.pages_common import new_pages, wants_part
-from resubmit_api.wording import pretty_json
 from transforms.errors import ConfigurationError
 from transforms.jobs.rows import ENDED, Row
 from transforms.selection import Selection

@@ -8,11 +8,11 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from resubmit_api.auth import open_to
-from resubmit_api.auth_grants import granted, who
-from resubmit_api.auth_tokens import Role
-from resubmit_api.dead_letters import selection_of
+from resubmit_api.auth.grants import granted, who
+from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import needs
-from resubmit_api.request_form import checked, write_request
+from resubmit_api.pages.dead_letters import selection_of
+from resubmit_api.pages.request_form import checked, write_request
 from resubmit_api.schemas import ReplayRequest
 from resubmit_api.views.context import index, parts
 from resubmit_api.views.pages_common import new_pages

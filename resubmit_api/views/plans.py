@@ -8,8 +8,8 @@ from apiflask import APIBlueprint
 from flask import url_for
 
 from resubmit_api.auth import open_to
-from resubmit_api.auth_grants import granted, may_see, who
-from resubmit_api.auth_tokens import Role
+from resubmit_api.auth.grants import granted, may_see, who
+from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import problem
 from resubmit_api.schemas import Job, ReplayRequest
 from resubmit_api.views.context import index as callers_index

@@ -10,8 +10,8 @@ from apiflask import APIBlueprint
 from flask import request, url_for
 
 from resubmit_api.auth import denied, open_to
-from resubmit_api.auth_grants import granted, may_control, may_see, who
-from resubmit_api.auth_tokens import Role
+from resubmit_api.auth.grants import granted, may_control, may_see, who
+from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import problem
 from resubmit_api.jobs import LISTED

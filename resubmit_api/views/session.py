@@ -7,7 +7,7 @@ from flask import redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from resubmit_api.auth import caller, open_to
-from resubmit_api.auth_tokens import Role
+from resubmit_api.auth.tokens import Role
 from resubmit_api.views.context import parts
 
 __all__ = ["blueprint"]

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 
 from resubmit_api.app import close_app, create_app
 from resubmit_api.auth import CSRF_HEADER, SESSION_SECONDS, role_of
-from resubmit_api.auth_tokens import Role, digest_of
+from resubmit_api.auth.tokens import Role, digest_of
 from resubmit_api.views import audit
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers.nats import Nats

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resubmit_api.auth_tokens import Caller, Role, Tokens, digest_of, line_of, new_token
+from resubmit_api.auth.tokens import Caller, Role, Tokens, digest_of, line_of, new_token
 from resubmit_api.limits import RateLimit
 from transforms.errors import ConfigurationError, TransientError
 

@@ -17,7 +17,7 @@ from pymongo import MongoClient
 
 from pipelines.options import ApiSettings, parse
 from resubmit_api import compatible as comparing
-from resubmit_api.auth_tokens import digest_of
+from resubmit_api.auth.tokens import digest_of
 from resubmit_api.views import compatible
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from resubmit_api.backends import Backends
-from resubmit_api.housekeeping import Housekeeping
+from resubmit_api.jobs.housekeeping import Housekeeping
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats

@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from resubmit_api.auth_tokens import digest_of
+from resubmit_api.auth.tokens import digest_of
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers.nats import Nats
 from transforms.selection import Selection

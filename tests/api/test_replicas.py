@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from resubmit_api.inline import LOST
+from resubmit_api.jobs.inline import LOST
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB

@@ -19,7 +19,7 @@ import pytest
 import requests
 import yaml
 
-from resubmit_api.auth_tokens import Role, Tokens
+from resubmit_api.auth.tokens import Role, Tokens
 from tests.conftest import running
 from tests.deploy.commands import parsed
 from tests.integration.harness import Archive, log_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from resubmit_api.auth_tokens import digest_of, line_of, new_token
+from resubmit_api.auth.tokens import digest_of, line_of, new_token
 from tests.api.conftest import Site, order
 from tests.e2e.conftest import Watched
 from tests.e2e.data import HOSTILE

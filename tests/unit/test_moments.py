@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from resubmit_api.charts import draw, grid
+from resubmit_api.pages.charts import draw, grid
 from transforms.moments import moment, within_calendar
 
 LATEST, EARLIEST = (1 << 63) - 1, -(1 << 63)

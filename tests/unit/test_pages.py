@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from resubmit_api.charts import WIDTH, draw, grid
-from resubmit_api.forms import fill_in, selection_json, write_selection
-from resubmit_api.payloads import view
-from resubmit_api.request_form import write_rate, write_request
-from resubmit_api.wording import ago, curl, human_bytes, number, pretty_json, span, utc, visible
+from resubmit_api.pages.charts import WIDTH, draw, grid
+from resubmit_api.pages.forms import fill_in, selection_json, write_selection
+from resubmit_api.pages.payloads import view
+from resubmit_api.pages.request_form import write_rate, write_request
+from resubmit_api.pages.wording import ago, curl, human_bytes, number, pretty_json, span, utc, visible
 from tests._entries import selections
 from transforms.errors import ConfigurationError
 from transforms.selection import parse_selection

@@ -13,8 +13,8 @@ from http.client import HTTPException
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from resubmit_api.dead_letters import Cause, Causes, causes
-from resubmit_api.remembered import Remembered
+from resubmit_api.pages.dead_letters import Cause, Causes, causes
+from resubmit_api.pages.remembered import Remembered
 from transforms.indexes import Index
 from transforms.selection import Selection
 

@@ -1,7 +1,7 @@
 """Who may do what: one place decides, before any view runs.
 
 Each view declares the role that it takes with :func:`open_to`; one that declares none is for
-administrators. :mod:`resubmit_api.auth_grants` says which sources and destinations are open to it.
+administrators. :mod:`resubmit_api.auth.grants` says which sources and destinations are open to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flask import Flask, Request, abort, current_app, g, redirect, request, sess
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
-from resubmit_api.auth_tokens import LOCAL, Caller, Role, Tokens, digest_of
+from resubmit_api.auth.tokens import LOCAL, Caller, Role, Tokens, digest_of
 from resubmit_api.errors import needs, problem
 from resubmit_api.limits import RateLimit
 from resubmit_api.rows import iso
@@ -82,7 +82,7 @@ def require(role: Role) -> None:
 class Guard:
     """Lets a request through to its view, or refuses it.
 
-    Without tokens everybody who reaches the service is :data:`~resubmit_api.auth_tokens.LOCAL`;
+    Without tokens everybody who reaches the service is :data:`~resubmit_api.auth.tokens.LOCAL`;
     :mod:`resubmit_api.serve` listens on loopback only then.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from resubmit_api.auth import caller, denied
-from resubmit_api.auth_tokens import Caller
+from resubmit_api.auth.tokens import Caller
 from resubmit_api.schemas import ReplayRequest
 from transforms.indexes import Index, SourceSummary
 from transforms.model import ENTRY_SCHEMA

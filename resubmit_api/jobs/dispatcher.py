@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from resubmit_api.backends import Backends
-from resubmit_api.housekeeping import Housekeeping
-from resubmit_api.inline import LOST, Inline
+from resubmit_api.jobs.housekeeping import Housekeeping
+from resubmit_api.jobs.inline import LOST, Inline
+from resubmit_api.jobs.planning import Planning
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
-from resubmit_api.planning import Planning
 from transforms.errors import ConfigurationError, PersistorError, TransientError
 from transforms.jobs import HeldError, Row, change
 from transforms.jobs.changing import held_by, is_free, new_owner, owner_prefix

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from resubmit_api.job_schemas import (
+from resubmit_api.schemas.jobs import (
     MAX_PAGE,
     CreationHeaders,
     Job,

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from resubmit_api.auth_grants import CallersIndex
-from resubmit_api.compatible_requests import UTC, RefusedError, parse_time, select
+from resubmit_api.auth.grants import CallersIndex
+from resubmit_api.compatible.requests import UTC, RefusedError, parse_time, select
 from resubmit_api.rows import bytes_to_json, iso
 from transforms.moments import within_calendar
 from transforms.selection import Selection
