@@ -23,7 +23,8 @@ done
 for name in operator_token prometheus_token; do
   keep "$name" "persistor_$(random)"
 done
-line() { # NAME ROLE FILE, as `persistor token` writes it
-  printf -- '- {"name": "%s", "role": "%s", "sha256": "%s"}\n' "$1" "$2" "$(sha256sum < "$3" | cut -d ' ' -f 1)"
+line() { # NAME ROLE FILE ALLOWED, as `persistor token` writes it
+  printf -- '- {"name": "%s", "role": "%s", "sha256": "%s"%s}\n' "$1" "$2" "$(sha256sum < "$3" | cut -d ' ' -f 1)" "${4-}"
 }
-keep api_tokens "$(line operator operator operator_token && line prometheus viewer prometheus_token)"
+metrics_only=', "sources": [], "destinations": []'
+keep api_tokens "$(line operator operator operator_token && line prometheus viewer prometheus_token "$metrics_only")"

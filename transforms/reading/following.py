@@ -155,6 +155,7 @@ class Following:
         if entered is None:
             return
         incarnation, position = entered
+        metrics.GAPS.labels(metrics.label(source))  # at 0: an increase is seen only of what was there before
         track = Track(partition, source, incarnation, identity, 0, Buffer(0))
         track.durable = position or 0
         track.move(track.durable, None, self._ahead(track, track.durable))
