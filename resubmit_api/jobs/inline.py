@@ -127,7 +127,7 @@ class Inline:
 
     def _finish(self, row: Row, function: Any) -> Row:
         row = retry(
-            lambda: change(self._backends.index, row["id"], function),
+            lambda: change(self._backends.index, row["id"], function, row),
             f"store {row['id']}",
             give_up_after=_GIVE_UP_AFTER,
             stopped=self._closing.is_set,

@@ -39,13 +39,14 @@ class HeldError(ConfigurationError):
     """Another process works on the job."""
 
 
-def change(index: Index, id: str, function: Callable[[Row], Row]) -> Row:
+def change(index: Index, id: str, function: Callable[[Row], Row], known: Row | None = None) -> Row:
     """Replace a job's row by what ``function`` makes of it, again if another change came between.
 
     Args:
         index: where the job is kept.
         id: the job's id.
         function: from the row as it is to the row as it shall be; may raise, which changes nothing.
+        known: the row as it was last seen, tried first: it saves a look where nobody else changes it.
 
     Returns:
         The row as it is now.
@@ -55,7 +56,7 @@ def change(index: Index, id: str, function: Callable[[Row], Row]) -> Row:
         TransientError: the index is away, or others change the job all the time.
     """
     for attempt in range(_ATTEMPTS):
-        row = index.get_job(id)
+        row, known = known or index.get_job(id), None
         if row is None:
             raise UnknownJobError(f"There is no job {id!r}: check the id and --index.")
         wanted = function(row)
