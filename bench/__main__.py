@@ -105,7 +105,7 @@ def _memory(kafka: Kafka, messages: int) -> Iterator[Figure]:
 
 def _search(kafka: Kafka, messages: int) -> Iterator[Figure]:
     sizes = [messages * 5 // factor for factor in (1000, 100, 10, 1)]
-    with _directory() as directory, MongoDB() as server:
+    with _directory() as directory, MongoDB(cache=6) as server:
         yield from searching(kafka, server.url, sizes, directory)
 
 

@@ -159,7 +159,7 @@ def _between(end: int, count: int) -> dict[str, Any]:
 
 
 def _asked(name: str, port: int, question: Callable[[], dict[str, Any]], api: Watched) -> Figure:
-    times, found = [], 0
+    times, found, cpu = [], 0, api.cpu()
     with requests.Session() as session:
         for _ in range(_ASKED):
             selection = question()
@@ -171,7 +171,7 @@ def _asked(name: str, port: int, question: Callable[[], dict[str, Any]], api: Wa
             found += len(answer.json()["messages"])
     median, slow = statistics.median(times) * 1000, statistics.quantiles(times, n=20)[-1] * 1000
     note = f"median {median:.0f} ms, 95 % within {slow:.0f} ms, {found / _ASKED:.0f} hits a page"
-    return Figure(name, _ASKED, sum(times), api.used, api.peak, note)
+    return Figure(name, _ASKED, sum(times), api.cpu() - cpu, api.peak, note)
 
 
 def _plan(name: str, selection: dict[str, Any], places: list[str]) -> Figure:

@@ -29,10 +29,15 @@ class MongoDB(Server):
     name: ClassVar[str] = "mongodb"
 
     def __init__(
-        self, data: Path | None = None, port: int | None = None, arguments: Sequence[str] = ()
+        self,
+        data: Path | None = None,
+        port: int | None = None,
+        arguments: Sequence[str] = (),
+        *,
+        cache: float = 0.5,
     ) -> None:
         super().__init__(data, port)
-        self._arguments = list(arguments)
+        self._arguments = ["--wiredTigerCacheSizeGB", str(cache), *arguments]
 
     @classmethod
     def install(cls) -> None:
@@ -49,10 +54,10 @@ class MongoDB(Server):
         (self.data / "db").mkdir(exist_ok=True)
 
     def command(self) -> Sequence[str]:
-        """One process with a small cache."""
+        """One process; ``cache`` is in GB."""
         program = fetch_once(f"mongodb-{_VERSION}", _fetch) / "mongod"
         place = ["--dbpath", str(self.data / "db"), "--port", str(self.port), "--bind_ip", "127.0.0.1"]
-        return [str(program), *place, "--wiredTigerCacheSizeGB", "0.5", "--nounixsocket", *self._arguments]
+        return [str(program), *place, "--nounixsocket", *self._arguments]
 
     def answers(self) -> bool:
         """Whether it answers a ping."""
