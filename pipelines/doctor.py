@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.settings import connections
 from transforms import registry, surroundings
 from transforms.brokers import Partition, Reader
 from transforms.errors import ConfigurationError, PersistorError
@@ -250,7 +251,7 @@ def _examine_topic(name: str, url: str, config: Mapping[str, str]) -> Iterator[F
 
 
 def _examine_surroundings(settings: Any) -> Iterator[Finding]:
-    urls, configs = _urls_and_configs(settings)
+    urls, configs = connections(settings)
     for directory in surroundings.directories(urls):
         free, size = surroundings.space(directory)
         said = f"{directory}: {free / 2**30:.1f} GiB of {size / 2**30:.0f} are free."
@@ -271,14 +272,3 @@ def _certificate(file: str, expires: datetime | None) -> Finding:
     if days >= _SOON:
         return Finding("certificate", "fine", said)
     return Finding("certificate", "wrong" if days < 0 else "care", said, "Renew it.")
-
-
-def _urls_and_configs(settings: Any) -> tuple[list[str], list[Mapping[str, str]]]:
-    destinations = getattr(settings, "destinations", {}).values()
-    names = ("source", "lake", "index", "metadata", "dead_letter", "destination")
-    urls = [url for name in names if isinstance(url := getattr(settings, name, None), str)]
-    configs = [getattr(settings, f"{name}_config") for name in names if hasattr(settings, f"{name}_config")]
-    return [*urls, *_lakes(settings), *(d.url for d in destinations)], [
-        *configs,
-        *(d.config for d in destinations),
-    ]

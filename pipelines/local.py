@@ -21,7 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 
 from pipelines import startup
-from pipelines.settings import IndexSettings, PersistSettings
+from pipelines.settings import IndexSettings, PersistSettings, connections
 from pipelines.signals import stopped_by_signals
 from transforms import metrics, stop, surroundings
 from transforms.errors import PermanentError, PersistorError
@@ -89,7 +89,7 @@ def _as_list(consolidate: Callable[..., Iterator[Any]]) -> Callable[..., list[An
 
 def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) -> int:
     metrics.serve(settings.metrics_port, settings.metrics_host)
-    surroundings.watch(settings.command, settings.urls(), settings.configs())
+    surroundings.watch(settings.command, *connections(settings))
     options = PipelineOptions([*beam_arguments, "--streaming", "--runner=FnApiRunner"])
     pipeline = beam.Pipeline(runner=in_process_runner(), options=options)
     number, of = settings.shard

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from transforms.model import Layout
 
@@ -44,16 +44,6 @@ class StreamingSettings:
     shards: int
     metrics_host: str
     metrics_port: int
-
-    def urls(self) -> list[str]:
-        """Of everything that the process connects to."""
-        names = ("source", "lake", "index", "metadata", "dead_letter")
-        return [url for name in names if (url := getattr(self, name, None))]
-
-    def configs(self) -> list[Mapping[str, str]]:
-        """Settings of the clients that connect."""
-        names = ("source_config", "lake_config", "metadata_config", "dead_letter_config")
-        return [getattr(self, name) for name in names if hasattr(self, name)]
 
 
 @dataclass(frozen=True)
@@ -240,3 +230,13 @@ class TokenSettings:
     role: str
     allow_source: tuple[str, ...]
     allow_destination: tuple[str, ...]
+
+
+def connections(settings: Any) -> tuple[list[str], list[Mapping[str, str]]]:
+    """URLs of everything that a command's settings connect to, and the settings of the clients."""
+    names = ("source", "lake", "index", "metadata", "dead_letter", "destination")
+    urls = [url for name in names if isinstance(url := getattr(settings, name, None), str)]
+    configs = [getattr(settings, f"{name}_config") for name in names if hasattr(settings, f"{name}_config")]
+    destinations = getattr(settings, "destinations", {}).values()
+    urls += [*getattr(settings, "lakes", ()), *(destination.url for destination in destinations)]
+    return urls, [*configs, *(destination.config for destination in destinations)]

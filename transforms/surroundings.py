@@ -19,6 +19,20 @@ _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _LARGEST = 1 << 20
 
 
+_INFO = "persistor_info", "Always 1: the command and version of a process.", "command", "version"
+_FREE = "persistor_disk_free_bytes", "Free space where a local lake or index lies.", "directory"
+_SIZE = (
+    "persistor_disk_size_bytes",
+    "Size of the file system where a local lake or index lies.",
+    "directory",
+)
+_EXPIRES = (
+    "persistor_certificate_expiry_timestamp_seconds",
+    "When the first certificate of a configured file expires, in seconds since 1970.",
+    "file",
+)
+
+
 def watch(
     command: str,
     urls: Iterable[str | None],
@@ -35,31 +49,11 @@ def watch(
         configs: settings of their clients.
         registry: where the gauges are entered.
     """
-    info = Gauge(
-        "persistor_info",
-        "Always 1: the command and version of a process.",
-        ["command", "version"],
-        registry=registry,
-    )
+    info = _gauge(registry, *_INFO)
     info.labels(command, version("persistor")).set(1)
-    free = Gauge(
-        "persistor_disk_free_bytes",
-        "Free space where a local lake or index lies.",
-        ["directory"],
-        registry=registry,
-    )
-    size = Gauge(
-        "persistor_disk_size_bytes",
-        "Size of the file system where a local lake or index lies.",
-        ["directory"],
-        registry=registry,
-    )
-    expires = Gauge(
-        "persistor_certificate_expiry_timestamp_seconds",
-        "When the first certificate of a configured file expires, in seconds since 1970.",
-        ["file"],
-        registry=registry,
-    )
+    free = _gauge(registry, *_FREE)
+    size = _gauge(registry, *_SIZE)
+    expires = _gauge(registry, *_EXPIRES)
     known = [url for url in urls if url]
     for directory in directories(known):
         free.labels(directory).set_function(partial(_free, directory))
@@ -96,6 +90,10 @@ def expiry(file: str) -> datetime | None:
     except (OSError, ValueError):
         return None
     return min((certificate.not_valid_after_utc for certificate in found), default=None)
+
+
+def _gauge(registry: CollectorRegistry, name: str, meaning: str, *labels: str) -> Gauge:
+    return Gauge(name, meaning, labels, registry=registry)
 
 
 def _directories(urls: Iterable[str]) -> Iterator[str]:
