@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -22,6 +23,8 @@ from tests.servers.mongodb import MongoDB
 from tests.servers.moto import Moto
 from tests.servers.nats import Nats
 from tests.servers.pubsub import Pubsub
+from transforms.indexes import Index, sqlite
+from transforms.lake import Lake
 
 _S = TypeVar("_S", bound=Server)
 
@@ -38,6 +41,18 @@ def running(server: type[_S]) -> Iterator[_S]:
     finally:
         made.stop()
         made.close()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake of the test's own."""
+    return Lake(f"file://{tmp_path}/lake")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    """An empty index of the test's own."""
+    return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from tests._replay import settings as of
 from tests.servers import wait_until
 from transforms.brokers import Partition
 from transforms.errors import ConfigurationError
-from transforms.indexes import Index, sqlite
+from transforms.indexes import Index
 from transforms.jobs import Row, WrongStateError
 from transforms.lake import Lake
 
@@ -41,16 +41,6 @@ def subject(nats: NatsSite) -> str:
     name = f"j{uuid.uuid4().hex[:10]}"
     nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"], duplicate_window=600))
     return f"{name}.copy"
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(f"file://{tmp_path}/lake")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
 def numbered(first: int, end: int, partition: int = 0) -> Any:

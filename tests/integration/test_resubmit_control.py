@@ -21,7 +21,7 @@ from transforms.brokers import kafka as broker
 from transforms.dead_letters import dead_messages
 from transforms.errors import ConfigurationError
 from transforms.formats import parquet
-from transforms.indexes import Index, sqlite
+from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.model import DeadLetter
 from transforms.replay import Options, Plan, Report, freeze_plan, freeze_retry, replay_lane
@@ -37,16 +37,6 @@ def kafka() -> Iterator[Kafka]:
     with installed("kafka") as site:
         assert isinstance(site, KafkaSite)
         yield site.server
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(f"file://{tmp_path}/lake")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
 def replay(plan: Plan, lane: int, lake: Lake, pacer: Pacer | None = None) -> Report:

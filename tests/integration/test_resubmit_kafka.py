@@ -26,7 +26,7 @@ from tests.servers.kafka import Kafka
 from transforms.brokers import kafka as broker
 from transforms.errors import ConfigurationError
 from transforms.formats import avro
-from transforms.indexes import Index, sqlite
+from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.model import ENTRY_SCHEMA
 from transforms.replay import replay_inline, replay_lane
@@ -44,16 +44,6 @@ def kafka() -> Iterator[Kafka]:
     with installed("kafka") as site:
         assert isinstance(site, KafkaSite)
         yield site.server
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(f"file://{tmp_path}/lake")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
 SHAPES: list[dict[str, Any]] = [

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ from tests._replay import consumed, expected, freeze, numbered
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.brokers import Partition
-from transforms.indexes import Index, sqlite
+from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.replay import Plan
 from transforms.replay.control import Wish, write_control
@@ -44,16 +43,6 @@ def nats() -> Iterator[NatsSite]:
     with installed("nats") as site:
         assert isinstance(site, NatsSite)
         yield site
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(f"file://{tmp_path}/lake")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
 @pytest.fixture

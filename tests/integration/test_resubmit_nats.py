@@ -23,7 +23,7 @@ from tests._replay import settings as of
 from tests.servers import wait_until
 from transforms.brokers import Partition
 from transforms.errors import ConfigurationError
-from transforms.indexes import Index, sqlite
+from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
@@ -43,16 +43,6 @@ def subject(nats: NatsSite) -> str:
     name = f"r{uuid.uuid4().hex[:10]}"
     nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"], duplicate_window=600))
     return f"{name}.copy"
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(f"file://{tmp_path}/lake")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
 def settings(nats: NatsSite, tmp_path: Path, subject: str, **more: Any) -> ResubmitSettings:

@@ -17,7 +17,7 @@ from tests._brokers import NatsSite, installed
 from tests._messages import row, table
 from tests._replay import freeze, settings
 from transforms.errors import ConfigurationError
-from transforms.indexes import Index, sqlite
+from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.replay.routing import lane_of
 from transforms.resubmit import ResubmitLanes
@@ -35,16 +35,6 @@ def subject(nats: NatsSite) -> str:
     name = f"p{uuid.uuid4().hex[:10]}"
     nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"]))
     return f"{name}.copy"
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(f"file://{tmp_path}/lake")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
 def fill(lake: Lake, index: Index) -> None:

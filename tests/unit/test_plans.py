@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from tests._archive import archive
 from tests._messages import row, table
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError
-from transforms.indexes import Index, sqlite
+from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.model import Trait
 from transforms.replay import delete_plan, freeze_plan, freeze_retry, make_plan
@@ -36,16 +35,6 @@ from transforms.selection import Selection
 EVERYTHING = Trait(sum(Trait))
 TARGET = Destination("copy", EVERYTHING, partitions=3, original_time=True)
 ALL = Selection(all=True)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(f"file://{tmp_path}/lake")
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return sqlite.open(f"sqlite://{tmp_path}/index.db")
 
 
 def fill(lake: Lake, index: Index, *partitions: int, source: str = "orders", files: int = 10) -> None:
