@@ -1,8 +1,9 @@
 """Servers that tests share: each is started by the first test that asks for it.
 
 With pytest-xdist each worker has servers of its own; tests use topics, buckets and databases of
-their own. Where a server cannot be had, its tests are skipped with the line that would install it;
-with ``CI=true`` they fail instead.
+their own. Each module finds Kafka without topics, so that the names of its topics need to differ
+only within it. Where a server cannot be had, its tests are skipped with the line that would install
+it; with ``CI=true`` they fail instead.
 """
 
 from __future__ import annotations
@@ -56,8 +57,14 @@ def index(tmp_path: Path) -> Index:
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[Kafka]:
+def kafka_server() -> Iterator[Kafka]:
     yield from running(Kafka)
+
+
+@pytest.fixture(scope="module")
+def kafka(kafka_server: Kafka) -> Iterator[Kafka]:
+    yield kafka_server
+    kafka_server.delete_topics()
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,7 @@ def test_a_job_of_the_service_is_paused_resumed_and_followed(
     site: Site, api: Client, streams: Streams, topic: str, jobs: Any
 ) -> None:
     site.archive(*(order(n) for n in range(600)))
-    id = post(api, "resubmissions", body(topic, rate={"messages_per_second": 100}))["id"]
+    id = post(api, "resubmissions", body(topic, rate={"messages_per_second": 20}))["id"]
     wait_until(lambda: jobs(id)["progress"]["published"], 60, "the job to send")
     assert jobs(id, "--action", "pause")["state"] == "PAUSED"
     wait_until(lambda: (site.index.get_job(id) or {})["lease"] is None, 30, "the lease to be free")

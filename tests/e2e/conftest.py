@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from tests.api.conftest import Site
+from tests.conftest import running
 from tests.e2e.place import Place, open_place
 from tests.servers import Unavailable
 from tests.servers.chromium import Chromium
@@ -65,9 +66,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory, kafka: Kafka) -> Iterator[Place]:
-    with open_place(tmp_path_factory.mktemp("pages"), kafka) as opened:
-        yield opened
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    for kafka in running(Kafka):  # its own: the topics have the names that users see
+        with open_place(tmp_path_factory.mktemp("pages"), kafka) as opened:
+            yield opened
 
 
 @pytest.fixture

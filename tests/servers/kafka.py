@@ -142,6 +142,15 @@ class Kafka(Server):
         admin.delete_topics([topic])[topic].result(30)
         wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, f"{topic} to go")
 
+    def delete_topics(self) -> None:
+        """Delete all topics but the broker's own, where it runs."""
+        if not self._is_up():
+            return
+        admin = self.admin()
+        topics = [topic for topic in admin.list_topics(timeout=10).topics if not topic.startswith("__")]
+        for done in admin.delete_topics(topics).values() if topics else ():
+            done.result(30)
+
     def produce(
         self, topic: str, messages: Iterable[Mapping[str, Any]], config: Mapping[str, Any] | None = None
     ) -> list[Message]:
