@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
+from functools import partial
 from typing import Any
 
 from resubmit_api.backends import Backends
@@ -43,8 +44,7 @@ class Inline:
         self._backends, self._metrics = backends, metrics
         self._threads = ThreadPoolExecutor(_THREADS, "inline")
         self._places = threading.BoundedSemaphore(_MOST_WAITING)
-        self._owner = new_owner()
-        self._working: set[str] = set()
+        self._working: dict[str, str] = {}
         self._closing = threading.Event()
 
     def submit(self, row: Row) -> Row:
@@ -68,26 +68,24 @@ class Inline:
 
     def renew(self) -> None:
         """Renew the leases of what is being sent. Raises ``TransientError`` while the index is away."""
-        for id in list(self._working):
-            change(self._backends.index, id, self._renewed)
+        for id, owner in list(self._working.items()):
+            change(self._backends.index, id, partial(_renewed, owner=owner))
 
     def close(self) -> None:
         """Finish what is being sent."""
         self._closing.set()
         self._threads.shutdown(wait=True)
 
-    def _renewed(self, row: Row) -> Row:
-        return held_by(row, self._owner) if row["lease"] else row
-
     def _run(self, row: Row, stored: Future[Row]) -> Row:
-        name, topic = row["destination"], row["topic"]
+        # Of several who are asked for one row, the one that has stored it sends it.
+        owner, name, topic = new_owner(), row["destination"], row["topic"]
         with needs(f"Destination {name}"), self._backends.publishers.lend(name, topic) as lent:
             with needs("The index"):
-                made = self._backends.index.create_job(held_by(row, self._owner))
-            if made["id"] != row["id"]:
+                made = self._backends.index.create_job(held_by(row, owner))
+            if not _is_held(made, owner):
                 stored.set_result(made)
                 return made
-            with self._working_on(made), needs("The index, a lake or the destination"):
+            with self._working_on(made, owner), needs("The index, a lake or the destination"):
                 self._backends.index.append_audit(record(made, "resubmit", made["requested_by"]))
                 stored.set_result(made)
                 return self._send(made, lent)
@@ -107,9 +105,9 @@ class Inline:
         return self._finish(row, lambda row: ended(progressed(planned(row, plan), report), report))
 
     @contextlib.contextmanager
-    def _working_on(self, row: Row) -> Iterator[None]:
+    def _working_on(self, row: Row, owner: str) -> Iterator[None]:
         """Holds the row; whatever ends the sending ends the row too."""
-        self._working.add(row["id"])
+        self._working[row["id"]] = owner
         reason = "The service failed on it; its log says why."
         try:
             yield
@@ -121,7 +119,7 @@ class Inline:
             reason = f"Something was away, and part of it may have been sent: {error}"
             raise
         finally:
-            self._working.discard(row["id"])
+            del self._working[row["id"]]
             if reason:
                 self._finish(row, lambda row: failed(row, reason))
 
@@ -134,6 +132,14 @@ class Inline:
         )
         self._metrics.finished(row)
         return row
+
+
+def _is_held(row: Row, owner: str) -> bool:
+    return bool(row["lease"]) and row["lease"]["owner"] == owner
+
+
+def _renewed(row: Row, owner: str) -> Row:
+    return held_by(row, owner) if _is_held(row, owner) else row
 
 
 def _settle(stored: Future[Row], done: Future[Row]) -> None:

@@ -182,6 +182,28 @@ def test_retry_of_a_small_one_sends_what_failed(
     assert streams.payloads(topic) == payloads(0, 4)
 
 
+def test_retry_that_is_asked_for_at_two_replicas_at_once_sends_once(
+    site: Site, nats: Nats, streams: Streams, topic: str
+) -> None:
+    [file] = site.archive(*(order(n) for n in range(3)))
+    hidden = Path(file.removeprefix("file://"))
+    hidden.rename(hidden.with_suffix(".hidden"))
+    with (
+        site.serve({"main": nats.url}) as one,
+        site.serve({"main": nats.url}) as two,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        job = post(one, "resubmissions", body(topic), 202)
+        assert counts(job) == (3, 0, 3)
+        hidden.with_suffix(".hidden").rename(hidden)
+        path = f"/v1/resubmissions/{job['id']}/retry"
+        answers = list(pool.map(lambda api: api.post(path, json={}), (one, two, one, two)))
+        assert {answer.status_code for answer in answers} <= {202, 409}
+        [again] = {answer.json()["id"] for answer in answers if answer.status_code == 202}
+        until(two, {"id": again}, "COMPLETED")
+    assert streams.payloads(topic) == payloads(0, 3)
+
+
 def test_a_key_makes_one_resubmission_also_at_two_replicas_at_once(
     site: Site, nats: Nats, streams: Streams, topic: str
 ) -> None:
