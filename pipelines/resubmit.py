@@ -193,6 +193,9 @@ def _again(index: Index) -> Callable[[Row], Row]:
 def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row: Row) -> Plan:
     """The job's stored plan, made now where there is none."""
     stored = _stored(lakes[0], row["id"])
+    if stored is None and row["plan"] is not None:
+        # Another plan would hold other messages, and what was sent of the first could not be told.
+        raise ConfigurationError(f"The plan of job {row['id']} is gone from the lake: start a new job.")
     if stored is None:
         return patiently(lambda: _freeze(settings, index, lakes, row), "plan")
     if settings.destination not in {None, stored.destination}:

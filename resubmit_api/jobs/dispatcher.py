@@ -15,7 +15,7 @@ from resubmit_api.jobs.inline import LOST, Inline
 from resubmit_api.jobs.planning import Planning
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
-from transforms.errors import ConfigurationError, PersistorError, TransientError
+from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.jobs import HeldError, Row, change
 from transforms.jobs.changing import held_by, is_free, new_owner, owner_prefix
 from transforms.jobs.rows import ENDED, at, by_command, failed, finished
@@ -78,6 +78,8 @@ class Dispatcher:
                 if not away:
                     _log.warning("Jobs wait for the index or a lake: %s", error)
                 away = True
+            except Exception:  # noqa: BLE001 - a thread that ends would leave every job unattended
+                _log.exception("A look at the jobs failed; the next one follows.")
             if work == self._dispatch:
                 self._nudged.wait(every)
                 self._nudged.clear()
@@ -89,7 +91,10 @@ class Dispatcher:
         self._rounds += 1
         for row in reversed(index.list_jobs(_AT_A_TIME, states=("RUNNING", "CANCELLING"))):
             if is_free(row):
-                self._take_up(row)
+                try:
+                    self._take_up(row)
+                except PermanentError as error:
+                    self._fail(row, str(error))
         if self._rounds % _PLANS_EVERY == 0:
             for row in index.list_jobs(_AT_A_TIME, states=("PLANNED",)):
                 if row["plan"] is None and is_free(row):
@@ -117,7 +122,7 @@ class Dispatcher:
         """End a job that is to be cancelled and that nobody works on."""
         lake = self._backends.lakes[0]
         ending: Callable[[Row], Row] = _cancelled
-        with contextlib.suppress(ConfigurationError):  # nothing is planned: nothing was sent either
+        with contextlib.suppress(ConfigurationError):
             report = Report(job=row["id"], destination=row["topic"], planned=row["progress"]["planned"])
             done = total(lake, load_plan(lake, row["id"]))
             report.settle(done, done, 0.0)
@@ -187,7 +192,9 @@ class Dispatcher:
 
 
 def _cancelled(row: Row) -> Row:
-    reason = "It was cancelled before anything was sent."
+    # Without figures nothing was planned, and nothing sent either.
+    gone = "It was cancelled; its plan is gone from the lake, which knew how much was sent."
+    reason = gone if row["progress"]["planned"] else "It was cancelled before anything was sent."
     return {**row, "state": "CANCELLED", "reason": reason, "finished": at(), "lease": None}
 
 

@@ -322,6 +322,23 @@ def test_fifty_resubmissions_at_the_same_time_keep_their_own_figures(
     assert streams.count(topic) == sum(range(1, 51))
 
 
+def test_a_plan_that_the_lake_has_lost_sends_nothing_and_disturbs_no_other_job(
+    site: Site, api: Client, streams: Streams, topic: str
+) -> None:
+    site.archive(*(order(n) for n in range(30)))
+    damaged, lost = (post(api, "plans", body(topic)) for _ in range(2))
+    for plan, content in ((damaged, b"{"), (lost, None)):
+        file = site.directory / "lake" / folder(plan["id"]) / "plan.json"
+        file.write_bytes(content) if content else file.unlink()
+    site.archive(order(0, partition=1))
+    row = site.index.get_job(damaged["id"]) or {}
+    assert site.index.replace_job({**row, "state": "CANCELLING"}, row["version"])
+    assert "damaged in the lake" in until(api, damaged, "FAILED")["reason"]
+    post(api, "resubmissions", {"plan": lost["id"]}, 202)
+    assert "is gone from the lake" in until(api, lost, "FAILED")["reason"]
+    assert streams.count(topic) == 0
+
+
 def test_what_nobody_needs_any_more_is_removed(site: Site, nats: Nats, api: Client, topic: str) -> None:
     site.archive(*(order(n) for n in range(30)))
     fresh, stale = (post(api, "plans", body(topic)) for _ in range(2))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests._archive import archive
 from tests._messages import row, table
 from transforms.brokers import Destination
-from transforms.errors import ConfigurationError
+from transforms.errors import ConfigurationError, PermanentError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.model import Trait
@@ -25,6 +25,7 @@ from transforms.replay.plans import (
     Options,
     Plan,
     PlanStore,
+    folder,
     load_plan,
     new_job_id,
     read_windows,
@@ -124,6 +125,35 @@ def test_a_lane_goes_on_across_its_objects(lake: Lake, monkeypatch: pytest.Monke
     assert len(list(lake.list(f"_persistor/plans/job/{frozen.attempt}"))) == 4
     for done in range(13):
         assert len(rows_of(lake, frozen, done)) == 12 - done
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_rows_behind_a_lost_object_are_not_given(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    monkeypatch.setattr("transforms.replay.plans._OBJECT_BYTES", 1)
+    store = PlanStore(lake, "job")
+    for _ in range(4):
+        store.add(7, window_of(3))
+    frozen = store.finish(some_plan("job", {7: 12}))
+    objects = sorted(path for path, _ in lake.list(f"_persistor/plans/job/{frozen.attempt}"))
+    lake.delete(objects[lost])
+    given: list[int] = []
+    with pytest.raises(PermanentError, match="The plan of job job is damaged in the lake"):
+        given.extend(len(window) for window in read_windows(lake, frozen, 7))
+    assert sum(given) == 3 * lost
+    lake.put_new(objects[lost], b"\xff\xff\xff\xff\x20\x02\0\0")
+    with pytest.raises(PermanentError, match="The plan of job job is damaged in the lake"):
+        list(read_windows(lake, frozen, 7))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b'{"version": 2, "options": {"x": 1}}', b"\xff"]
+)
+def test_a_damaged_plan_is_said_to_be_damaged(lake: Lake, content: bytes) -> None:
+    lake.put_new(f"{folder('job')}/plan.json", content)
+    with pytest.raises(PermanentError, match="The plan of job job is damaged in the lake"):
+        load_plan(lake, "job")
 
 
 def window_of(rows: int) -> pa.RecordBatch:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
+from transforms.errors import ConfigurationError, PermanentError, PersistorError, retry
 from transforms.indexes import Index
 from transforms.jobs.changing import change, held_by, new_owner, take
 from transforms.jobs.rows import Row, by_command, failed, finished, outcome, planned, progressed, wish_of
@@ -176,7 +176,7 @@ class Keeper:
         while not self._ended.wait(_BEAT) and not self.lost:
             try:
                 beat()
-            except TransientError:
+            except PersistorError:
                 continue  # the lanes go on, and wait for index and lake by themselves
 
     def _stop(self) -> None:

@@ -31,10 +31,8 @@ class Ledger:
         Raises:
             TransientError: the lake is away.
         """
-        paths = sorted(path for path, _ in self._lake.list(self._folder))
-        self._last = paths[-1] if paths else None
-        tally = Tally() if self._last is None else Tally.from_json(bytes(self._lake.get(self._last)))
-        return tally, bool(paths)
+        self._last, tally = _newest(self._lake, self._folder)
+        return tally, self._last is not None
 
     def start(self) -> tuple[Tally, bool]:
         """As :meth:`read`, but a lane that was left with nothing unconfirmed does not count as worked.
@@ -76,19 +74,24 @@ class Ledger:
 
 
 def total(lake: Lake, plan: Plan) -> Tally:
-    """What all lanes of a job have confirmed together. Raises ``TransientError`` as the lake does."""
+    """What all lanes of a job have confirmed together.
+
+    Raises:
+        PermanentError: what the lake has of it is damaged.
+        TransientError: the lake is away.
+    """
     tally = Tally()
     for lane in plan.lanes:
-        tally.add(_newest(lake, f"{folder(plan.job)}/done/{lane:02d}"))
+        tally.add(_newest(lake, f"{folder(plan.job)}/done/{lane:02d}")[1])
     return tally
 
 
-def _newest(lake: Lake, lane: str) -> Tally:
+def _newest(lake: Lake, lane: str) -> tuple[str | None, Tally]:
     while True:
-        paths = [path for path, _ in lake.list(lane)]
-        if not paths:
-            return Tally()
+        newest = max((path for path, _ in lake.list(lane)), default=None)
+        if newest is None:
+            return None, Tally()
         try:
-            return Tally.from_json(bytes(lake.get(max(paths))))
+            return newest, Tally.from_json(bytes(lake.get(newest)))
         except ObjectMissingError:
             continue  # a newer one has replaced it since it was listed

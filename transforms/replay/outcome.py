@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from transforms.errors import PermanentError
 from transforms.replay.plans import iso_time
 
 __all__ = ["ERRORS_KEPT", "Failure", "Report", "Tally"]
@@ -83,10 +84,13 @@ class Tally:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Tally:
-        """The inverse of :meth:`to_json`."""
-        stored = json.loads(text)
-        stored["errors"] = [Failure(**error) for error in stored["errors"]]
-        return cls(**stored)
+        """The inverse of :meth:`to_json`. Raises ``PermanentError`` where it is something else."""
+        try:
+            stored = json.loads(text)
+            stored["errors"] = [Failure(**error) for error in stored["errors"]]
+            return cls(**stored)
+        except (ValueError, TypeError, KeyError) as error:
+            raise PermanentError("the progress that is kept in the lake is damaged") from error
 
 
 @dataclass

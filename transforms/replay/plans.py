@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.errors import ConfigurationError
+from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.model import UTC_MICROSECONDS
 from transforms.moments import moment
@@ -58,6 +58,7 @@ _MESSAGES_PER_SECOND = 100_000.0
 _BYTES_PER_SECOND = 50_000_000.0
 _OBJECT_BYTES = 1 << 20
 _OPEN_BYTES = 64 << 20
+_DAMAGED = "The plan of job {} is damaged in the lake: start a new job."
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
 
@@ -236,6 +237,7 @@ def load_plan(lake: Lake, job: str) -> Plan:
 
     Raises:
         ConfigurationError: the lake has no plan of that job.
+        PermanentError: what the lake has is damaged.
         TransientError: the lake is away.
     """
     try:
@@ -244,19 +246,27 @@ def load_plan(lake: Lake, job: str) -> Plan:
         raise ConfigurationError(
             f"{lake.url} has no plan of job {job!r}: check the id and --lake."
         ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise PermanentError(_DAMAGED.format(job)) from error
 
 
 def read_windows(lake: Lake, plan: Plan, lane: int, done: int = 0) -> Iterator[pa.RecordBatch]:
     """The windows of a lane from row ``done`` on, in order (``WINDOW_SCHEMA``).
 
     Raises:
+        PermanentError: the rows that come next are not all there; those before them were given.
         TransientError: the lake is away.
     """
     paths = sorted(path for path, _ in lake.list(f"{folder(plan.job)}/{plan.attempt}/{lane:02d}"))
     firsts = [first_row(path) for path in paths]
+    if firsts[:1] != [0]:
+        raise PermanentError(_DAMAGED.format(plan.job))
     for path, first, end in zip(paths, firsts, [*firsts[1:], plan.lanes[lane]], strict=True):
         if end > done:
-            yield from _windows_behind(lake.get(path), done - first)
+            try:
+                yield from _windows_behind(lake.get(path), max(done - first, 0), end - first)
+            except (pa.ArrowException, OSError) as error:
+                raise PermanentError(_DAMAGED.format(plan.job)) from error
 
 
 class PlanStore:
@@ -326,8 +336,12 @@ def first_row(path: str) -> int:
     return int(path.rpartition("/")[2].removesuffix(".arrow"))
 
 
-def _windows_behind(data: memoryview, skip: int) -> Iterator[pa.RecordBatch]:
+def _windows_behind(data: memoryview, skip: int, rows: int) -> Iterator[pa.RecordBatch]:
+    """What follows the first ``skip`` of ``rows`` rows. A hole would shift the count of what is done."""
     for window in pa.ipc.open_stream(pa.py_buffer(data)):
         if skip < len(window):
             yield window.slice(max(skip, 0))
         skip -= len(window)
+        rows -= len(window)
+    if rows:
+        raise pa.ArrowInvalid("rows are missing")
