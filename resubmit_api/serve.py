@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from apiflask import APIFlask
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from resubmit_api.app import MAX_BODY, close_app, create_app
 from resubmit_api.errors import PROBLEM_TYPE, problem_body
@@ -22,6 +22,7 @@ from transforms.errors import ConfigurationError
 __all__ = ["make_server", "serve"]
 
 _MOST_HEADERS = 64 << 10
+_MOST_CONNECTIONS = 500
 _IDLE = 60
 _FORWARDED = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -117,8 +118,11 @@ def make_server(
         server = create_server(
             app,
             sockets=[_listen(address)],
-            threads=threads,
+            _dispatcher=_Dispatcher(threads),
             ident=None,
+            # Each browser keeps up to six open.
+            connection_limit=_MOST_CONNECTIONS,
+            asyncore_use_poll=True,
             # A little more than the application takes, so that it is the one to say so.
             max_request_body_size=MAX_BODY + (1 << 20),
             max_request_header_size=_MOST_HEADERS,
@@ -130,6 +134,26 @@ def make_server(
         raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; choose another.") from error
     server.channel_class = _Channel
     return server
+
+
+class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
+    """Says by a thread of its own that the process lives: the others may all wait for what is away."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__()
+        self.set_thread_count(threads)
+        self._alive = ThreadedTaskDispatcher()
+        self._alive.set_thread_count(1)
+
+    def add_task(self, task: HTTPChannel) -> None:
+        if task.requests[0].path == "/healthz":
+            self._alive.add_task(task)
+        else:
+            super().add_task(task)
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        self._alive.shutdown(cancel_pending, timeout)
+        return bool(super().shutdown(cancel_pending, timeout))
 
 
 class _ProblemTask(ErrorTask):  # type: ignore[misc]

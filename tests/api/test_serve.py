@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
 
 from resubmit_api.serve import serve
-from tests.api.conftest import Site, order
-from tests.servers import free_port
+from tests.api.conftest import Site, Streams, order
+from tests.servers import free_port, wait_until
+from tests.servers.nats import Nats
 from transforms.errors import ConfigurationError
 
 PROGRAM = Path(sys.executable).with_name("persistor")
@@ -96,6 +99,30 @@ def test_a_proxy_that_is_trusted_is_believed_and_nobody_else(site: Site, tmp_pat
         with running(*words) as (_, url):
             answer = requests.get(f"{url}/login", headers=forwarded, timeout=10)
             assert ("Strict-Transport-Security" in answer.headers) is secure
+
+
+def test_it_says_that_it_lives_while_all_that_work_wait_and_many_hold_connections(
+    site: Site, tmp_path: Path
+) -> None:
+    site.archive(order(0))
+    with (
+        Nats(tmp_path / "nats") as server,
+        site.serve({"main": server.url}) as api,
+        ThreadPoolExecutor(12) as pool,
+        contextlib.ExitStack() as held,
+    ):
+        Streams(server.url).create("copy")
+        body = {"destination": "main", "topic": "copy", "selection": {"ids": ["orders_0_0"]}}
+        assert api.post("/v1/resubmissions", json=body).json()["state"] == "COMPLETED"
+        server.pause()
+        waiting = [pool.submit(api.post, "/v1/resubmissions", json=body) for _ in range(12)]
+        wait_until(lambda: len(site.index.list_jobs(9)) > 1, 30, "the first of them to be worked on")
+        address = ("127.0.0.1", int(api.url.rpartition(":")[2]))
+        for _ in range(150):
+            held.enter_context(socket.create_connection(address, 10)).send(b"GET /healthz")
+        lives = requests.get(f"{api.url}/healthz", timeout=5).status_code
+        server.resume()
+        assert (lives, {future.result().status_code for future in waiting} <= {202, 503}) == (200, True)
 
 
 def test_a_port_in_use_is_named(site: Site) -> None:
