@@ -1,0 +1,92 @@
+"""Jobs whose processes are lost over and over: they are taken up again, but not for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Client, Site, Streams, order
+from tests.servers import wait_until
+from tests.servers.nats import Nats
+from transforms.jobs import Row
+from transforms.replay.plans import new_job_id
+
+MESSAGES = 300
+
+
+@pytest.fixture
+def topic(streams: Streams) -> str:
+    return streams.create(f"l{new_job_id()}")
+
+
+@pytest.fixture
+def api(site: Site, nats: Nats) -> Iterator[Client]:
+    with site.serve({"main": nats.url}, inline_limit=10) as client:
+        yield client
+
+
+def asked(site: Site, api: Client, topic: str, **others: Any) -> str:
+    site.archive(*(order(n) for n in range(MESSAGES)))
+    body = {"destination": "main", "topic": topic, "selection": {"sources": ["orders"]}, **others}
+    answer = api.post("/v1/resubmissions", json=body)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def look(site: Site, id: str) -> Row:
+    return site.index.get_job(id) or {}
+
+
+def lose(site: Site, id: str, before: int | None) -> int:
+    """Kill the job's process, once it is another one than before; returns its id."""
+
+    def another() -> int | None:
+        pid = (look(site, id)["run"] or {}).get("pid")
+        return None if pid == before else pid
+
+    pid = wait_until(another, 60, "the job to be launched")
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def until(site: Site, id: str, state: str) -> Row:
+    wait_until(lambda: look(site, id)["state"] == state, 120, f"the job to be {state}")
+    return look(site, id)
+
+
+def test_a_job_that_is_lost_five_times_without_progress_fails_and_can_be_resumed(
+    site: Site, api: Client, streams: Streams, topic: str
+) -> None:
+    id, process = asked(site, api, topic), None
+    for _ in range(5):
+        process = lose(site, id, process)
+    failed = until(site, id, "FAILED")
+    told = api.get(f"/v1/resubmissions/{id}").json()
+    why = "Its process was lost 5 times without progress in between. It ended with -9."
+    assert (told["reason"], told["possible"]) == (why, ["resume"])
+    assert (failed["attempts"], failed["lease"], failed["run"]["pid"]) == (5, None, process)
+    assert failed["finished"] is not None
+    assert streams.count(topic) == 0
+    assert api.post(f"/v1/resubmissions/{id}/resume", json={}).status_code == 200
+    done = until(site, id, "COMPLETED")
+    assert (done["reason"], done["progress"]["published"]) == (None, MESSAGES)
+    assert streams.payloads(topic) == [b"order %d" % n for n in range(MESSAGES)]
+
+
+def test_progress_in_between_begins_the_count_anew(
+    site: Site, api: Client, streams: Streams, topic: str
+) -> None:
+    id, process = asked(site, api, topic, rate={"messages_per_second": 10}), None
+    for _ in range(4):
+        process = lose(site, id, process)
+    wait_until(lambda: look(site, id)["progress"]["published"], 120, "the job to send")
+    assert look(site, id)["attempts"] == 0
+    for _ in range(4):
+        process = lose(site, id, process)
+    assert api.patch(f"/v1/resubmissions/{id}", json={"rate": {}}).status_code == 200
+    assert until(site, id, "COMPLETED")["progress"]["published"] == MESSAGES
+    assert streams.payloads(topic) == [b"order %d" % n for n in range(MESSAGES)]
