@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +15,11 @@ from transforms.errors import PermanentError, PersistorError, TransientError
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _REFUSED = {13, 18, 8000}
 _PERMANENT = {2, 9, 14, 121, 10334}
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
 class RefusedError(TransientError):
-    """Credentials or roles do not suffice; an administrator may change that while we retry."""
+    """Credentials, roles or certificates do not suffice; that may be changed while we retry."""
 
 
 @contextmanager
@@ -26,7 +28,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except mongo.ConnectionFailure as error:
-        raise TransientError(f"MongoDB does not answer: {error}") from error
+        raise _unanswered(str(error)) from error
     except mongo.OperationFailure as error:
         raise failure_of(error.code, error.details or {}) from error
     except (InvalidDocument, mongo.InvalidOperation) as error:
@@ -38,5 +40,15 @@ def failure_of(code: int | None, details: Any) -> PersistorError:
     # The server's own text may quote documents.
     reason = f"MongoDB answers {details.get('codeName', 'error')} ({code})"
     if code in _REFUSED:
-        return RefusedError(reason)
+        return RefusedError(f"{reason}; check user, password and roles")
     return PermanentError(reason) if code in _PERMANENT else TransientError(reason)
+
+
+def _unanswered(words: str) -> TransientError:
+    """The client tells of each server what it knows, then all of it again."""
+    told = re.sub(r" \(configured timeouts: [^)]*\)", "", words).partition(", Timeout: ")[0]
+    if _UNTRUSTED in told:
+        return RefusedError(
+            f"MongoDB's certificate is not trusted; check tlsCAFile and the hosts' names: {told}"
+        )
+    return TransientError(f"MongoDB does not answer: {told}")

@@ -17,6 +17,8 @@ from bson import decode_all
 from pymongo import IndexModel, MongoClient
 from pymongo import errors as mongo
 from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
 from pymongo.uri_parser import parse_uri
 
 from transforms.errors import ConfigurationError
@@ -43,7 +45,11 @@ __all__ = ["LOCAL", "MongoIndex", "open"]
 LOCAL = False
 
 _ROWS = 10_000
-_TIMEOUTS = {"serverSelectionTimeoutMS": 3_000, "connectTimeoutMS": 3_000, "socketTimeoutMS": 120_000}
+_TIMEOUTS: dict[str, Any] = {
+    "serverSelectionTimeoutMS": 3_000,
+    "connectTimeoutMS": 3_000,
+    "socketTimeoutMS": 120_000,
+}
 _DURABLE = {"w": "majority", "journal": True}
 _DUPLICATE = 11000
 _REPLAY_ORDER = ("broker_id", "incarnation", "partition", "offset", "unique_id")
@@ -63,7 +69,8 @@ def open(url: str) -> MongoIndex:
     The URL takes the options of MongoDB's drivers; writes are always majority and journaled.
 
     Raises:
-        ConfigurationError: the URL has another form, names no database, or the server refuses us.
+        ConfigurationError: the URL has another form, names no database or a file that cannot be read,
+            or the server refuses us or is not to be trusted.
         TransientError: the server does not answer.
     """
     shown = re.sub(r"//[^/]*@", "//…@", url)
@@ -72,21 +79,31 @@ def open(url: str) -> MongoIndex:
         place = parse_uri(resolved)
         if not place["database"]:
             raise ConfigurationError(f"--index {shown}: name the database, as in mongodb://HOST/persistor.")
-        client: MongoClient[Document] = MongoClient(resolved, **_TIMEOUTS, **_DURABLE)  # type: ignore[arg-type]
+        ours = {name: value for name, value in _TIMEOUTS.items() if name not in place["options"]} | _DURABLE
+        client: MongoClient[Document] = MongoClient(resolved, **ours)
         messages = client[place["database"]][place["collection"] or "messages"]
-    except (mongo.ConfigurationError, mongo.InvalidName, ValueError, TypeError) as error:
+    except (mongo.ConfigurationError, mongo.InvalidName, ValueError, TypeError, OSError) as error:
         raise ConfigurationError(f"--index {shown}: {error}.") from error
     try:
         with translated():
-            messages.create_indexes(_INDEXES)
-            messages.database[f"{messages.name}_jobs"].create_indexes(JOB_INDEXES)
+            replicated = bool({"setName", "msg"} & client.admin.command("hello").keys())
+            _create_indexes(messages, replicated=replicated)
     except RefusedError as error:
         client.close()
-        raise ConfigurationError(f"--index {shown}: {error}; check user, password and roles.") from error
+        raise ConfigurationError(f"--index {shown}: {error}.") from error
     except BaseException:
         client.close()
         raise
-    return MongoIndex(messages.with_options(codec_options=DECODING))
+    # What is read of jobs is neither undone by an election nor older than what was confirmed before it.
+    decisive = ReadConcern("linearizable" if replicated else None)
+    return MongoIndex(messages.with_options(codec_options=DECODING), decisive)
+
+
+def _create_indexes(messages: Collection[Document], *, replicated: bool) -> None:
+    # A replica set would else wait for a member that is down before it has a new index.
+    enough: dict[str, Any] = {"commitQuorum": "majority"} if replicated else {}
+    messages.create_indexes(_INDEXES, **enough)
+    messages.database[f"{messages.name}_jobs"].create_indexes(JOB_INDEXES, **enough)
 
 
 class MongoIndex(MongoJobs):
@@ -95,10 +112,14 @@ class MongoIndex(MongoJobs):
     Ingestion times are kept in ms, publish times in µs.
     """
 
-    def __init__(self, messages: Collection[Document]) -> None:
+    def __init__(self, messages: Collection[Document], decisive: ReadConcern) -> None:
+        """Take the collection of messages; ``decisive`` is for what decides about jobs."""
         self._messages = messages
-        self._jobs = messages.database[f"{messages.name}_jobs"]
-        self._audit = messages.database[f"{messages.name}_audit"]
+        # The URL may send searches to members that lag behind, and decisions come from none of those.
+        self._current = messages.with_options(read_preference=ReadPreference.PRIMARY)
+        beside = messages.database.with_options(read_preference=ReadPreference.PRIMARY, read_concern=decisive)
+        self._jobs = beside[f"{messages.name}_jobs"]
+        self._audit = beside[f"{messages.name}_audit"]
 
     def insert(self, entries: pa.Table) -> int:
         """See :meth:`transforms.indexes.Index.insert`."""
@@ -228,7 +249,7 @@ class MongoIndex(MongoJobs):
                 last = found[-1]["unique_id"]
 
     def _check_duplicates(self, ids: Sequence[str], entries: pa.Table) -> None:
-        found = self._messages.find({"_id": {"$in": list(ids)}}, {"checksum": 1})
+        found = self._current.find({"_id": {"$in": list(ids)}}, {"checksum": 1})
         stored = {document["_id"]: document.get("checksum") for document in found}
         pairs = zip(entries["id"].to_pylist(), entries["checksum"].to_pylist(), strict=True)
         conflicts = [id for id, checksum in pairs if _differ(checksum, stored.get(id))]
