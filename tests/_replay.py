@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from pipelines.settings import ResubmitSettings
 from tests._messages import row, table
@@ -82,6 +82,7 @@ def numbered(count: int, partition: int = 0, start: int = 0) -> pa.Table:
 
 def consumed(kafka: Kafka, topic: str, partitions: int = 1) -> list[tuple[Any, ...]]:
     """What a read-committed consumer sees of a topic by now, by partition in order."""
+    kafka.settle(topic)
     consumer = Consumer(
         {
             "bootstrap.servers": kafka.bootstrap,
@@ -98,8 +99,9 @@ def consumed(kafka: Kafka, topic: str, partitions: int = 1) -> list[tuple[Any, .
     deadline = time.monotonic() + 60
     while len(ended) < partitions and time.monotonic() < deadline:
         for message in consumer.consume(10_000, 0.5):
-            if message.error():
-                ended.add(message.partition())
+            if error := message.error():
+                if error.code() == KafkaError._PARTITION_EOF:
+                    ended.add(message.partition())
                 continue
             told = message.key(), message.value(), message.headers(), message.timestamp()[1]
             found[message.partition()].append((message.partition(), *told))

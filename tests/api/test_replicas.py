@@ -99,7 +99,7 @@ def test_every_job_of_a_killed_replica_ends_right(site: Site, server: Nats) -> N
         replica(site, server) as (_, other),
         ThreadPoolExecutor(6) as pool,
     ):
-        rate = {"messages_per_second": 40}
+        rate = {"messages_per_second": 5}  # so that those that send do not end before all is made ready
         running = [ask(one, "resubmissions", topic, everything, rate=rate) or {} for topic in large]
         wait_until(lambda: all(streams.count(topic) for topic in large[:2]), 90, "jobs to send")
         for topic in small:  # connects it: what is asked next hangs in the middle
@@ -116,6 +116,8 @@ def test_every_job_of_a_killed_replica_ends_right(site: Site, server: Nats) -> N
         server.resume()
         for future in [*asked, *planned]:
             future.result()
+        for job in running:
+            assert other.patch(f"/v1/resubmissions/{job['id']}", json={"rate": {}}).status_code == 200
         check(site, other, {job["id"] for job in running}, streams)
         for topic in large:
             assert streams.payloads(topic) == [b"order %d" % n for n in range(MESSAGES)]

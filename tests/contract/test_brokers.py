@@ -23,6 +23,7 @@ from tests._brokers import (
     reading,
     together,
 )
+from tests.servers import wait_until
 from transforms import registry
 from transforms.brokers import (
     Acknowledgement,
@@ -182,7 +183,7 @@ def test_an_idle_poll_returns_nothing_within_its_time(site: Site) -> None:
         reader.poll(0.1)
         started = time.monotonic()
         assert reader.poll(0.5) == []
-        assert 0.4 < time.monotonic() - started < 2.0
+        assert 0.4 < time.monotonic() - started < 5.0
 
 
 def test_lag_reaches_zero(site: Site) -> None:
@@ -190,8 +191,7 @@ def test_lag_reaches_zero(site: Site) -> None:
     site.publish(topic, numbered(500))
     with reading(site.reader(topic)) as reader:
         fetch(reader, 500)
-        reader.poll(0.2)
-        assert list(reader.lag().values()) == [0]
+        wait_until(lambda: not reader.poll(0.2) and list(reader.lag().values()) == [0], 30, "no lag")
 
 
 def test_an_acknowledged_position_is_found_by_the_next_reader(positioned: Site) -> None:

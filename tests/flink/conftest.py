@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import uuid
@@ -73,12 +74,27 @@ class Cluster:
     def workers(self) -> list[psutil.Process]:
         """Beam's Python workers, children of the pool."""
         below = psutil.Process(self.pool.pid).children(recursive=True)
-        return [process for process in below if "sdk_worker" in " ".join(process.cmdline())]
+        return [process for process in below if "sdk_worker" in _command_line(process)]
+
+    def kill_workers(self) -> int:
+        """Kill them all; returns how many were there."""
+        workers = self.workers()
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        return len(workers)
 
     def cancel_all(self) -> None:
         """Leave the slots to the next test."""
         for job in self.rest.running():
             self.cancel(job)
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""  # it has just ended
 
 
 def _run(command: str, *words: str, code: Path = ROOT) -> str:

@@ -102,8 +102,7 @@ def test_the_api_has_a_large_selection_sent_by_flink_exactly_once(
         second = wait_until(lambda: _other(cluster.rest.find(f"persistor-{id}"), first), 120, "another")
         assert cluster.rest.state(first) == "CANCELED"
         wait_until(lambda: cluster.rest.state(second) == "RUNNING", 60, "it to run")
-        for worker in cluster.workers():
-            worker.kill()  # its lanes go on where their transactions stand
+        cluster.kill_workers()  # their lanes go on where their transactions stand
         row = wait_until(lambda: _ended(api, id), 240, "the end of the job", pause=1)
     assert row["state"] == "COMPLETED", row
     assert row["progress"]["published"] == topic.count

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import requests
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
@@ -226,6 +226,7 @@ def load_message(number: int) -> dict[str, Any]:
 
 def log_of(kafka: Kafka, topic: str) -> dict[tuple[int, int], Message]:
     """What a reader of committed messages finds in a topic now, by partition and offset."""
+    kafka.settle(topic)
     consumer = Consumer(
         {
             "bootstrap.servers": kafka.bootstrap,
@@ -254,8 +255,9 @@ def _read_all(consumer: Consumer, topic: str) -> Iterator[tuple[tuple[int, int],
     while left:
         assert time.monotonic() < deadline, f"{topic} cannot be read to its end"
         for message in consumer.consume(10_000, 1.0):
-            if message.error():
-                left.discard(message.partition())
+            if error := message.error():
+                if error.code() == KafkaError._PARTITION_EOF:
+                    left.discard(message.partition())
                 continue
             headers = tuple(message.headers() or ())
             content = message.key(), message.value(), headers, message.timestamp()[1]

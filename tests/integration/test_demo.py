@@ -44,7 +44,7 @@ def demo(directory: Path, *words: str) -> subprocess.Popen[str]:
 
 def left_behind(directory: Path) -> list[str]:
     lines = (" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
-    return [line for line in lines if str(directory) in line and "pytest" not in line]
+    return [line for line in lines if str(directory) in line]
 
 
 def test_once_archives_resubmits_compares_and_ends(tmp_path: Path) -> None:
@@ -66,10 +66,10 @@ def test_it_stays_up_until_it_is_interrupted_and_then_stops_everything(tmp_path:
         if "Ctrl-C" in line:
             break
     [page] = re.findall(r"^ +(http://127\.0\.0\.1:[0-9]+)$", shown, re.MULTILINE) or [f"no page in {shown}"]
-    assert urllib.request.urlopen(page, timeout=10).status == 200
+    assert urllib.request.urlopen(page, timeout=60).status == 200
     process.send_signal(signal.SIGINT)
     assert process.wait(SECONDS) == 0
-    wait_until(lambda: left_behind(tmp_path) == [], 10, "all processes of the demo to end")
+    wait_until(lambda: left_behind(tmp_path) == [], 60, "all processes of the demo to end")
 
 
 def test_it_removes_no_files_but_those_of_a_demo(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from transforms.brokers import Partition
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index
 from transforms.jobs import Row, WrongStateError
+from transforms.jobs.states import possible
 from transforms.lake import Lake
 
 
@@ -132,7 +134,7 @@ def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with
     subject: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    archive(lake, index, numbered(0, 3000))
+    archive(lake, index, numbered(0, 9000))
     made = of(tmp_path, f"{nats.server.url}/{subject}")
     words = command(made, "--selection", made.selection or "", "--messages_per_second", "100")
     sender = subprocess.Popen(words, stdout=subprocess.DEVNULL)
@@ -153,7 +155,7 @@ def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with
     assert sender.wait(60) == 1
     paused = look(index, id)
     assert (paused["state"], paused["lease"]) == ("PAUSED", None)
-    assert 0 < paused["progress"]["published"] < 3000
+    assert 0 < paused["progress"]["published"] < 9000
     assert jobs(made, "--job", id, "--action", "resume") == 2
     assert f"persistor resubmit --resume {id} does that" in capsys.readouterr().err
     assert jobs(made, "--job", id, "--action", "rate") == 0
@@ -161,17 +163,61 @@ def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with
     capsys.readouterr()
     assert jobs(made, "--job", id, "--follow", "--json") == 0
     followed = json.loads(capsys.readouterr().out)
-    assert (followed["state"], followed["progress"]["published"]) == ("COMPLETED", 3000)
+    assert (followed["state"], followed["progress"]["published"]) == ("COMPLETED", 9000)
     assert again.wait(60) == 0
-    assert arrived(nats, subject, 3000) == data(0, 3000)
+    assert arrived(nats, subject, 9000) == data(0, 9000)
     assert [action for action, _ in asked(index)] == ["resubmit", "rate", "pause", "rate", "resume"]
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "state"), [("resume", 0, "COMPLETED"), ("cancel", 1, "CANCELLED"), (None, 1, "PAUSED")]
+)
+def test_a_followed_job_is_held_while_it_is_paused(
+    nats: NatsSite,
+    lake: Lake,
+    index: Index,
+    tmp_path: Path,
+    subject: str,
+    end: str | None,
+    code: int,
+    state: str,
+) -> None:
+    archive(lake, index, numbered(0, 900))
+    made = of(tmp_path, f"{nats.server.url}/{subject}")
+    words = ["--follow", "--json", "--selection", made.selection or "", "--messages_per_second", "30"]
+    sender = subprocess.Popen(
+        command(made, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert sender.stdout
+    assert sender.stderr
+    sending = partial(index.list_jobs, 1, states=("RUNNING",))
+    wait_until(lambda: (found := sending()) and found[0]["progress"]["published"], 60, "a job that sends")
+    id = index.list_jobs(1)[0]["id"]
+    assert jobs(made, "--job", id, "--action", "pause") == 0
+    advice = f"Paused. It goes on when somebody resumes it: in the pages, or by `persistor jobs --job {id} "
+    assert any(advice in line for line in sender.stderr)
+    assert possible(look(index, id)) == ["resume", "cancel", "rate"]
+    assert jobs(made, "--job", id, "--action", "rate") == 0
+    if end is None:
+        sender.send_signal(signal.SIGINT)
+    else:
+        assert jobs(made, "--job", id, "--action", end) == 0
+    assert sender.wait(60) == code
+    row, report = look(index, id), json.loads(sender.stdout.read())["report"]
+    assert (row["state"], row["lease"]) == (state, None)
+    sent = row["progress"]["published"]
+    assert (report["published"], sent == 900) == (sent, end == "resume")
+    assert arrived(nats, subject, sent) == data(0, sent)
+    if end is None:
+        assert possible(row) == ["cancel", "rate"]
+        assert f"for the job was paused: go on with --resume {id}" in report["notes"][0]
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_job(
     nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
-    archive(lake, index, numbered(0, 500))
-    made = of(tmp_path, f"{nats.server.url}/{subject}", messages_per_second=100)
+    archive(lake, index, numbered(0, 5000))
+    made = of(tmp_path, f"{nats.server.url}/{subject}", messages_per_second=100)  # until it is let go
     sender = threading.Thread(target=resubmit.run, args=(made,))
     sender.start()
     id = wait_until(lambda: index.list_jobs(1), 30, "the job")[0]["id"]

@@ -349,7 +349,7 @@ def test_a_reader_says_while_the_server_is_away_and_goes_on_after(nats: NatsSite
         reader.poll(0.1)
         nats.server.kill()
         with pytest.raises(TransientError, match="cannot be reached"):
-            reader.poll(0.5)
+            wait_until(lambda: reader.poll(0.5), 20, "trouble")
         nats.server.start()
         nats.publish(f"{stem}.a", numbered(10))
         assert data(fetch(reader, 10)) == [b"%d" % number for number in range(10)]

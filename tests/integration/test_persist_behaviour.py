@@ -93,7 +93,7 @@ def test_an_open_batch_of_an_idle_topic_is_written_at_its_age(
     kafka.produce(topic, _orders(3))
     with _persist(kafka, topic, archive, tmp_path / "log", batch_messages="1000", batch_age="2s") as persist:
         there = expected(kafka, topic)
-        archive.wait_for(there, persist, 40)
+        archive.wait_for(there, persist)
         persist.drain()
     archive.check(there)
     assert len(archive.files()) == 1
@@ -103,9 +103,9 @@ def test_files_keep_to_the_bytes_of_a_batch(
     kafka: Kafka, topic: str, archive: Archive, tmp_path: Path
 ) -> None:
     kafka.produce(topic, [{"value": bytes([n]) * 10_000} for n in range(100)])
-    with _persist(kafka, topic, archive, tmp_path / "log", batch_bytes="100KiB") as persist:
+    with _persist(kafka, topic, archive, tmp_path / "log", batch_bytes="100KiB", batch_age="2s") as persist:
         there = expected(kafka, topic)
-        archive.wait_for(there, persist, 40)
+        archive.wait_for(there, persist)
         persist.drain()
     archive.check(there)
     sizes = [one["counts"] for one in archive.messages()["location"].value_counts().to_pylist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,13 +32,17 @@ def _publishing(site: Site, topic: str) -> Iterator[list[bytes]]:
     def run() -> None:
         publisher = site.publisher(topic)
         publisher.begin()
-        while not stop.wait(0.05):
+        unknown = False
+        while unknown or not stop.wait(0.05):
             chunk = numbered(100, len(confirmed))
             try:
                 publisher.send(chunk, PublishOptions(original_time=False))
                 assert publisher.commit(0) == []
             except TransientError:
+                unknown = True
+                time.sleep(0.05)
                 continue
+            unknown = False
             confirmed.extend(chunk["data"].to_pylist())
         publisher.close()
 

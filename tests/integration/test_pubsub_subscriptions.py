@@ -42,7 +42,7 @@ def test_released_messages_come_again_at_once(pubsub: PubsubSite) -> None:
         reader.release([*given_back, *(receipt for one in first[1:] for receipt in one.receipts)])
         started = time.monotonic()
         again = together(fetch(reader, 9))
-        assert time.monotonic() - started < 5, "long before the deadline of 10 s"
+        assert time.monotonic() - started < 9, "before the deadline of 10 s"
         assert sorted(again["id"].to_pylist()) == sorted(together(first)["id"].to_pylist()[1:])
         reader.acknowledge([Acknowledgement(first[0].partition, 0, "", [kept])])
 

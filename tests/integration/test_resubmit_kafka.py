@@ -30,6 +30,7 @@ from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.model import ENTRY_SCHEMA
 from transforms.replay import replay_inline, replay_lane
+from transforms.replay.control import Wish, write_control
 from transforms.replay.ledger import total
 from transforms.replay.plans import Options, iso_time, load_plan
 from transforms.selection import Selection
@@ -277,12 +278,14 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
         archive(lake, index, part, rows_per_file=7_000)
     made = settings(kafka, tmp_path, topic)
     plan = freeze(lake, index, made.destination or "")
+    write_control(lake, plan.job, Wish(messages_per_second=10_000), 1)  # so that it is there to be killed
     for least in (1, 50_000):
         process = subprocess.Popen(command(made, "--resume", plan.job), stdout=subprocess.DEVNULL)
         wait_until(lambda: total(lake, plan).done >= least, 60, "the job to get on", pause=0.01)  # noqa: B023
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert 50_000 <= total(lake, plan).done < 120_000
+    write_control(lake, plan.job, Wish(), 2)
     done = subprocess.run(command(made, "--resume", plan.job), stdout=subprocess.PIPE, check=False, text=True)
     report = json.loads(done.stdout)["report"]
     assert done.returncode == 0

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import resubmit
+from pipelines.cli import main
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import NatsSite, fetch, installed, reading, together
@@ -105,7 +106,7 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     messages = table(*[row(offset=n, data=b"%d" % n) for n in range(100_000)])
     archive(lake, index, messages, rows_per_file=7_000)
     made = settings(nats, tmp_path, subject)
-    words = command(made, "--selection", made.selection or "")
+    words = command(made, "--selection", made.selection or "", "--messages_per_second", "5000")
     first = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     job = wait_until(lambda: planned(lake), 60, "the plan")
     wait_until(lambda: total(lake, load_plan(lake, job)).done > 0, 60, "the first commit", pause=0.01)
@@ -113,6 +114,7 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     first.wait()
     done = total(lake, load_plan(lake, job)).done
     assert 0 < done < 100_000
+    assert main(["jobs", "--index", made.index, "--job", job, "--action", "rate"]) == 0  # as fast as it can
     again = subprocess.run(command(made, "--resume", job), stdout=subprocess.PIPE, check=False, text=True)
     report = json.loads(again.stdout)["report"]
     assert (again.returncode, report["already_published"], report["published"]) == (0, done, 100_000 - done)

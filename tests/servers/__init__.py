@@ -40,6 +40,7 @@ exec "$@" </dev/null 3<&-
 """
 _T = TypeVar("_T")
 _random = random.SystemRandom()
+_given = set[int]()
 
 
 class Unavailable(Exception):  # noqa: N818 - it is a state of the machine, which tests turn into a skip
@@ -214,20 +215,26 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on.
+    """A port of 127.0.0.1 that nobody listens on, and that nobody else of this run is given.
 
     Below the range from which the system takes the ports of outgoing connections: a client that
     keeps knocking at a stopped server's port could else be given that very port and meet itself.
+    Of these each of pytest-xdist's workers has a share of its own, and none is given twice: a server
+    that has not yet started, or was killed to be started again, finds its port free.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = _random.randrange(15_000, 32_000)
+        port = _random.randrange(15_000 + worker, 32_000, workers)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        return port
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def wait_until(condition: Callable[[], _T], seconds: float, what: str, pause: float = 0.05) -> _T:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from tests.servers import Server, fetch_once, free_port, run, tool, wait_until
@@ -104,10 +106,9 @@ class Kafka(Server):
         )
         self._properties.write_text(text)
         if not (self.data / "logs" / "meta.properties").exists():
-            tools = [*_java(*_SHORT_LIVED), "kafka.tools.StorageTool"]
-            cluster = subprocess.run([*tools, "random-uuid"], capture_output=True, text=True, check=True)
-            identity = cluster.stdout.split()[-1]
-            run([*tools, "format", f"--cluster-id={identity}", "-c", str(self._properties)], cwd=self.data)
+            identity = base64.urlsafe_b64encode(b"persistor" + os.urandom(7)).decode().rstrip("=")
+            tool = [*_java(*_SHORT_LIVED), "kafka.tools.StorageTool", "format"]
+            run([*tool, f"--cluster-id={identity}", "-c", str(self._properties)], cwd=self.data)
 
     def command(self) -> Sequence[str]:
         return [*_java(*self._java), "kafka.Kafka", str(self._properties)]
@@ -184,6 +185,27 @@ class Kafka(Server):
         else:
             producer.flush()
             producer.abort_transaction(30)
+
+    def settle(self, topic: str) -> None:
+        """Return once no transaction of a topic is open.
+
+        A producer's commit returns when it is decided; readers of what is committed see it a little later.
+        """
+        admin = self.admin()
+        partitions = admin.list_topics(topic, timeout=20).topics[topic].partitions
+        places = {TopicPartition(topic, number): OffsetSpec.latest() for number in partitions}
+
+        def ends(level: IsolationLevel) -> list[int]:
+            told = admin.list_offsets(places, isolation_level=level).values()
+            return [one.result(30).offset for one in told]
+
+        def settled() -> bool:
+            there = ends(IsolationLevel.READ_UNCOMMITTED)
+            return all(
+                seen >= end for seen, end in zip(ends(IsolationLevel.READ_COMMITTED), there, strict=True)
+            )
+
+        wait_until(settled, 60, f"the transactions of {topic} to end")
 
     def delete_group(self, group: str) -> None:
         """Forget a consumer group with its offsets."""

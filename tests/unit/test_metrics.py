@@ -12,14 +12,9 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.servers import free_port
 from transforms import metrics
 from transforms.errors import ConfigurationError
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def sample(name: str, **labels: str) -> float | None:
@@ -33,7 +28,7 @@ def test_a_scrape_shows_counters_with_their_documented_names_and_the_process() -
     port = free_port()
     metrics.serve(port, "127.0.0.1")
     metrics.serve(port, "127.0.0.1")
-    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
     assert 'persistor_messages_total{source="scraped"} 3.0' in text
     assert 'persistor_batches_total{reason="age",source="scraped"} 1.0' in text
     assert "process_cpu_seconds_total" in text
