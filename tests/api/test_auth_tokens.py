@@ -138,6 +138,10 @@ def test_an_empty_list_lets_nobody_in(file: Path) -> None:
         ("[ab]", "a", False),
         ("?", "a", False),
         ("a*", "a\nb", True),
+        ("ab*bc", "abc", False),
+        ("a*b*b", "ab", False),
+        ("*a*a*", "aba", True),
+        (f"*{'a*' * 60}b", "a" * 4000, False),  # which a regular expression would try for years
     ],
 )
 def test_only_the_star_of_a_pattern_stands_for_anything(pattern: str, source: str, open: bool) -> None:
