@@ -200,7 +200,8 @@ def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row
         return patiently(lambda: _freeze(settings, index, lakes, row), "plan")
     if settings.destination not in {None, stored.destination}:
         raise ConfigurationError(
-            f"Job {stored.job} sends to {stored.destination}: leave out --destination or start a new job."
+            f"Job {stored.job} sends to {row['topic']} at {row['destination']}, which was another place when "
+            "it was planned: leave out --destination or start a new job."
         )
     return stored
 
