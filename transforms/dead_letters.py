@@ -71,7 +71,7 @@ def dead_messages(letter: DeadLetter, stored: Mapping[int, str] | None = None) -
         if row in stored:
             why["persistor-stored"], data[row] = stored[row], None
         added = [(name, text.encode()) for name, text in why.items()]
-        headers.append([(header["name"], header["value"]) for header in own] + added)
+        headers.append([(header["name"], header["value"]) for header in own or ()] + added)
     columns = {name: messages[name] for name in MESSAGE_SCHEMA.names}
     return pa.table(
         {**columns, "data": pa.array(data, pa.binary()), "headers": pa.array(headers, HEADERS)},

@@ -162,4 +162,4 @@ class _Decode(beam.DoFn):
 
 def _entries(message: pa.Table) -> pa.Table:
     [row] = message.select(["data", "headers"]).to_pylist()
-    return metadata.decode(row["data"] or b"", row["headers"])
+    return metadata.decode(row["data"] or b"", row["headers"] or [])

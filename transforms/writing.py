@@ -76,20 +76,26 @@ class BatchWriter:
         return files, dead
 
     def _write_file(self, part: _Part) -> WrittenFile:
-        messages, encode = part.messages, part.format.encode
         with metrics.timed(metrics.WRITE_SECONDS):
-            data = encode(messages)
-            if not self._retry(lambda: self.lake.put_new(part.path, data), f"write to {self.lake.url}"):
-                messages = self._standing(part, data)
+            data = _encoded(part)
+            stored = self._retry(lambda: self._put(part.path, data), f"write to {self.lake.url}")
+            # Our rows, unless another reader saw others.
+            own = stored is None or stored == memoryview(data)
+            messages = part.messages if own else part.format.decode(stored)
         metrics.FILES.labels(metrics.label(part.source)).inc()
         location = self.lake.location(part.path)
         now = datetime.now(timezone.utc)
         return WrittenFile(location, part.source, len(data), entries(messages, location, now))
 
-    def _standing(self, part: _Part, data: bytes) -> pa.Table:
-        """What the file holds that was there first: our rows, unless another reader saw others."""
-        stored = self._retry(lambda: self.lake.get(part.path), f"read from {self.lake.url}")
-        return part.messages if stored == memoryview(data) else part.format.decode(stored)
+    def _put(self, path: str, data: bytes) -> memoryview | None:
+        """Write, or read what was there first."""
+        if self.lake.put_new(path, data):
+            return None
+        try:
+            return self.lake.get(path)
+        except ObjectMissingError as error:
+            # S3 answers "exists" to a writer while another one's write is still under way.
+            raise TransientError(f"{path} is being written by another job") from error
 
     def _left_behind(self, batch: Batch, directory: str) -> Iterator[WrittenFile]:
         """The file of an earlier attempt at messages that the broker no longer has, if it was written.
@@ -140,15 +146,23 @@ class _Part:
     format: ModuleType
 
 
-def _unencodable(part: _Part) -> npt.NDArray[np.bool_]:
-    def fails(row: int) -> bool:
-        try:
-            part.format.encode(part.messages.slice(row, 1))
-        except PermanentError:
-            return True
-        return False
+def _encoded(part: _Part) -> bytes:
+    if part.messages["headers"].null_count:
+        raise PermanentError("the broker's client cannot read the headers, whose names are not UTF-8")
+    data: bytes = part.format.encode(part.messages)
+    return data
 
-    return np.fromiter(map(fails, range(len(part.messages))), bool, len(part.messages))
+
+def _unencodable(part: _Part) -> npt.NDArray[np.bool_]:
+    rows = len(part.messages)
+    try:
+        _encoded(part)
+    except PermanentError:
+        if rows > 1:
+            halves = part.messages.slice(0, rows // 2), part.messages.slice(rows // 2)
+            return np.concatenate([_unencodable(replace(part, messages=half)) for half in halves])
+        return np.ones(rows, np.bool_)
+    return np.zeros(rows, np.bool_)
 
 
 def _wait(call: Callable[[], _T], what: str, stopped: Callable[[], bool]) -> _T:

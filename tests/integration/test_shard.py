@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
+from tests._reading import DEADLINE, Reading, reading
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.errors import ConfigurationError
@@ -19,59 +18,10 @@ from transforms.lake import Lake
 from transforms.model import Batch, Layout
 from transforms.reading.buffers import Limits
 from transforms.reading.claims import Chain, Claims
-from transforms.reading.shard import Ready, Shard
 from transforms.reading.source import Source
 from transforms.writing import BatchWriter
 
 _SOON = Limits(messages=10, bytes=2**20, age=0.3)
-_DEADLINE = 30.0
-
-
-class _Reading:
-    """A shard in use: turns it until enough came, remembering positions as a restriction does."""
-
-    def __init__(self, source: Source, shard: Shard | None = None) -> None:
-        self.shard = shard or Shard(source)
-        self.ready: list[Ready] = []
-        self._positions: dict[str, int] = {}
-
-    def turn(self, *, drain: bool = False) -> list[Ready]:
-        ready = self.shard.turn(0.2, self._positions, drain=drain)
-        self._positions.update({one.key: one.next for one in ready})
-        self.ready += ready
-        return ready
-
-    def until(self, rows: int) -> _Reading:
-        deadline = time.monotonic() + _DEADLINE
-        while len(self.ids) < rows:
-            assert time.monotonic() < deadline, f"{len(self.ids)} of {rows} messages came"
-            self.turn()
-        return self
-
-    def acknowledge(self) -> None:
-        self.shard.durable([(one.key, one.acknowledgement) for one in self.ready])
-        self.turn()
-
-    @property
-    def open_rows(self) -> int:
-        return sum(track.buffer.rows for track in self.shard._following.tracks.values())
-
-    @property
-    def batches(self) -> list[Batch]:
-        return [one.batch for one in self.ready if one.batch is not None]
-
-    @property
-    def ids(self) -> list[str]:
-        return [id for batch in self.batches for id in batch.messages["id"].to_pylist()]
-
-
-@contextmanager
-def _reading(source: Source) -> Iterator[_Reading]:
-    reading = _Reading(source)
-    try:
-        yield reading
-    finally:
-        reading.shard.close()
 
 
 @pytest.fixture
@@ -97,14 +47,14 @@ def _ids(topic: str, start: int, end: int) -> list[str]:
 def test_batches_close_by_count_then_by_age(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 25))
-    with _reading(source) as reading:
-        reading.until(25)
-    assert [(b.name, len(b.messages), b.close_reason) for b in reading.batches] == [
+    with reading(source) as opened:
+        opened.until(25)
+    assert [(b.name, len(b.messages), b.close_reason) for b in opened.batches] == [
         (f"{topic}-0-{0:020d}", 10, "count"),
         (f"{topic}-0-{10:020d}", 10, "count"),
         (f"{topic}-0-{20:020d}", 5, "age"),
     ]
-    assert reading.ids == _ids(topic, 0, 25)
+    assert opened.ids == _ids(topic, 0, 25)
 
 
 def test_no_batch_exceeds_the_bytes_but_one_message_that_does(
@@ -112,19 +62,19 @@ def test_no_batch_exceeds_the_bytes_but_one_message_that_does(
 ) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, [{"value": bytes(size)} for size in (400, 400, 400, 3000, 100)])
-    with _reading(replace(source, limits=Limits(messages=10, bytes=1000, age=0.3))) as reading:
-        reading.until(5)
-    assert [len(batch.messages) for batch in reading.batches] == [2, 1, 1, 1]
+    with reading(replace(source, limits=Limits(messages=10, bytes=1000, age=0.3))) as opened:
+        opened.until(5)
+    assert [len(batch.messages) for batch in opened.batches] == [2, 1, 1, 1]
 
 
 def test_an_open_batch_is_closed_when_the_shard_drains(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 3))
-    with _reading(replace(source, limits=Limits(age=3600))) as reading:
-        wait_until(lambda: reading.turn() == [] and reading.open_rows == 3, _DEADLINE, "all read")
-        reading.turn(drain=True)
-    assert reading.ids == _ids(topic, 0, 3)
-    assert [batch.close_reason for batch in reading.batches] == ["drain"]
+    with reading(replace(source, limits=Limits(age=3600))) as opened:
+        wait_until(lambda: opened.turn() == [] and opened.open_rows == 3, DEADLINE, "all read")
+        opened.turn(drain=True)
+    assert opened.ids == _ids(topic, 0, 3)
+    assert [batch.close_reason for batch in opened.batches] == ["drain"]
 
 
 def test_a_restart_before_anything_was_acknowledged_cuts_the_same_batches(
@@ -132,11 +82,11 @@ def test_a_restart_before_anything_was_acknowledged_cuts_the_same_batches(
 ) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 25))
-    with _reading(source) as first:
+    with reading(source) as first:
         first.until(25)
     kafka.produce(topic, _values(25, 30))
     larger = replace(source, limits=Limits(messages=1000, age=0.3))
-    with _reading(larger) as second:
+    with reading(larger) as second:
         second.until(30)
     assert [batch.name for batch in second.batches[:3]] == [batch.name for batch in first.batches]
     assert [len(batch.messages) for batch in second.batches] == [10, 10, 5, 5]
@@ -146,11 +96,11 @@ def test_a_restart_before_anything_was_acknowledged_cuts_the_same_batches(
 def test_a_restart_goes_on_behind_what_was_acknowledged(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 20))
-    with _reading(source) as first:
+    with reading(source) as first:
         first.until(20)
         first.acknowledge()
     kafka.produce(topic, _values(20, 25))
-    with _reading(source) as second:
+    with reading(source) as second:
         second.until(5)
     assert second.ids == _ids(topic, 20, 25)
 
@@ -160,13 +110,13 @@ def test_without_the_groups_offsets_reading_goes_on_behind_the_last_durable_clai
 ) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 20))
-    with _reading(source) as first:
+    with reading(source) as first:
         first.until(20)
         first.acknowledge()
         kafka.produce(topic, _values(20, 30))
         first.until(30)  # claimed, with 20 as what is durable
     kafka.delete_group(source.group)
-    with _reading(source) as second:
+    with reading(source) as second:
         second.until(10)
     assert second.ids == _ids(topic, 20, 30)
 
@@ -174,20 +124,20 @@ def test_without_the_groups_offsets_reading_goes_on_behind_the_last_durable_clai
 def test_an_offset_that_another_committed_is_not_believed(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 20))
-    with _reading(source) as first:
+    with reading(source) as first:
         first.until(20)
         [*_, last] = first.ready
         stray = replace(last.acknowledgement, position=17, note="")
         first.shard.durable([(last.key, stray)])
         first.turn()
-    with _reading(source) as second:
+    with reading(source) as second:
         second.until(20)
     assert second.ids == _ids(topic, 0, 20)
 
 
 def test_two_jobs_on_one_topic_cut_it_alike(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
-    with _reading(source) as one, _reading(replace(source, limits=Limits(messages=7, age=0.1))) as other:
+    with reading(source) as one, reading(replace(source, limits=Limits(messages=7, age=0.1))) as other:
         for start in range(0, 100, 20):
             kafka.produce(topic, _values(start, start + 20))
             one.until(start + 13)
@@ -203,10 +153,10 @@ def test_markers_and_aborted_messages_leave_no_lag(kafka: Kafka, topic: str, sou
     kafka.produce_in_transaction(topic, _values(0, 3))
     kafka.produce_in_transaction(topic, _values(3, 5), commit=False)
     kafka.produce_in_transaction(topic, _values(5, 6))
-    with _reading(source) as reading:
-        reading.until(4)
-        wait_until(lambda: reading.turn() is not None and reading.shard.lag() == 0, _DEADLINE, "no lag")
-    assert [d for b in reading.batches for d in b.messages["data"].to_pylist()] == [b"0", b"1", b"2", b"5"]
+    with reading(source) as opened:
+        opened.until(4)
+        wait_until(lambda: opened.turn() is not None and opened.shard.lag() == 0, DEADLINE, "no lag")
+    assert [d for b in opened.batches for d in b.messages["data"].to_pylist()] == [b"0", b"1", b"2", b"5"]
 
 
 def test_messages_that_retention_took_are_a_claim_without_rows(
@@ -214,12 +164,12 @@ def test_messages_that_retention_took_are_a_claim_without_rows(
 ) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 10))
-    with _reading(source) as first:
+    with reading(source) as first:
         first.until(10)
         first.acknowledge()
     kafka.produce(topic, _values(10, 40))
     kafka.delete_records(topic, 0, 25)
-    with _reading(source) as second:
+    with reading(source) as second:
         second.until(15)
     assert second.ids == _ids(topic, 25, 40)
     assert [(one.start, one.next) for one in second.ready if one.batch is None] == [(10, 25)]
@@ -235,11 +185,11 @@ def test_what_retention_took_of_a_claimed_range_is_counted_unless_it_was_written
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 30))
     writer = BatchWriter(Lake(f"file://{tmp_path}/lake"))
-    with _reading(source) as first:
+    with reading(source) as first:
         first.until(30)
         writer.write(first.batches[0])
     kafka.delete_records(topic, 0, 17)
-    with _reading(source) as second:
+    with reading(source) as second:
         second.until(13)
         files = [file for batch in second.batches for file in writer.write(batch)[0]]
     assert sorted(id for file in files for id in file.entries["id"].to_pylist()) == sorted(
@@ -251,12 +201,12 @@ def test_what_retention_took_of_a_claimed_range_is_counted_unless_it_was_written
 def test_rows_before_a_hole_are_not_counted_as_lost(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 5))
-    with _reading(replace(source, limits=Limits(age=3600))) as reading:
-        wait_until(lambda: reading.turn() == [] and reading.open_rows == 5, _DEADLINE, "all read")
-        [track] = reading.shard._following.tracks.values()
+    with reading(replace(source, limits=Limits(age=3600))) as opened:
+        wait_until(lambda: opened.turn() == [] and opened.open_rows == 5, DEADLINE, "all read")
+        [track] = opened.shard._following.tracks.values()
         track.lose(9)
-        wait_until(lambda: reading.turn() is not None and len(reading.ready) == 2, _DEADLINE, "the hole")
-    assert [(one.start, one.next) for one in reading.ready] == [(0, 5), (5, 9)]
+        wait_until(lambda: opened.turn() is not None and len(opened.ready) == 2, DEADLINE, "the hole")
+    assert [(one.start, one.next) for one in opened.ready] == [(0, 5), (5, 9)]
     assert _lost(topic) == 4
 
 
@@ -267,13 +217,13 @@ def _lost(topic: str) -> float | None:
 def test_what_was_handed_out_in_vain_is_handed_out_again(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 25))
-    with _reading(source) as reading:
-        reading.until(25)
-        failed = reading.shard.turn(0.2, {})  # as after a bundle that failed before anything was kept
-        again = _Reading(source, reading.shard)
+    with reading(source) as opened:
+        opened.until(25)
+        failed = opened.shard.turn(0.2, {})  # as after a bundle that failed before anything was kept
+        again = Reading(source, opened.shard)
         again.ready += failed
         again.until(25)
-    assert again.ids == reading.ids == _ids(topic, 0, 25)
+    assert again.ids == opened.ids == _ids(topic, 0, 25)
 
 
 def test_what_is_given_up_is_not_acknowledged_before_it_is_claimed(
@@ -282,26 +232,26 @@ def test_what_is_given_up_is_not_acknowledged_before_it_is_claimed(
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 10))
     claims, aside = tmp_path / "lake/_persistor/claims", tmp_path / "aside"
-    with _reading(replace(source, give_up_after=0.5)) as reading:
-        reading.until(10)
-        reading.acknowledge()
+    with reading(replace(source, give_up_after=0.5)) as opened:
+        opened.until(10)
+        opened.acknowledge()
         claims.rename(aside)
         claims.write_text("no claim can be made")
         kafka.produce(topic, _values(10, 30))
-        reading.until(30)
-        given_up = reading.ready[-2:]
+        opened.until(30)
+        given_up = opened.ready[-2:]
         assert [(one.acknowledgement, one.batch and one.batch.given_up is not None) for one in given_up] == [
             (None, True)
         ] * 2
-        del reading.ready[-2:], reading._positions[given_up[0].key]
-        reading.until(30)  # as after a bundle that failed
+        del opened.ready[-2:], opened.positions[given_up[0].key]
+        opened.until(30)  # as after a bundle that failed
         claims.unlink()
         aside.rename(claims)
-        wait_until(lambda: any(one.batch is None for one in reading.turn()), _DEADLINE, "the claim")
+        wait_until(lambda: any(one.batch is None for one in opened.turn()), DEADLINE, "the claim")
         kafka.produce(topic, _values(30, 40))
-        reading.until(40)
-    assert reading.ids == _ids(topic, 0, 40)
-    acknowledged = [(one.start, one.next) for one in reading.ready if one.acknowledgement]
+        opened.until(40)
+    assert opened.ids == _ids(topic, 0, 40)
+    acknowledged = [(one.start, one.next) for one in opened.ready if one.acknowledgement]
     assert acknowledged == [(0, 10), (10, 30), (30, 40)]
     entered = Claims(Lake(f"file://{tmp_path}/lake")).ahead(Chain(topic, 1, 0), 0)
     assert {start: (claim.next, claim.rows) for start, claim in entered.items()} == {
@@ -317,10 +267,10 @@ def test_a_topic_that_begins_late_is_read_from_where_it_begins(
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 10))
     kafka.delete_records(topic, 0, 4)
-    with _reading(source) as reading:
-        reading.until(6)
-    assert reading.ids == _ids(topic, 4, 10)
-    assert (reading.ready[0].start, reading.ready[0].next) == (0, 4)
+    with reading(source) as opened:
+        opened.until(6)
+    assert opened.ids == _ids(topic, 4, 10)
+    assert (opened.ready[0].start, opened.ready[0].next) == (0, 4)
 
 
 @pytest.mark.parametrize("again", [5, 15, 40])
@@ -329,18 +279,18 @@ def test_a_topic_made_anew_is_another_incarnation_with_ids_of_its_own(
 ) -> None:
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 15))
-    with _reading(source) as reading:
-        reading.until(15)
-        reading.acknowledge()
+    with reading(source) as opened:
+        opened.until(15)
+        opened.acknowledge()
         kafka.delete_topic(topic)
         kafka.create_topic(topic)
         kafka.produce(topic, _values(0, again))
-        reading.until(15 + again)
-    assert reading.ids[15:] == [f"{topic}~2_0_{offset}" for offset in range(again)]
-    assert [b.messages["data"].to_pylist() for b in reading.batches][-1][-1] == b"%d" % (again - 1)
-    with _reading(source) as later:
+        opened.until(15 + again)
+    assert opened.ids[15:] == [f"{topic}~2_0_{offset}" for offset in range(again)]
+    assert [b.messages["data"].to_pylist() for b in opened.batches][-1][-1] == b"%d" % (again - 1)
+    with reading(source) as later:
         later.until(again)
-    assert later.ids == reading.ids[15:]
+    assert later.ids == opened.ids[15:]
 
 
 def test_a_source_of_another_cluster_is_refused(kafka: Kafka, topic: str, source: Source) -> None:
@@ -348,15 +298,15 @@ def test_a_source_of_another_cluster_is_refused(kafka: Kafka, topic: str, source
     assert source.lake
     Claims(Lake(source.lake)).incarnation(topic, "another cluster", "its topic")
     with (
-        _reading(source) as reading,
+        reading(source) as opened,
         pytest.raises(ConfigurationError, match="belongs to the broker another"),
     ):
-        reading.turn()
+        opened.turn()
 
 
 def test_a_missing_topic_is_named(source: Source, topic: str) -> None:
-    with _reading(source) as reading, pytest.raises(ConfigurationError, match=f"{topic}.* does not exist"):
-        reading.turn()
+    with reading(source) as opened, pytest.raises(ConfigurationError, match=f"{topic}.* does not exist"):
+        opened.turn()
 
 
 def test_a_pattern_finds_new_topics_and_partitions_and_leaves_out_what_is_excluded(
@@ -367,13 +317,13 @@ def test_a_pattern_finds_new_topics_and_partitions_and_leaves_out_what_is_exclud
     kafka.produce(f"{topic}.a", _values(0, 2))
     kafka.produce(f"{topic}.meta", _values(0, 2))
     pattern = replace(source, url=f"{kafka.url}/{topic}.*", exclude=(f"{topic}.meta",))
-    with _reading(pattern) as reading:
-        reading.until(2)
+    with reading(pattern) as opened:
+        opened.until(2)
         kafka.create_topic(f"{topic}.b", partitions=2)
         kafka.produce(f"{topic}.b", [{"value": b"x", "partition": 0}, {"value": b"y", "partition": 1}])
         kafka.produce(f"{topic}.a", _values(2, 3))
-        reading.until(5)
-    assert sorted(reading.ids) == sorted(
+        opened.until(5)
+    assert sorted(opened.ids) == sorted(
         [f"{topic}.a_0_{offset}" for offset in range(3)] + [f"{topic}.b_{number}_0" for number in (0, 1)]
     )
 
@@ -390,12 +340,12 @@ def test_a_range_read_again_after_compaction_gives_what_the_first_file_holds(
     )
     kafka.produce(topic, [{"key": b"k%d" % (n % 4), "value": b"%d" % n} for n in range(10)])
     writer = BatchWriter(Lake(f"file://{tmp_path}/lake"))
-    with _reading(source) as first:
+    with reading(source) as first:
         first.until(10)
         before = [file for batch in first.batches for file in writer.write(batch)[0]]
     _compact(kafka, topic, lambda: len(_Earliest(kafka, topic).read()) < 10)
-    with _reading(source) as second:
-        wait_until(lambda: bool(second.turn() or second.batches), _DEADLINE, "the range again")
+    with reading(source) as second:
+        wait_until(lambda: bool(second.turn() or second.batches), DEADLINE, "the range again")
         assert 0 < len(second.batches[0].messages) < 10
         [after] = writer.write(second.batches[0])[0]
     assert after.location == before[0].location
@@ -410,14 +360,14 @@ def test_files_of_messages_that_are_gone_from_the_broker_are_still_entered(
     kafka.produce(topic, [{"value": b"%d" % n, "headers": [("path", b"p%d" % (n // 5))]} for n in range(10)])
     source = replace(source, layout=Layout("{topic}/{header[path]}"))
     writer = BatchWriter(Lake(f"file://{tmp_path}/lake"))
-    with _reading(source) as first:
+    with reading(source) as first:
         first.until(10)
         before = _entries(writer, first.batches[0])
     for kept in (7, 10):
         kafka.produce(topic, _values(0, 1))
         kafka.delete_records(topic, 0, kept)
-        with _reading(source) as again:
-            wait_until(lambda again=again: bool(again.turn() or again.batches), _DEADLINE, "the range again")
+        with reading(source) as again:
+            wait_until(lambda again=again: bool(again.turn() or again.batches), DEADLINE, "the range again")
             assert len(again.batches[0].messages) == 10 - kept
             assert _entries(writer, again.batches[0]) == before
 
@@ -434,9 +384,9 @@ class _Earliest:
         self._source = Source(f"{kafka.url}/{topic}", limits=Limits(age=0.2), purpose=uuid.uuid4().hex)
 
     def read(self) -> list[str]:
-        with _reading(self._source) as reading:
-            wait_until(lambda: bool(reading.turn()) and reading.shard.lag() == 0, _DEADLINE, "the topic")
-            return [id for id in reading.ids if int(id.rpartition("_")[2]) < 10]
+        with reading(self._source) as opened:
+            wait_until(lambda: bool(opened.turn()) and opened.shard.lag() == 0, DEADLINE, "the topic")
+            return [id for id in opened.ids if int(id.rpartition("_")[2]) < 10]
 
 
 def _compact(kafka: Kafka, topic: str, compacted: Callable[[], bool]) -> None:
@@ -444,4 +394,4 @@ def _compact(kafka: Kafka, topic: str, compacted: Callable[[], bool]) -> None:
         kafka.produce(topic, [{"key": b"roll", "value": b"x"}])  # closes a segment for the cleaner
         return compacted()
 
-    wait_until(roll_and_look, _DEADLINE, "compaction")
+    wait_until(roll_and_look, DEADLINE, "compaction")

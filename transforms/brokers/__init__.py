@@ -59,7 +59,8 @@ class Fetched:
 
     Attributes:
         messages: ``MESSAGE_SCHEMA``; none where only the position went on. ``id`` is null, or the
-            broker's message id where ``offset`` is null.
+            broker's message id where ``offset`` is null. ``headers`` is null where the client cannot
+            read them: such a message cannot be archived.
         position: where reading goes on; behind the last row even where offsets have holes.
         receipts: one per row where the broker has no offsets: what acknowledges that row.
     """

@@ -21,7 +21,7 @@ from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.model import Layout
 
-__all__ = ["Chain", "Claim", "Claims", "check_same", "file_stem"]
+__all__ = ["Chain", "Claim", "Claims", "check_same", "file_stem", "note", "noted"]
 
 _DIGITS = 20
 _MOST_AHEAD = 1000
@@ -125,7 +125,7 @@ class Claims:
         """Where reading goes on: the position below which everything is known to be durable.
 
         Args:
-            committed: the broker's durable position and the note kept with it (the start of the
+            committed: the broker's durable position and the note kept with it (:func:`note` of the
                 last claim below it), which spares listing the claims before it.
 
         Returns:
@@ -149,11 +149,11 @@ class Claims:
         next(self._lake.list(f"{INTERNAL}sources"), None)
 
     def _starts_from_note(self, chain: Chain, committed: tuple[int, str] | None) -> list[int]:
-        if committed is None or not committed[1].isdigit():
+        start, incarnation = noted(committed[1]) if committed else (None, 1)
+        if committed is None or start is None or incarnation != chain.incarnation:
             return []
-        noted = int(committed[1])
-        starts = list(self._starts(chain, after=noted - 1))
-        if noted not in starts or self._read(_path(chain, noted)).next != committed[0]:
+        starts = list(self._starts(chain, after=start - 1))
+        if start not in starts or self._read(_path(chain, start)).next != committed[0]:
             return []  # the position was not committed by a job of this lake
         return starts
 
@@ -169,6 +169,20 @@ class Claims:
 def file_stem(source: str, incarnation: int, partition: int, start: int) -> str:
     """The stem of the names of all files of one claimed range."""
     return f"{_incarnated(source, incarnation)}-{partition}-{start:0{_DIGITS}d}"
+
+
+def note(incarnation: int, start: int) -> str:
+    """What is kept at the broker with a position: where the range before it begins, and in which topic.
+
+    A broker that knows topics by name takes a late acknowledgement for the topic that came after.
+    """
+    return str(start) if incarnation == 1 else f"{start}~{incarnation}"
+
+
+def noted(note: str) -> tuple[int | None, int]:
+    """Start and incarnation that a note says; no start where it is none of ours."""
+    start, _, incarnation = note.partition("~")
+    return (int(start) if start.isdigit() else None), int(incarnation) if incarnation.isdigit() else 1
 
 
 def check_same(chain: Chain, claim: Claim, messages: pa.Table) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -11,13 +12,14 @@ from transforms.brokers import Fetched, Partition, Reader
 from transforms.errors import PermanentError
 from transforms.reading.asking import Asking
 from transforms.reading.buffers import Buffer
-from transforms.reading.claims import Chain, Claim, Claims
+from transforms.reading.claims import Chain, Claim, Claims, noted
 from transforms.reading.source import Source
 from transforms.reading.tracks import Track
 
 __all__ = ["Following"]
 
 _DISCOVER_EVERY = 10.0
+_NUMBERS = 1 << 31
 
 
 class Following:
@@ -172,7 +174,7 @@ class Following:
         """A topic's incarnation and the position behind its durable messages; None without the lake."""
         claims = self._claims
         if claims is None:
-            return 1, committed[0] if committed else None
+            return self._without_claims(identity, committed)
         broker = self._asking.broker(self._identity, "look up the broker's identity")
 
         def enter() -> tuple[int, int | None]:
@@ -180,6 +182,12 @@ class Following:
             return number, claims.resume(Chain(chain.source, number, chain.partition), committed)
 
         return self._asking.lake(enter, "enter the source in the lake")
+
+    def _without_claims(self, identity: str, committed: tuple[int, str] | None) -> tuple[int, int | None]:
+        """As :meth:`_enter`; no number of an earlier incarnation is known, so each has one of its own."""
+        number = zlib.crc32(identity.encode()) % _NUMBERS if self._reader.positions else 1
+        own = committed is not None and noted(committed[1])[1] in {1, number}
+        return number, committed[0] if committed and own else None
 
     def _ahead(self, track: Track, position: int) -> dict[int, Claim]:
         """The claims from a position on; none without the lake, where they are met one by one."""

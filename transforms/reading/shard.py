@@ -32,7 +32,7 @@ from transforms.layout import directories
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.asking import Asking
-from transforms.reading.claims import Claim, Claims, check_same, file_stem
+from transforms.reading.claims import Claim, Claims, check_same, file_stem, note
 from transforms.reading.following import Following
 from transforms.reading.source import Source
 from transforms.reading.tracks import Cut, Track, next_cut
@@ -200,7 +200,8 @@ class Shard:
         track.take(cut)
         track.handed_out(messages)
         batch = self._batch(track, start, cut, claim, messages)
-        acknowledgement = Acknowledgement(track.partition, track.start, str(start), receipts)
+        said = note(track.incarnation, start)
+        acknowledgement = Acknowledgement(track.partition, track.start, said, receipts)
         return Ready(track.key, start, track.start, batch, acknowledgement)
 
     def _give_up(self, track: Track, cut: Cut, messages: pa.Table) -> Ready:

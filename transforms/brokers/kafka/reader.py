@@ -96,7 +96,7 @@ class KafkaReader(Client):
         self._seen: set[str] = set()
         self._positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
-        self._gaps: dict[Partition, int] = {}
+        self._gaps: dict[Partition, bool] = {}
         settings = {"group.id": group, **config, "error_cb": self.note_error}
         self._consumer = configured(lambda: Consumer(settings))
         self._admin = self.hears(configured(lambda: AdminClient(only_for_clients(settings))))
@@ -160,8 +160,10 @@ class KafkaReader(Client):
     def poll(self, seconds: float) -> list[Fetched]:
         """Up to 10,000 messages, grouped by partition; waits up to ``seconds``."""
         if self._gaps:
-            gaps, self._gaps = self._gaps, {}
-            raise OffsetGapError({p: self.earliest(p) for p in gaps})
+            gaps = {p: self._first_there(p, late=late) for p, late in self._gaps.items()}
+            self._positions.update(dict.fromkeys(gaps, _NOWHERE))
+            self._gaps = {}
+            raise OffsetGapError(gaps)
         messages = self.ask(lambda: self._consumer.consume(1, seconds))
         if messages:
             # librdkafka waits for as many as it is asked for: a moment is enough to make it worth while.
@@ -205,19 +207,29 @@ class KafkaReader(Client):
         return max(0, high - reached) if high >= 0 else None
 
     def _without_errors(self, messages: list[Message]) -> list[Message]:
+        positions = dict(self._positions)
         for message in messages:
-            error = message.error()
+            error, partition = message.error(), Partition(message.topic(), message.partition())
             if error is None:
-                continue
-            partition = Partition(message.topic(), message.partition())
-            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                positions[partition] = message.offset() + 1
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 self._ends[partition] = message.offset()
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-                self._gaps[partition] = message.offset()
-                self._positions[partition] = _NOWHERE
+                if partition in positions:
+                    self._gaps[partition] = message.offset() != positions[partition]
             else:
                 self.note_error(error)
         return [message for message in messages if message.error() is None]
+
+    def _first_there(self, partition: Partition, *, late: bool) -> int:
+        """Where reading can go on after the client has missed a position.
+
+        Args:
+            late: it is not the one that is read: it is from before the partition was assigned anew.
+        """
+        low, high = self._watermarks(partition)
+        position = self._positions[partition]
+        return position if late and low <= position <= high else low
 
     def _at_ends(self) -> list[Fetched]:
         """Nothing, but further: transaction markers and compacted messages lie before the end."""
@@ -297,9 +309,21 @@ def _fetched(topic: str, number: int, messages: list[Message]) -> Fetched:
 
 
 def _headers(messages: list[Message]) -> pa.Array:
-    headers = pa.array(list(map(Message.headers, messages)), HEADERS)
+    found: list[Any] = []
+    unreadable = np.zeros(len(messages), np.bool_)
+    each = map(Message.headers, messages)
+    while len(found) < len(messages):
+        try:
+            found.extend(each)
+        except SystemError as error:  # so the client fails at a name that is not UTF-8
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+            unreadable[len(found)] = True
+            found.append(None)
+    headers = pa.array(found, HEADERS)
     # Where a message has none the client gives None; without a mask of nulls that is an empty list.
-    return pa.ListArray.from_arrays(headers.offsets, headers.values, type=HEADERS)
+    mask = pa.array(unreadable) if unreadable.any() else None
+    return pa.ListArray.from_arrays(headers.offsets, headers.values, type=HEADERS, mask=mask)
 
 
 def _times(messages: list[Message]) -> pa.Array:

@@ -1,0 +1,63 @@
+"""A shard in the hands of a test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transforms.model import Batch
+from transforms.reading.shard import Ready, Shard
+from transforms.reading.source import Source
+
+__all__ = ["DEADLINE", "Reading", "reading"]
+
+DEADLINE = 30.0
+"""Seconds that messages may take to come."""
+
+
+class Reading:
+    """A shard in use: turns it until enough came, remembering positions as a restriction does."""
+
+    def __init__(self, source: Source, shard: Shard | None = None) -> None:
+        self.shard = shard or Shard(source)
+        self.ready: list[Ready] = []
+        self.positions: dict[str, int] = {}
+
+    def turn(self, *, drain: bool = False) -> list[Ready]:
+        ready = self.shard.turn(0.2, self.positions, drain=drain)
+        self.positions.update({one.key: one.next for one in ready})
+        self.ready += ready
+        return ready
+
+    def until(self, rows: int) -> Reading:
+        deadline = time.monotonic() + DEADLINE
+        while len(self.ids) < rows:
+            assert time.monotonic() < deadline, f"{len(self.ids)} of {rows} messages came"
+            self.turn()
+        return self
+
+    def acknowledge(self) -> None:
+        self.shard.durable([(one.key, one.acknowledgement) for one in self.ready])
+        self.turn()
+
+    @property
+    def open_rows(self) -> int:
+        return sum(track.buffer.rows for track in self.shard._following.tracks.values())
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [one.batch for one in self.ready if one.batch is not None]
+
+    @property
+    def ids(self) -> list[str]:
+        return [id for batch in self.batches for id in batch.messages["id"].to_pylist()]
+
+
+@contextmanager
+def reading(source: Source) -> Iterator[Reading]:
+    opened = Reading(source)
+    try:
+        yield opened
+    finally:
+        opened.shard.close()

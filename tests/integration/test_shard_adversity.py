@@ -1,0 +1,95 @@
+"""The reading engine on a real Kafka where topics vanish and messages are made to do harm."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests._reading import Reading, reading
+from tests.servers.kafka import Kafka
+from tests.servers.kafka_raw import produce_raw
+from transforms.dead_letters import dead_messages
+from transforms.errors import PermanentError
+from transforms.lake import Lake
+from transforms.model import Layout
+from transforms.reading import following
+from transforms.reading.buffers import Limits
+from transforms.reading.source import Source
+from transforms.writing import BatchWriter
+
+_SOON = Limits(messages=10, bytes=2**20, age=0.3)
+
+
+@pytest.fixture
+def topic(kafka: Kafka) -> str:
+    return kafka.create_topic(f"t{uuid.uuid4().hex[:10]}")
+
+
+@pytest.fixture
+def source(kafka: Kafka, topic: str, tmp_path: Path) -> Source:
+    lake = f"file://{tmp_path}/lake"
+    return Source(f"{kafka.url}/{topic}", lake=lake, limits=_SOON, purpose=lake)
+
+
+def _values(start: int, end: int) -> list[dict[str, bytes]]:
+    return [{"value": b"%d" % number} for number in range(start, end)]
+
+
+def _made_anew(kafka: Kafka, topic: str, messages: list[dict[str, bytes]]) -> None:
+    kafka.delete_topic(topic)
+    kafka.create_topic(topic)
+    kafka.produce(topic, messages)
+
+
+def test_a_late_acknowledgement_of_a_deleted_topic_is_not_believed_of_its_successor(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    kafka.produce(topic, _values(0, 10))
+    crashing = Reading(source).until(10)
+    _made_anew(kafka, topic, _values(10, 20))
+    crashing.acknowledge()  # Kafka takes it for the new topic, of which it knows the name only
+    crashing.until(20)  # the same range of the new topic is claimed, and nothing is written
+    crashing.shard._reader.close()
+    with reading(source) as again:
+        again.until(10)
+    assert again.ids == [f"{topic}~2_0_{offset}" for offset in range(10)]
+
+
+@pytest.mark.parametrize("claims", [True, False])
+@pytest.mark.parametrize("again", [5, 10, 30])
+def test_a_topic_made_anew_is_read_from_its_start_however_far_the_old_one_was(
+    kafka: Kafka, topic: str, source: Source, again: int, claims: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka.produce(topic, _values(0, 10))
+    with reading(source if claims else replace(source, lake=None)) as opened:
+        opened.until(10).acknowledge()
+        _made_anew(kafka, topic, _values(10, 10 + again))
+        # It is found before anything is read: the client may still tell what became of the old one.
+        monkeypatch.setattr(following, "_DISCOVER_EVERY", 0.0)
+        opened.until(10 + again)
+    values = [value for batch in opened.batches for value in batch.messages["data"].to_pylist()]
+    assert values == [b"%d" % number for number in range(10 + again)]
+
+
+@pytest.mark.parametrize("format", ["parquet", "avro", "jsonl"])
+def test_a_message_whose_headers_cannot_be_read_is_a_dead_letter_and_the_rest_is_archived(
+    kafka: Kafka, topic: str, source: Source, format: str
+) -> None:
+    kafka.produce(topic, [{"value": b"before", "headers": [("a", b"1")]}])
+    produce_raw(kafka, topic, b"harmful", [(b"b", b"2"), (b"\xff\xfe", b"3")], 1_700_000_000_000)
+    kafka.produce(topic, [{"value": b"after"}])
+    source = replace(source, layout=Layout("{topic}/{header[b]}", format))
+    with reading(source) as opened:
+        opened.until(3)
+    lake = Lake(str(source.lake))
+    with pytest.raises(PermanentError, match=r"cannot read the headers.*--dead_letter"):
+        [BatchWriter(lake).write(batch) for batch in opened.batches]
+    outcomes = [BatchWriter(lake, dead_letters=True).write(batch) for batch in opened.batches]
+    entries = [row for files, _ in outcomes for file in files for row in file.entries.to_pylist()]
+    assert [row["id"] for row in entries] == [f"{topic}_0_0", f"{topic}_0_2"]
+    [letter] = [letter for _, dead in outcomes for letter in dead]
+    [sent] = dead_messages(letter).to_pylist()
+    assert (sent["data"], letter.messages["id"].to_pylist()) == (b"harmful", [f"{topic}_0_1"])
