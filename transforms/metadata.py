@@ -17,6 +17,7 @@ VERSION_HEADER = "persistor-metadata"
 
 _VERSION = b"1"
 _LIMIT = 512 * 1024
+_DAMAGE = (pa.ArrowException, OSError, MemoryError)
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -59,10 +60,12 @@ def decode(data: bytes, headers: list[dict[str, object]]) -> pa.Table:
         raise PermanentError(f"metadata of version {versions[-1]!r}: index it with a newer release")
     try:
         table = pa.ipc.open_stream(data).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise PermanentError(f"not a metadata message: {error}") from error
-    if not table.schema.equals(ENTRY_SCHEMA):
-        raise PermanentError("not a metadata message: its columns are others than those of version 1")
+        if not table.schema.equals(ENTRY_SCHEMA):
+            raise PermanentError("not a metadata message: its columns are others than those of version 1")
+        # What Arrow reads it trusts: a damaged length would end the process.
+        table.validate(full=True)
+    except _DAMAGE as error:
+        raise PermanentError(f"not a metadata message: {type(error).__name__}") from error
     return table
 
 
