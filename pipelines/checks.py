@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ __all__ = ["problems"]
 _Values = Mapping[str, Any]
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LOOKING = ("plan", "resubmit", "jobs", "rebuild", "expire")
 _SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
 
 
@@ -31,6 +33,7 @@ def problems(command: str, values: _Values, runner: str | None) -> list[str]:
     """
     return [
         *_urls(values),
+        *_paths(command, values),
         *_scale(command, values, runner),
         *_shard(values, runner),
         *_CHECKS[command](values),
@@ -46,10 +49,25 @@ def _urls(values: _Values) -> Iterator[str]:
         yield from _backend("destination", url, registry.broker)
     if values.get("index") != "none":
         yield from _backend("index", values.get("index"), registry.index)
-    lakes = values.get("lake") or ()
-    for lake in (lakes,) if isinstance(lakes, str) else lakes:
+    for lake in _lakes(values):
         if lake.partition("://")[0] not in SCHEMES or "://" not in lake:
             yield f"--lake {lake!r}: write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX."
+
+
+def _lakes(values: _Values) -> tuple[str, ...]:
+    lakes = values.get("lake") or ()
+    return (lakes,) if isinstance(lakes, str) else tuple(lakes)
+
+
+def _paths(command: str, values: _Values) -> Iterator[str]:
+    """Behind a path that is not right, who only looks would find an empty index or lake, and say nothing."""
+    given = [("lake", lake, "directory") for lake in _lakes(values)]
+    if command != "rebuild":  # which makes the index
+        given.append(("index", values.get("index") or "", "file"))
+    for name, url, what in given if command in _LOOKING else ():
+        scheme, _, path = url.partition("://")
+        if scheme in {"file", "sqlite"} and "${" not in path and not Path("/" + path.lstrip("/")).exists():
+            yield f"--{name} {url}: there is no such {what}."
 
 
 def _backend(name: str, url: str | None, find: Callable[[str], object]) -> Iterator[str]:

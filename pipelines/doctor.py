@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.settings import connections
+from pipelines.shown import counted
+from pipelines.startup import destination_of, open_lake, source_of, topics_of
 from transforms import registry, surroundings
 from transforms.brokers import Partition, Reader
 from transforms.errors import ConfigurationError, PersistorError
@@ -36,6 +38,8 @@ _SKEW = 30.0
 _SLOW = 0.25
 _LITTLE_SPACE = 0.1
 _SOON = 30
+_NO_TOPIC = "persistor-doctor"
+_WRITING = ("persist", "plan", "resubmit", "api")
 _MARKS = {"fine": ("ok", "green"), "care": ("!", "yellow"), "wrong": ("x", "red")}
 
 
@@ -65,16 +69,16 @@ def examine(settings: Any) -> Iterator[Finding]:
     Args:
         settings: of any command (``pipelines.settings``).
     """
-    if source := _source(settings):
+    if source := source_of(settings):
         yield from _tried("source", _examine_source, settings, *source)
     for url in _lakes(settings):
-        yield from _tried("lake", _examine_lake, url, settings.lake_config, _writes(settings))
+        yield from _tried("lake", _examine_lake, url, settings.lake_config, settings.command in _WRITING)
     if getattr(settings, "index", None):
         yield from _tried("index", _examine_index, settings.index)
-    for name in ("metadata", "dead_letter", "destination"):
-        topic = getattr(settings, name, None)
-        if isinstance(topic, str) and (settings.command, name) != ("index", "metadata"):
-            yield from _tried(name, _examine_topic, name, topic, getattr(settings, f"{name}_config"))
+    for name, url, config in topics_of(settings):
+        yield from _tried(name, _examine_topic, name, url, config)
+    for name, broker in getattr(settings, "destinations", {}).items():
+        yield from _tried("destination", _examine_broker, name, broker.url, broker.config)
     yield from _examine_surroundings(settings)
 
 
@@ -117,20 +121,8 @@ def _tried(what: str, examination: Any, *arguments: Any) -> Iterator[Finding]:
         yield Finding(what, "wrong", f"It does not answer: {error}.", remedy)
 
 
-def _source(settings: Any) -> tuple[str, Mapping[str, str], Sequence[str]] | None:
-    if settings.command == "persist":
-        return settings.source, settings.source_config, settings.exclude
-    if settings.command == "index":
-        return settings.metadata, settings.metadata_config, ()
-    return None
-
-
 def _lakes(settings: Any) -> Sequence[str]:
     return getattr(settings, "lakes", None) or [url for url in [getattr(settings, "lake", None)] if url]
-
-
-def _writes(settings: Any) -> bool:
-    return settings.command in {"persist", "resubmit", "api"}
 
 
 def _examine_source(
@@ -145,7 +137,8 @@ def _examine_source(
             said = "No topic matches now."
             yield Finding("source", "care", said, "Those that appear later are read; check the pattern.")
             return
-        yield Finding("source", "fine", f"{len(topics)} topics, {len(partitions)} partitions: {shown}.")
+        many = f"{counted(len(topics), 'topic')}, {counted(len(partitions), 'partition')}"
+        yield Finding("source", "fine", f"{many}: {shown}.")
         reader.committed(partitions[0])
         yield Finding("progress", "fine", "The group's progress can be read.")
         yield from _examine_spread(settings, partitions)
@@ -156,7 +149,7 @@ def _examine_spread(settings: Any, partitions: Sequence[Partition]) -> Iterator[
     processes = max(settings.processes, settings.shard[1])
     if processes > len(partitions) and partitions[0].number is not None:
         idle = processes - len(partitions)
-        said = f"{processes} processes share {len(partitions)} partitions: {idle} stay idle."
+        said = f"{processes} processes share {counted(len(partitions), 'partition')}: {idle} stay idle."
         yield Finding("processes", "care", said, "Use as many processes as partitions at most.")
 
 
@@ -178,8 +171,7 @@ def _examine_retention(settings: Any, reader: Reader, partitions: Sequence[Parti
 
 
 def _examine_lake(url: str, config: Mapping[str, str], writes: bool) -> Iterator[Finding]:
-    lake = Lake(url, config)
-    next(lake.list(f"{INTERNAL}sources"), None)
+    lake = open_lake(url, config)
     yield Finding("lake", "fine", f"{url} can be listed.")
     if writes:
         yield from _examine_writing(lake)
@@ -191,25 +183,23 @@ def _examine_writing(lake: Lake) -> Iterator[Finding]:
     lake.put_new(path, content)
     seconds = time.time() - started
     try:
-        if lake.put_new(path, content):
-            said = "The store overwrote an object that was to be created only."
-            yield Finding(
-                "lake",
-                "wrong",
-                said,
-                "Persistor would lose messages here: use a store with conditional writes.",
-            )
-        if bytes(lake.get(path)) != content:
-            yield Finding("lake", "wrong", "The store gave back something else than was written.")
-        yield _written(seconds)
-        yield _clock(lake.modified(path).timestamp(), started, time.time())
+        replaced, unchanged = lake.put_new(path, content), bytes(lake.get(path)) == content
+        clock = _clock(lake.modified(path).timestamp(), started, time.time())
     finally:
         lake.delete(path)
-    yield Finding("lake", "fine", "Objects can be created once, read and deleted.")
+    if replaced:
+        remedy = "Persistor would lose messages here: use a store with conditional writes."
+        yield Finding("lake", "wrong", "The store overwrote an object that was to be created only.", remedy)
+    elif not unchanged:
+        yield Finding("lake", "wrong", "The store gave back something else than was written.")
+    else:
+        yield _written(seconds)
+    yield clock
 
 
 def _written(seconds: float) -> Finding:
-    said = f"A small object is written in {seconds * 1000:.0f} ms."
+    took = f"{seconds * 1000:.0f} ms"
+    said = f"Objects can be created once, read and deleted; a small one is written in {took}."
     if seconds < 4 * _SLOW:
         return Finding("lake", "fine", said)
     return Finding("lake", "care", said, "Larger batches, or a lake that is nearer, keep the rate up.")
@@ -231,23 +221,31 @@ def _examine_index(url: str) -> Iterator[Finding]:
         started = time.monotonic()
         index.ping()
         seconds, sources = time.monotonic() - started, index.sources()
-        known = f"{len(sources)} sources are indexed."
+        known = f"it knows {counted(len(sources), 'source')}."
         yield Finding("index", "fine", f"It answers in {seconds * 1000:.0f} ms; {known}")
         if seconds > _SLOW:
             yield Finding("index", "care", "It answers slowly.", "Is it far away, or busy?")
 
 
 def _examine_topic(name: str, url: str, config: Mapping[str, str]) -> Iterator[Finding]:
-    publisher = registry.broker(url).open_publisher(url, config)
-    with contextlib.closing(publisher):
-        found = publisher.destination()
+    found = destination_of(url, config)
     for problem in found.problems:
         yield Finding(name, "wrong", problem)
     for warning in found.warnings:
         yield Finding(name, "care", warning)
     if not found.problems:
-        partitions = "" if found.partitions is None else f", {found.partitions} partitions"
+        partitions = "" if found.partitions is None else f", {counted(found.partitions, 'partition')},"
         yield Finding(name, "fine", f"{found.topic}{partitions} can be written to.")
+
+
+def _examine_broker(name: str, url: str, config: Mapping[str, str]) -> Iterator[Finding]:
+    """Its topics are named by requests: that this one is not there is as it should be."""
+    problems = destination_of(f"{url.rstrip('/')}/{_NO_TOPIC}", config).problems
+    for problem in problems:
+        if _NO_TOPIC not in problem:
+            yield Finding("destination", "wrong", f"{name}: {problem}")
+    if all(_NO_TOPIC in problem for problem in problems):
+        yield Finding("destination", "fine", f"{name} answers.")
 
 
 def _examine_surroundings(settings: Any) -> Iterator[Finding]:

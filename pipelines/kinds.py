@@ -33,7 +33,8 @@ class Kind:
 
     Attributes:
         metavar: what stands for the value in the help.
-        convert: from the text to the value; raises ``ValueError`` saying what is wanted.
+        convert: from the text to the value; raises ``ValueError`` saying what is wanted where
+            the metavar does not.
         pattern: what every text that can be converted matches as a whole.
     """
 
@@ -99,7 +100,10 @@ def past(text: str) -> datetime:
     now = datetime.now(timezone.utc)
     if re.fullmatch(r"[0-9]+[smhd]", text):
         return now - timedelta(seconds=_age(text))
-    time = parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else text)
+    try:
+        time = parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or a date, or an age such as 90d") from error
     if time > now:
         raise ValueError("that is still to come; write a time that has passed")
     return time
@@ -109,7 +113,7 @@ def pair(text: str) -> tuple[str, str]:
     """A name and a value with ``=`` between them."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ValueError("write NAME=VALUE")
+        raise ValueError  # the metavar says it
     return name, value
 
 
@@ -120,7 +124,7 @@ def text_or_file(text: str) -> str:
     try:
         return Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the file cannot be read ({error})") from error
+        raise ValueError(f"the file cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 URL, TEXT = Kind("URL", str, "none|[a-z][a-z0-9+.]*://.+"), Kind("TEXT", str)

@@ -87,13 +87,14 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
     """
     namespace, rest = build_parser(kind.command).parse_known_args(argv)
     typed = vars(namespace)
-    filed, filed_rest, problems = _read_file(typed.pop("config"), kind.command)
+    filed, filed_rest = _read_file(typed.pop("config"), kind.command)
     given = filed | {name: texts for name, texts in typed.items() if texts is not None}
     words = [word for name, texts in filed_rest.items() if not _has(rest, name) for word in texts] + rest
+    runner, unknown = leftover.check(kind.command, words)
+    problems = list(unknown)
     values = _convert(kind.command, given, problems)
-    runner, beam_problems = leftover.check(kind.command, words)
-    problems += beam_problems + checks.problems(kind.command, values, runner)
-    if runner == "FlinkRunner" and kind.command in {"persist", "index"} and not beam_problems:
+    problems += checks.problems(kind.command, values, runner)
+    if runner == "FlinkRunner" and kind.command in {"persist", "index"} and not unknown:
         from pipelines import flink  # noqa: PLC0415 - its options exist only where they are Flink's
 
         problems += flink.problems(words)
@@ -151,22 +152,28 @@ def _has(words: Iterable[str], name: str) -> bool:
     return any(word.partition("=")[0] == f"--{name}" for word in words)
 
 
-def _read_file(
-    path: str | None, command: str
-) -> tuple[dict[str, list[str]], dict[str, list[str]], list[str]]:
-    """Settings of the file as typed texts, the words of what is not ours, and problems."""
+def _read_file(path: str | None, command: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Settings of the file as typed texts, and the words of what is not ours."""
     if path is None:
-        return {}, {}, []
+        return {}, {}
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        return {}, {}, [f"--config {path}: {' '.join(str(error).split())}."]
+        raise ConfigurationError(f"--config {path}: {_unreadable(error)}.") from error
     if not isinstance(content, dict):
-        return {}, {}, [f"--config {path}: write one 'name: value' a line."]
+        raise ConfigurationError(f"--config {path}: write one 'name: value' a line.")
     known = {setting.name: setting for setting in settings_of(command)}
     ours = {name: _as_typed(value, known[name]) for name, value in content.items() if name in known}
     others = {str(name): _as_words(str(name), value) for name, value in content.items() if name not in known}
-    return ours, others, []
+    return ours, others
+
+
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1} is not YAML: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _as_typed(value: Any, setting: Setting) -> list[str]:
@@ -212,7 +219,8 @@ def _value(setting: Setting, texts: Sequence[str], problems: list[str]) -> Any:
         try:
             converted.append(setting.kind.convert(text))
         except ValueError as error:
-            problems.append(f"--{setting.name} {text!r}: {error}.")
+            wanted = str(error) or f"write {setting.kind.metavar}"
+            problems.append(f"--{setting.name} {text!r}: {wanted}.")
     if setting.choices and not set(texts) <= set(setting.choices):
         problems.append(f"--{setting.name} {texts[-1]!r}: write one of {', '.join(setting.choices)}.")
     if setting.required and not texts:

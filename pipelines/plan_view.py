@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.shown import Fact, bars, human_bytes, key_text, show_facts, span, visible
+from pipelines.shown import Fact, bars, counted, human_bytes, key_text, show_facts, span, visible
 
 __all__ = ["plan_facts", "show_plan"]
 
@@ -61,7 +61,7 @@ def _head(told: Mapping[str, Any]) -> Iterator[Fact]:
         yield "topics", ", ".join(told["topics"][:_TOPICS_SHOWN]) + (f" and {more} more" if more > 0 else "")
     size = f"{human_bytes(told['bytes'])}, largest {human_bytes(told['largest'])}"
     yield "messages", f"{told['messages']:,} ({size})"
-    yield "read from", f"{told['files']:,} files in {told['requests']:,} reads"
+    yield "read from", f"{counted(told['files'], 'file')} in {counted(told['requests'], 'read')}"
     if told["messages"]:
         yield "published", f"{told['oldest']} to {told['newest']}"
         yield "takes about", span(told["estimated_seconds"])

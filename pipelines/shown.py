@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bars", "human_bytes", "key_text", "show_facts", "span", "visible"]
+__all__ = ["bars", "counted", "human_bytes", "key_text", "show_facts", "span", "visible"]
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _STYLES = {"problem": "bold red", "not sent": "red", "warning": "yellow"}
@@ -16,6 +16,11 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 Fact = tuple[str, str]
 """A name and what is said of it."""
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something: ``1 file``, ``2,000 files``."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def human_bytes(count: int) -> str:

@@ -1,22 +1,66 @@
-"""Before a streaming job starts: does everything that it names answer, and may it be used?"""
+"""What a command's settings connect to; and, before a streaming job starts, whether all of it answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from pipelines.settings import IndexSettings, PersistSettings
 from transforms import registry, stop
+from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, retry
-from transforms.lake import AccessDeniedError, Lake, ObjectMissingError
+from transforms.lake import INTERNAL, AccessDeniedError, Lake, ObjectMissingError
 
-__all__ = ["check"]
+__all__ = ["check", "destination_of", "open_lake", "source_of", "topics_of"]
 
-_Settings = PersistSettings | IndexSettings
+Source = tuple[str, Mapping[str, str], Sequence[str]]
+"""URL, settings of the client, and topics that are not read."""
 
 
-def check(settings: _Settings) -> None:
-    """Ask each server once, waiting for those that are away.
+def source_of(settings: Any) -> Source | None:
+    """What a command reads, None where it reads nothing."""
+    if settings.command == "persist":
+        return settings.source, settings.source_config, settings.exclude
+    if settings.command == "index":
+        return settings.metadata, settings.metadata_config, ()
+    return None
+
+
+def topics_of(settings: Any) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """What a command publishes to: the setting's name, the topic's URL, settings of the client."""
+    names = ("metadata", "dead_letter") if settings.command == "persist" else ("dead_letter", "destination")
+    for name in names:
+        if url := getattr(settings, name, None):
+            yield name, url, getattr(settings, f"{name}_config")
+
+
+def open_lake(url: str, config: Mapping[str, str]) -> Lake:
+    """A lake that answers.
+
+    Raises:
+        ConfigurationError: it is not there, or refuses us.
+        TransientError: it is away.
+    """
+    lake = Lake(url, config)
+    try:
+        next(lake.list(f"{INTERNAL}sources"), None)
+    except AccessDeniedError as error:
+        raise ConfigurationError(f"--lake {url}: {error}. Check the credentials and their rights.") from error
+    except ObjectMissingError as error:
+        raise ConfigurationError(f"--lake {url}: {error}. Create the bucket or container first.") from error
+    return lake
+
+
+def destination_of(url: str, config: Mapping[str, str]) -> Destination:
+    """What a topic is like; see :meth:`transforms.brokers.Publisher.destination`."""
+    with contextlib.closing(registry.broker(url).open_publisher(url, config)) as publisher:
+        found: Destination = publisher.destination()
+        return found
+
+
+def check(settings: Any) -> None:
+    """Ask each server that a streaming command names once, waiting for those that are away.
 
     Raises:
         ConfigurationError: with everything that is wrong, such as missing topics and refused credentials.
@@ -32,51 +76,28 @@ def check(settings: _Settings) -> None:
         raise ConfigurationError(problems)
 
 
-def _questions(settings: _Settings) -> Iterator[Callable[[], None]]:
-    if isinstance(settings, PersistSettings):
-        yield partial(_ask_source, settings.source, settings.source_config, settings.exclude)
-        yield partial(_ask_lake, settings.lake, settings.lake_config)
-        if settings.metadata:
-            yield partial(_ask_topic, "--metadata", settings.metadata, settings.metadata_config)
-    else:
-        yield partial(_ask_source, settings.metadata, settings.metadata_config, ())
+def _questions(settings: Any) -> Iterator[Callable[[], Any]]:
+    if source := source_of(settings):
+        yield partial(_ask_source, *source)
+    if lake := getattr(settings, "lake", None):
+        yield partial(open_lake, lake, settings.lake_config)
     if settings.index:
         yield partial(_ask_index, settings.index)
-    if settings.dead_letter:
-        yield partial(_ask_topic, "--dead_letter", settings.dead_letter, settings.dead_letter_config)
+    for name, url, config in topics_of(settings):
+        yield partial(_ask_topic, name, url, config)
 
 
-def _ask_source(url: str, config: Mapping[str, str], exclude: tuple[str, ...]) -> None:
+def _ask_source(url: str, config: Mapping[str, str], exclude: Sequence[str]) -> None:
     reader = registry.broker(url).open_reader(url, config, group="persistor-preflight", exclude=exclude)
-    try:
+    with contextlib.closing(reader):
         reader.discover()
-    finally:
-        reader.close()
-
-
-def _ask_lake(url: str, config: Mapping[str, str]) -> None:
-    lake = Lake(url, config)
-    try:
-        next(lake.list("_persistor/sources"), None)
-    except AccessDeniedError as error:
-        raise ConfigurationError(f"--lake {url}: {error}. Check the credentials and their rights.") from error
-    except ObjectMissingError as error:
-        raise ConfigurationError(f"--lake {url}: {error}. Create the bucket or container first.") from error
 
 
 def _ask_index(url: str) -> None:
-    index = registry.index(url).open(url)
-    try:
+    with contextlib.closing(registry.index(url).open(url)) as index:
         index.ping()
-    finally:
-        index.close()
 
 
-def _ask_topic(option: str, url: str, config: Mapping[str, str]) -> None:
-    publisher = registry.broker(url).open_publisher(url, config)
-    try:
-        problems = publisher.destination().problems
-    finally:
-        publisher.close()
-    if problems:
-        raise ConfigurationError([f"{option}: {problem}" for problem in problems])
+def _ask_topic(name: str, url: str, config: Mapping[str, str]) -> None:
+    if problems := destination_of(url, config).problems:
+        raise ConfigurationError([f"--{name}: {problem}" for problem in problems])

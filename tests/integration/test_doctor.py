@@ -47,9 +47,9 @@ def test_what_is_in_order_is_said_to_be_and_nothing_is_left_behind(
         capsys, "persist", source=f"{kafka.url}/{topic}", lake=bucket, lake_config=config, index=index
     )
     assert code == 0, told
-    assert f"1 topics, 3 partitions: {topic}." in told
+    assert f"1 topic, 3 partitions: {topic}." in told
     assert "Messages are kept for 168 h or longer" in told
-    assert "Objects can be created once, read and deleted." in told
+    assert "Objects can be created once, read and deleted; a small one is written in" in told
     assert "clocks" not in told
     assert "0 to fix" in told
     assert list(Lake(bucket, minio.config).list()) == []
@@ -75,6 +75,7 @@ def test_everything_that_is_wrong_is_found_in_one_go(
     assert code == 1
     assert f"'{topic}-missing' does not exist" in told
     assert "denies access" in told
+    assert "Check the credentials and their rights." in told
     assert "index It does not answer" in told
     assert f"'{topic}-dead' does not exist" in told
     assert f"{expired} is valid until 2026-11-01. -> Renew it." in told
@@ -95,7 +96,7 @@ def test_a_retention_near_the_age_of_a_batch_and_idle_processes_are_seen(
     )
     assert code == 1
     assert f"{topic}-short keeps messages for 60 s, and a batch may stay open for 30 s." in told
-    assert "4 processes share 1 partitions: 3 stay idle." in told
+    assert "4 processes share 1 partition: 3 stay idle." in told
     assert "1 to fix, 1 to watch." in told
 
 

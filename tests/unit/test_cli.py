@@ -79,8 +79,8 @@ def test_all_problems_come_at_once_without_a_stack_trace() -> None:
     assert done.stdout == ""
     assert done.stderr == (
         "persistor rebuild cannot start, 3 problems:\n"
-        "  - --index is missing: the index: mongodb://HOST/DATABASE, or sqlite:///FILE on one machine.\n"
         "  - --indx is not known; did you mean --index?\n"
+        "  - --index is missing: the index: mongodb://HOST/DATABASE, or sqlite:///FILE on one machine.\n"
         "  - --lake '/tmp/lake': write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.\n"
         "persistor rebuild --help explains every setting.\n"
     )

@@ -327,6 +327,6 @@ def test_a_date_that_cannot_be_meant_is_refused(
 
 
 def test_an_age_counts_from_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, report, _ = run(capsys, f"--lake=file://{tmp_path}/lake", "--index=none", "--before=90d")
+    _, report, _ = run(capsys, f"--lake=file://{tmp_path}", "--index=none", "--before=90d")
     ago = datetime.now(timezone.utc) - datetime.fromisoformat(report["before"])
     assert timedelta(days=90) <= ago < timedelta(days=90, minutes=1)

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
@@ -20,6 +21,7 @@ from pipelines.options import (
     ExpireSettings,
     IndexSettings,
     PersistSettings,
+    PlanSettings,
     RebuildSettings,
     ResubmitSettings,
     TokenSettings,
@@ -168,7 +170,7 @@ def test_a_selection_may_stand_in_yaml_or_in_a_file_of_its_own(tmp_path: Path) -
     selection.write_text(SELECTION)
     file = tmp_path / "resubmit.yaml"
     file.write_text("selection:\n  sources: [orders]\n  published_from: 2026-11-01T00:00:00Z\n")
-    words = [*RESUBMIT, "--destination", "kafka://h:1/t"]
+    words = ["--index=mongodb://h/d", "--lake=s3://b/p", "--destination=kafka://h:1/t"]
     from_yaml, _ = parse(ResubmitSettings, [*words, "--config", str(file)])
     from_file, _ = parse(ResubmitSettings, [*words, "--selection", f"@{selection}"])
     assert from_yaml.selection == '{"sources": ["orders"], "published_from": "2026-11-01T00:00:00+00:00"}'
@@ -209,12 +211,12 @@ def test_every_problem_is_told_at_once() -> None:
         ],
     )
     assert told == [
-        "--format 'xml': write one of parquet, avro, jsonl.",
-        "--batch_bytes '5XB': write a size such as 500kB, 64MiB or 1GiB.",
-        "--give_up_after 'soon': write a time such as 500ms, 30s, 5m or 2h.",
         "--batch_mesages is not known; did you mean --batch_messages?",
         "--port is a setting of persistor api, not of persist.",
         "'stray' stands alone; write --SETTING VALUE.",
+        "--format 'xml': write one of parquet, avro, jsonl.",
+        "--batch_bytes '5XB': write a size such as 500kB, 64MiB or 1GiB.",
+        "--give_up_after 'soon': write a time such as 500ms, 30s, 5m or 2h.",
         f"--source: 'foo' is not one of the brokers; known are {', '.join(names('brokers'))}.",
         "--lake 'ftp://x': write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.",
         "Give --metadata TOPIC, --index URL or both; or --index none to archive without an index.",
@@ -242,7 +244,7 @@ def test_every_problem_is_told_at_once() -> None:
         (["--dead_letter=kafka://h:9092/orders"], "would archive itself for ever"),
         (["--metadata_config=a=b"], "--metadata_config is given without --metadata"),
         (["--lake=file:///two"], "--lake is given 2 times"),
-        (["--source_config=nonsense"], "write NAME=VALUE"),
+        (["--source_config=nonsense"], "--source_config 'nonsense': write NAME=VALUE."),
         (["--metrics_port=70000"], "write a port from 0 to 65535"),
         (["--batch_messages=0"], "write a whole number from 1 on"),
         (["--dead_letter="], "--dead_letter is empty"),
@@ -358,11 +360,38 @@ def test_any_size_is_its_number_times_its_unit(number: int, unit: str) -> None:
     assert setting.kind.convert(f"{number}{unit}") == number * factors[unit.lower()]
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [", "\x00"])
-def test_a_file_that_is_no_settings_file_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "write one 'name: value' a line."),
+        ("- a\n- b\n", "write one 'name: value' a line."),
+        ("source: a\nexclude: [a\nlake: b", "line 3 is not YAML: expected ',' or ']', but got ':'."),
+        ("{1", "line 1 is not YAML: expected ',' or '}', but got '<stream end>'."),
+    ],
+)
+def test_a_file_that_is_no_settings_file_is_the_only_problem(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "persist.yaml"
     file.write_text(text)
-    assert f"--config {file}" in problems(PersistSettings, *PERSIST, "--config", str(file))[0]
+    assert problems(PersistSettings, "--config", str(file)) == [f"--config {file}: {told}"]
+
+
+def test_a_file_of_characters_that_yaml_does_not_know_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "persist.yaml"
+    file.write_text("\x00")
+    [told] = problems(PersistSettings, "--config", str(file))
+    assert told.startswith(f"--config {file}: unacceptable character #x0000")
+
+
+def test_a_file_that_is_not_there_is_the_only_problem() -> None:
+    told = problems(PersistSettings, "--config", "/nowhere/persist.yaml")
+    assert told == ["--config /nowhere/persist.yaml: No such file or directory."]
+
+
+@pytest.mark.parametrize("kind", [PlanSettings, ResubmitSettings, ExpireSettings])
+def test_who_only_looks_is_told_that_a_path_is_wrong(kind: Any, tmp_path: Path) -> None:
+    told = problems(kind, f"--lake=file://{tmp_path}/lke", f"--index=sqlite://{tmp_path}/indx.db")
+    assert f"--lake file://{tmp_path}/lke: there is no such directory." in told
+    assert f"--index sqlite://{tmp_path}/indx.db: there is no such file." in told
 
 
 def test_parsing_for_the_api_never_loads_beam() -> None:
