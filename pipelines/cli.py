@@ -169,7 +169,9 @@ def _doctor(words: list[str]) -> int:
     tried = (
         options.PersistSettings,
         options.IndexSettings,
+        options.PlanSettings,
         options.ResubmitSettings,
+        options.JobsSettings,
         options.RebuildSettings,
         options.ExpireSettings,
         options.ApiSettings,
