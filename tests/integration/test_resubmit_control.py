@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from pipelines.cli import main
+from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import KafkaSite, installed
 from tests._messages import row, table, with_checksums
-from tests._replay import consumed, expected, freeze, header, numbered
+from tests._replay import command, consumed, expected, freeze, header, numbered, settings
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.brokers import kafka as broker
@@ -22,6 +29,7 @@ from transforms.dead_letters import dead_messages
 from transforms.errors import ConfigurationError
 from transforms.formats import parquet
 from transforms.indexes import Index
+from transforms.jobs import Row
 from transforms.lake import Lake
 from transforms.model import DeadLetter
 from transforms.replay import Options, Plan, Report, freeze_plan, freeze_retry, replay_lane
@@ -103,30 +111,59 @@ def test_a_lane_that_is_halted_confirms_what_it_has_sent_and_nothing_repeats(
     assert consumed(kafka, topic) == expected(messages)
 
 
-def test_a_rate_is_kept_smoothly_and_changes_while_it_runs(kafka: Kafka, lake: Lake, index: Index) -> None:
-    topic = kafka.create_topic("paced", 1)
-    archive(lake, index, table(*[row(offset=n, data=bytes(1000)) for n in range(9_000)]))
-    plan = freeze(lake, index, f"{kafka.url}/{topic}", timestamp="now")
-    [lane] = plan.lanes
-    write_control(lake, plan.job, Wish(messages_per_second=1_000), 1)
-    worker = threading.Thread(target=replay, args=(plan, lane, lake, Pacer(Control(lake, plan.job).wish)))
-    worker.start()
-    # Progress is told every two seconds and a wish heard within one: 5,000 messages at most by then.
-    wait_until(lambda: total(lake, plan).done > 2_500, 30, "the first seconds")
-    write_control(lake, plan.job, Wish(bytes_per_second=500_000), 2)
-    wait_until(lambda: total(lake, plan).done > 6_600, 30, "the next seconds")
-    write_control(lake, plan.job, Wish(), 3)
-    worker.join(30)
-    times = np.array([message[4] for message in consumed(kafka, topic)]) / 1000
-    first, second = rate(times[500:2_500]), rate(times[5_300:6_600])
-    assert len(times) == 9_000
-    assert first == pytest.approx(1_000, rel=0.05)
-    assert second == pytest.approx(500, rel=0.05)
-    assert np.diff(times[500:2_500]).max() < 0.6
+def test_rates_of_the_command_are_kept_within_five_percent_over_thirty_seconds(
+    kafka: Kafka, lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    """One of messages, as it was given, and one of bytes, which changes while it runs."""
+    given = {"counted": ("messages", "300"), "weighed": ("bytes", "100KB")}
+    sizes = {"counted": (30_000, 10), "weighed": (12_000, 1_000)}
+    with ExitStack() as stack:
+        for name, (unit, rate) in given.items():
+            count, size = sizes[name]
+            # The broker says when a message came.
+            kafka.create_topic(name, 2, **{"message.timestamp.type": "LogAppendTime"})
+            archive(lake, index, table(*[row(offset=n, data=bytes(size)) for n in range(count)]), source=name)
+            made = settings(tmp_path, f"{kafka.url}/{name}", timestamp="now")
+            words = ["--timestamp", "now", "--selection", json.dumps({"sources": [name]})]
+            sender = subprocess.Popen(command(made, *words, f"--{unit}_per_second", rate))
+            stack.callback(sender.wait, 60)
+            stack.callback(sender.kill)
+        jobs = {job["topic"]: job["id"] for job in sending(index, 2)}
+        ask_for(made, jobs["weighed"], "--bytes_per_second=150KB")
+        changed = time.monotonic()
+        # A change is heard in some seconds.
+        wait_until(lambda: time.monotonic() > changed + 36, 60, "36 seconds to pass")
+        end = time.time()
+        for id in jobs.values():
+            ask_for(made, id)
+        wait_until(lambda: not index.list_jobs(9, states=("RUNNING",)), 120, "the jobs to end")
+    kept = {name: arrivals(kafka, name) for name in given}
+    assert {name: len(times) for name, times in kept.items()} == {"counted": 30_000, "weighed": 12_000}
+    last = {name: times[(end - 30 <= times) & (times < end)] for name, times in kept.items()}
+    assert len(last["counted"]) / 30 == pytest.approx(300, rel=0.05)
+    assert len(last["weighed"]) * 1_000 / 30 == pytest.approx(150_000, rel=0.05)
+    for times in last.values():
+        assert np.median(np.diff(np.unique(times))) < 0.2  # in small steps
 
 
-def rate(times: Any) -> float:
-    return float((len(times) - 1) / (times[-1] - times[0]))
+def sending(index: Index, count: int) -> list[Row]:
+    """The jobs, once so many of them have published something."""
+
+    def found() -> list[Row] | None:
+        rows = [row for row in index.list_jobs(9) if row["progress"]["published"]]
+        return rows if len(rows) == count else None
+
+    return wait_until(found, 120, f"{count} jobs to send")
+
+
+def ask_for(made: ResubmitSettings, id: str, *rate: str) -> None:
+    """Another rate; without one there is no limit any more."""
+    assert main(["jobs", "--index", made.index, "--job", id, "--action", "rate", *rate]) == 0
+
+
+def arrivals(kafka: Kafka, topic: str) -> npt.NDArray[np.float64]:
+    """When the messages of a topic came, in seconds since 1970, in order."""
+    return np.sort(np.array([message[4] for message in consumed(kafka, topic, 2)]) / 1000)
 
 
 def test_what_failed_is_tried_again_by_another_job_and_nothing_else(
