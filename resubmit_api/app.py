@@ -33,12 +33,14 @@ from resubmit_api.views import (
     messages,
     operations,
     pages,
+    pages_audit,
     pages_explore,
     pages_jobs,
     pages_letters,
     plans,
     resubmissions,
     session,
+    sources,
 )
 from resubmit_api.views.compatible import COLLECTIONS
 from resubmit_api.views.compatible import blueprint as compatible_views
@@ -146,11 +148,13 @@ def create_app(
     for views in (
         audit,
         messages,
+        sources,
         plans,
         resubmissions,
         operations,
         session,
         pages,
+        pages_audit,
         pages_explore,
         pages_jobs,
         pages_letters,

@@ -74,22 +74,25 @@ class Overview:
         self._causes = Remembered(lambda: causes(index()))
         self._live = Remembered(self._read_metrics)
 
-    def sources(self) -> list[SourceFacts] | None:
+    def sources(self, patience: float = 2.0) -> list[SourceFacts] | None:
         """Every source, by name; None while they are counted for the first time.
+
+        Args:
+            patience: seconds to wait for that first time.
 
         Raises:
             TransientError: the index is away.
         """
-        found = self._sources.get()
+        found = self._sources.get(patience)
         live = self.live()
         return found and [
             replace(facts, lag=live.lag.get(facts.source), waiting=live.waiting.get(facts.source))
             for facts in found
         ]
 
-    def causes(self) -> Causes | None:
+    def causes(self, patience: float = 2.0) -> Causes | None:
         """Dead letters by cause; as for :meth:`sources`."""
-        return self._causes.get()
+        return self._causes.get(patience)
 
     def live(self) -> Live:
         """What persist says of itself."""

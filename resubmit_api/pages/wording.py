@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "curl",
     "human_bytes",
     "number",
+    "pace",
     "pretty_json",
     "short",
     "span",
@@ -91,6 +93,14 @@ def span(seconds: float | None) -> str:
     return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
+def pace(rate: Mapping[str, float | None]) -> str:
+    """A rate in words."""
+    messages, size = rate["messages_per_second"], rate["bytes_per_second"]
+    said = [f"{_exact(messages)} messages"] if messages else []
+    said += [human_bytes(size)] if size else []
+    return f"at most {' and '.join(said)} a second" if said else "as fast as it can"
+
+
 def short(text: str, most: int = 80) -> str:
     """The beginning of a text."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
@@ -114,7 +124,7 @@ def pretty_json(value: Any) -> str:
 
 def curl(root: str, method: str, path: str, body: Any = None, token: bool = False) -> str:
     """A command line for a POSIX shell that makes a request of the API."""
-    words = ["curl -s"]
+    words = ["curl -sS"]
     if method not in ("GET", "POST") or (method == "POST" and body is None):
         words.append(f"-X {method}")
     words.append(shlex.quote(root + path))
@@ -123,6 +133,10 @@ def curl(root: str, method: str, path: str, body: Any = None, token: bool = Fals
     if body is not None:
         words.append(f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}")
     return " ".join(words)
+
+
+def _exact(value: float) -> str:
+    return f"{value:,.15g}"
 
 
 def _moment(time: str | datetime | None) -> datetime | None:
@@ -146,6 +160,7 @@ FILTERS = {
     "ago": ago,
     "human_bytes": human_bytes,
     "number": number,
+    "pace": pace,
     "pretty_json": pretty_json,
     "short": short,
     "span": span,

@@ -16,6 +16,9 @@ class AuditQuery(BaseModel):
 
     limit: int = Field(default=100, ge=1, le=MAX_PAGE, description="Records on a page.")
     cursor: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
+    job: str | None = Field(
+        default=None, max_length=100, description="Only what concerns the resubmission of this id."
+    )
 
 
 class AuditRecord(BaseModel):

@@ -15,7 +15,10 @@ from resubmit_api.errors import needs
 from resubmit_api.schemas.audit import AuditPage, AuditQuery
 from resubmit_api.views.context import parts, problems
 
-__all__ = ["blueprint"]
+__all__ = ["audit_page", "blueprint"]
+
+_READ, _MOST_READS = 1000, 10
+"""Records that are read at a time, and how often, to find those of one job."""
 
 blueprint = APIBlueprint("audit", __name__, url_prefix="/v1", tag="Operations")
 
@@ -28,16 +31,37 @@ blueprint = APIBlueprint("audit", __name__, url_prefix="/v1", tag="Operations")
 def index(query_data: AuditQuery) -> dict[str, Any]:
     """Read the audit trail.
 
-    The latest records first, a page at a time. Nothing changes or deletes one.
+    The latest records first, a page at a time; of one resubmission where `job` is given, whose pages
+    may be short before the last one. Nothing changes or deletes a record.
     """
-    before = None if query_data.cursor is None else read_job_cursor(query_data.cursor)
-    with needs("The index"):
-        records = parts().backends.index.list_audit(query_data.limit, before)
-    more = len(records) == query_data.limit
+    return audit_page(query_data.limit, query_data.cursor, query_data.job)
+
+
+def audit_page(limit: int, cursor: str | None, job: str | None) -> dict[str, Any]:
+    """A page as :class:`resubmit_api.schemas.audit.AuditPage` has it; 400 for a cursor of something else."""
+    before = None if cursor is None else read_job_cursor(cursor)
+    found: list[dict[str, Any]] = []
+    for _ in range(1 if job is None else _MOST_READS):
+        records, before = _read(limit if job is None else _READ, before, job)
+        found += records
+        if before is None or len(found) >= limit:
+            break
+    if len(found) > limit:
+        found, before = found[:limit], found[limit - 1]["id"]
     return {
-        "records": [record for record in records if _is_open(record)],
-        "next": job_cursor(records[-1]["id"]) if more else None,
+        "records": [record for record in found if _is_open(record)],
+        "next": None if before is None else job_cursor(before),
     }
+
+
+def _read(limit: int, before: str | None, job: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    """The next records, of one job where it is given, and where those behind them begin."""
+    with needs("The index"):
+        records = parts().backends.index.list_audit(limit, before)
+    # Ids sort by their time, and nothing was done to a job before there was one.
+    over = len(records) < limit or (job is not None and records[-1]["id"] < job)
+    wanted = [record for record in records if job is None or record.get("job") == job]
+    return wanted, None if over else records[-1]["id"]
 
 
 def _is_open(record: Mapping[str, Any]) -> bool:

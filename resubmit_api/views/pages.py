@@ -7,11 +7,12 @@ import json
 from flask import Blueprint, Response, render_template, request
 
 from resubmit_api.auth import open_to
-from resubmit_api.auth.grants import may_see, who
+from resubmit_api.auth.grants import may_see
 from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.views.context import parts
 from resubmit_api.views.pages_common import new_pages
+from resubmit_api.views.sources import callers_sources
 
 __all__ = ["blueprint"]
 
@@ -45,15 +46,14 @@ def overview() -> str:
 @open_to(Role.VIEWER)
 def figures() -> str:
     """Its figures, asked for again and again."""
-    known = parts().overview
+    known, sources = parts().overview, callers_sources()
     with needs("The index"):
-        sources = known.sources()
         jobs = [row for row in parts().jobs.list(_LATEST_JOBS, None) if may_see(row)]
     if sources is None:
         return render_template("counting.html")
     return render_template(
         "overview_part.html",
-        sources=[facts for facts in sources if who().may_read(facts.source)],
+        sources=sources,
         jobs=jobs,
         silent=known.live().silent,
         has_metrics=bool(known.metrics),

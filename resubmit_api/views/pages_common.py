@@ -47,7 +47,7 @@ def _prepare(state: BlueprintSetupState) -> None:
     if "curl" not in environment.globals:
         environment.filters.update(FILTERS)
         shapes = {"chart_width": WIDTH, "chart_height": HEIGHT, "narrowed": _narrowed}
-        environment.globals.update(asset=_asset, curl=_curl, may_send=_may_send, **shapes)
+        environment.globals.update(asset=_asset, curl=_curl, may_send=_may_send, is_admin=_is_admin, **shapes)
         environment.trim_blocks = environment.lstrip_blocks = True
 
 
@@ -62,8 +62,16 @@ def _digest(folder: str, name: str) -> str:
 
 
 def _may_send() -> bool:
+    return _has(Role.OPERATOR)
+
+
+def _is_admin() -> bool:
+    return _has(Role.ADMIN)
+
+
+def _has(role: Role) -> bool:
     found = caller()
-    return found is not None and found.role >= Role.OPERATOR
+    return found is not None and found.role >= role
 
 
 def _curl(method: str, path: str, body: Any = None) -> str:

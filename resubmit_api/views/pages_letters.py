@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from resubmit_api.auth import open_to
 from resubmit_api.auth.grants import granted, who
 from resubmit_api.auth.tokens import Role
-from resubmit_api.errors import needs
 from resubmit_api.pages.dead_letters import selection_of
 from resubmit_api.pages.request_form import checked, write_request
 from resubmit_api.schemas import ReplayRequest
 from resubmit_api.views.context import index, parts
 from resubmit_api.views.pages_common import new_pages
+from resubmit_api.views.sources import callers_causes
 
 __all__ = ["blueprint"]
 
@@ -32,15 +30,10 @@ blueprint: Blueprint = new_pages("pages_letters", __name__)
 @open_to(Role.VIEWER)
 def letters() -> str:
     """Dead letters by their cause."""
-    with needs("The index"):
-        found = parts().overview.causes()
-    if found is not None:
-        shown = tuple(cause for cause in found.found if who().may_read(cause.held_in))
-        found = replace(found, found=shown)
     names = [name for name in parts().backends.publishers.names() if who().may_send(name, "{origin}")]
     return render_template(
         "letters.html",
-        causes=found,
+        causes=callers_causes(),
         selection_of=selection_of,
         words=_WORDS,
         back={"destination": next(iter(names), ""), **_BACK},

@@ -44,6 +44,8 @@ OPERATIONS = [
     "GET /v1/messages/{id}",
     "GET /v1/messages/{id}/payload",
     "GET /v1/audit",
+    "GET /v1/sources",
+    "GET /v1/dead-letters",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",

@@ -36,6 +36,7 @@ QUERIES = {
     "/jobs/table": ("state", "cursor"),
     "/dead-letters": ("x",),
     "/overview": ("x",),
+    "/audit": ("job", "cursor"),
 }
 FORMS = {
     "/explore/selection": ("source", "from", "to", "ids", "field", "operator", "value", "join"),
@@ -162,4 +163,4 @@ def test_what_goes_wrong_is_told_and_asked_again() -> None:
     remembered = Remembered(ask)
     with pytest.raises(OSError, match="away"):
         remembered.get()
-    assert wait_until(remembered.get, 5, "the answer") == 7
+    assert wait_until(remembered.get, 60, "the answer") == 7

@@ -169,12 +169,12 @@ def test_figures_and_times_are_told_in_words() -> None:
 def test_a_request_is_shown_as_a_command_that_a_shell_takes_apart_again() -> None:
     line = curl("http://x", "POST", "/v1/plans", {"topic": "it's"}, token=True)
     assert line == (
-        'curl -s http://x/v1/plans -H "Authorization: Bearer $PERSISTOR_TOKEN" '
+        'curl -sS http://x/v1/plans -H "Authorization: Bearer $PERSISTOR_TOKEN" '
         "-H 'Content-Type: application/json' -d '{\"topic\": \"it'\"'\"'s\"}'"
     )
     assert (
         curl("http://x", "PATCH", "/a", {})
-        == "curl -s -X PATCH http://x/a -H 'Content-Type: application/json' -d '{}'"
+        == "curl -sS -X PATCH http://x/a -H 'Content-Type: application/json' -d '{}'"
     )
 
 
