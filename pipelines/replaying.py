@@ -15,7 +15,7 @@ from transforms import registry
 from transforms.brokers import Destination
 from transforms.errors import retry
 from transforms.indexes import Index
-from transforms.jobs import Row, new_row, record
+from transforms.jobs import Row, create, new_row
 from transforms.lake import Lake
 from transforms.replay import LookUp, Options, Plan
 from transforms.replay.routing import is_pattern
@@ -108,9 +108,7 @@ def store(index: Index, row: Row, action: str) -> Row:
     Raises:
         TransientError: the index stayed away for a minute.
     """
-    row = patiently(lambda: index.create_job(row), "store the job")
-    patiently(lambda: index.append_audit(record(row, action, row["requested_by"])), "store who asked")
-    return row
+    return patiently(lambda: create(index, row, action), "store the job")
 
 
 def user() -> str:

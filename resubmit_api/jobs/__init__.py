@@ -17,7 +17,7 @@ from resubmit_api.jobs.rows import row_of, told
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.schemas import Rate, ReplayRequest
-from transforms.jobs import LISTED, Row, UnknownJobError, act, create, record, retry_of, states
+from transforms.jobs import LISTED, Row, UnknownJobError, act, create, retry_of, states
 from transforms.replay.routing import is_pattern
 
 __all__ = ["LISTED", "UNHURRIED", "Jobs"]
@@ -66,8 +66,7 @@ class Jobs:
             self._planning.look_up(request.destination, request.topic)
         row = row_of(request, requested_by, state="PLANNED")
         with needs("The index"):
-            row = self._backends.index.create_job(row)
-            self._backends.index.append_audit(record(row, "plan", requested_by))
+            row = create(self._backends.index, row, "plan")
         future = self._planning.begin(row)
         try:
             with needs("The index, a lake or the destination"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.jobs import HeldError, Row, change
-from transforms.jobs.changing import held_by, is_free, new_owner, owner_prefix
+from transforms.jobs.changing import LEASE_SECONDS, held_by, is_free, new_owner, owner_prefix
 from transforms.jobs.rows import ENDED, at, by_command, failed, finished
 from transforms.replay import Report
 from transforms.replay.ledger import total
@@ -32,6 +33,8 @@ _JOBS_AT_ONCE = 4
 _AT_A_TIME = 1000
 _LOST_TOO_OFTEN = 5
 _RENEWED_EVERY = 2.0
+_SLOW = 5.0
+"""Seconds without an answer of the index that a lease may not outlast."""
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +54,7 @@ class Dispatcher:
         self._housekeeping = Housekeeping(backends)
         self._places = threading.BoundedSemaphore(_JOBS_AT_ONCE)
         self._rounds = 0
+        self._away, self._leases_tell_from = False, 0.0
         self._closing, self._nudged = threading.Event(), threading.Event()
 
     def start(self) -> None:
@@ -87,18 +91,27 @@ class Dispatcher:
                 self._closing.wait(every)
 
     def _dispatch(self) -> None:
-        index = self._backends.index
         self._rounds += 1
-        for row in reversed(index.list_jobs(_AT_A_TIME, states=("RUNNING", "CANCELLING"))):
-            if is_free(row):
-                try:
-                    self._take_up(row)
-                except PermanentError as error:
-                    self._fail(row, str(error))
+        for row in self._unattended("RUNNING", "CANCELLING"):
+            try:
+                self._take_up(row)
+            except PermanentError as error:
+                self._fail(row, str(error))
         if self._rounds % _PLANS_EVERY == 0:
-            for row in index.list_jobs(_AT_A_TIME, states=("PLANNED",)):
-                if row["plan"] is None and is_free(row):
+            for row in self._unattended("PLANNED"):
+                if row["plan"] is None:
                     self._planning.begin(row)
+
+    def _unattended(self, *states: str) -> list[Row]:
+        """Jobs that nobody works on, the oldest first."""
+        asked, away, self._away = time.monotonic(), self._away, True
+        rows = self._backends.index.list_jobs(_AT_A_TIME, states=states)
+        now, self._away = time.monotonic(), False
+        if away or now - asked > _SLOW:
+            # While the index was away nobody could renew a lease: all holders get the time to do so.
+            self._leases_tell_from = now + LEASE_SECONDS
+        tell = now >= self._leases_tell_from
+        return [row for row in reversed(rows) if row["lease"] is None or (tell and is_free(row))]
 
     def _take_up(self, row: Row) -> None:
         if row["state"] == "CANCELLING":

@@ -15,9 +15,9 @@ from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, ne
 from resubmit_api.metrics import Metrics
 from resubmit_api.publishers import Lent
 from transforms.errors import ConfigurationError, TransientError, retry
-from transforms.jobs import Row, change
+from transforms.jobs import Row, change, create
 from transforms.jobs.changing import held_by, new_owner
-from transforms.jobs.rows import ended, failed, options_of, planned, progressed, record, selection_of
+from transforms.jobs.rows import ended, failed, options_of, planned, progressed, selection_of
 from transforms.replay import replay_inline
 
 __all__ = ["LOST", "Inline"]
@@ -81,12 +81,11 @@ class Inline:
         owner, name, topic = new_owner(), row["destination"], row["topic"]
         with needs(f"Destination {name}"), self._backends.publishers.lend(name, topic) as lent:
             with needs("The index"):
-                made = self._backends.index.create_job(held_by(row, owner))
+                made = create(self._backends.index, held_by(row, owner), "resubmit")
             if not _is_held(made, owner):
                 stored.set_result(made)
                 return made
             with self._working_on(made, owner), needs("The index, a lake or the destination"):
-                self._backends.index.append_audit(record(made, "resubmit", made["requested_by"]))
                 stored.set_result(made)
                 return self._send(made, lent)
 

@@ -17,6 +17,7 @@ from pymongo import monitoring
 from resubmit_api.cursors import job_cursor, search_cursor
 from tests.api.conftest import Client, Site, order
 from transforms import registry
+from transforms.jobs import create
 from transforms.jobs.rows import new_row
 from transforms.replay.plans import Options, new_job_id
 from transforms.selection import Selection
@@ -383,7 +384,7 @@ def test_a_job_of_whatever_words_is_shown_as_data(site: Site, exposed: Client, v
     )
     failure = {"id": value, "location": value, "category": value, "reason": value}
     row |= {"state": "FAILED", "reason": value, "errors": [failure], "finished": row["created"]}
-    site.index.create_job(row)
+    create(site.index, row, "resubmit")
     shown = exposed.get(f"{RESUBMISSIONS}/{row['id']}").json()
     assert [shown["topic"], shown["reason"], shown["errors"]] == [value, value, [failure]]
     for address in (f"/jobs/{row['id']}", "/jobs", "/jobs/table", f"/jobs/{row['id']}/progress", "/overview"):

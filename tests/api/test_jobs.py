@@ -19,7 +19,7 @@ from resubmit_api.jobs.housekeeping import Housekeeping
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
-from transforms.jobs import new_row
+from transforms.jobs import create, new_row
 from transforms.jobs.rows import at
 from transforms.replay.plans import Options, folder, new_job_id
 from transforms.selection import Selection
@@ -71,7 +71,7 @@ def sending(api: Client, job: dict[str, Any], more_than: int = 0) -> dict[str, A
 
 
 def left(site: Site, job: dict[str, Any]) -> None:
-    wait_until(lambda: (site.index.get_job(job["id"]) or {})["lease"] is None, 30, "the lease to be free")
+    wait_until(lambda: (site.index.get_job(job["id"]) or {})["lease"] is None, 60, "the lease to be free")
 
 
 def counts(job: dict[str, Any]) -> tuple[int, int, int]:
@@ -354,7 +354,7 @@ def test_what_nobody_needs_any_more_is_removed(site: Site, nats: Nats, api: Clie
         requested_by=None,
         state="FAILED",
     )
-    site.index.create_job({**old, "finished": at(-31 * 86_400)})
+    create(site.index, {**old, "finished": at(-31 * 86_400)}, "resubmit")
     site.lake.put_new(f"{folder(old['id'])}/plan.json", b"{}")
     Housekeeping(Backends(site.index_url, [site.lake.url], {}, {})).run()
     told = look(api, stale)

@@ -148,7 +148,7 @@ class TestMongodb:
             lambda: index.insert(stream(5_000, 10)),
             lambda: index.get("orders_0_0"),
             lambda: list(index.select(EVERYTHING, ["id"])),
-            lambda: index.create_job({"id": "1", "version": 0}),
+            lambda: index.create_job({"id": "1", "version": 0}, {"id": "1"}),
             index.ping,
         ]
         with ThreadPoolExecutor(len(calls)) as pool:

@@ -60,7 +60,8 @@ def job(**values: Any) -> Row:
 
 def progress(planned: int, published: int, failed: int) -> dict[str, Any]:
     counts = {"planned": planned, "published": published, "failed": failed}
-    return {"plan": {"problems": []}, "progress": counts}
+    plan = {"problems": [], "sources": [], "messages": planned}
+    return {"plan": plan, "progress": counts}
 
 
 @pytest.mark.parametrize(
@@ -131,12 +132,12 @@ def test_the_command_runs_plans_of_the_service_too_and_only_plans() -> None:
 
 
 def test_a_retry_whose_asker_died_in_between_is_made_by_the_next_one(index: Index) -> None:
-    id = index.create_job(job(state="FAILED", **progress(9, 8, 1)))["id"]
+    id = create(index, job(state="FAILED", **progress(9, 8, 1)), "resubmit")["id"]
     first = retry_of(index, id, "ann")
     again = retry_of(index, id, "bob")
     assert (again["id"], again["retry_of"], again["state"]) == (first["id"], id, "RUNNING")
     create(index, again, "retry")
-    assert [record["action"] for record in index.list_audit(9)] == ["retry"]
+    assert [record["action"] for record in index.list_audit(9)] == ["retry", "resubmit"]
     with pytest.raises(WrongStateError):
         retry_of(index, id, "ann")
 
@@ -173,7 +174,7 @@ def test_all_that_is_dealt_with_ends_the_job_whatever_was_wished() -> None:
 
 
 def test_every_change_is_kept_when_many_make_them(index: Index) -> None:
-    id = index.create_job(job(attempts=0))["id"]
+    id = create(index, job(attempts=0), "resubmit")["id"]
 
     def work() -> None:
         for _ in range(20):
@@ -190,7 +191,7 @@ def test_every_change_is_kept_when_many_make_them(index: Index) -> None:
 
 
 def test_a_lease_is_taken_when_it_is_free_or_run_out_or_meant_for_this_process(index: Index) -> None:
-    id = index.create_job(job())["id"]
+    id = create(index, job(), "resubmit")["id"]
     assert take(index, id, "a:1:x")["lease"]["owner"] == "a:1:x"
     with pytest.raises(HeldError, match=r"is being worked on by process a:1: pause it first"):
         take(index, id, "b:1:x")
@@ -202,13 +203,13 @@ def test_a_lease_is_taken_when_it_is_free_or_run_out_or_meant_for_this_process(i
 
 
 def test_a_keeper_renews_its_lease_until_another_takes_the_job(index: Index, lake: Lake) -> None:
-    id, lost = index.create_job(job())["id"], threading.Event()
+    id, lost = create(index, job(), "resubmit")["id"], threading.Event()
     keeper = Keeper(index, lake, id, on_lost=lost.set)
     first = keeper.take()["lease"]["until"]
     with keeper:
-        wait_until(lambda: (index.get_job(id) or {})["lease"]["until"] > first, 10, "a renewal")
+        wait_until(lambda: (index.get_job(id) or {})["lease"]["until"] > first, 60, "a renewal")
         change(index, id, lambda row: held_by(row, "elsewhere:1:x"))
-        assert lost.wait(10)
+        assert lost.wait(60)
         assert keeper.finish(Report(planned=1, published=1)) is None
     assert (index.get_job(id) or {})["state"] == "RUNNING"
 
@@ -219,7 +220,7 @@ def test_a_keeper_renews_its_lease_until_another_takes_the_job(index: Index, lak
 def test_a_block_that_fails_ends_the_job_or_gives_it_back(
     index: Index, lake: Lake, error: Exception, state: str
 ) -> None:
-    id = index.create_job(job())["id"]
+    id = create(index, job(), "resubmit")["id"]
     keeper = Keeper(index, lake, id, on_lost=lambda: None)
     keeper.take()
     with pytest.raises(type(error)), keeper:
@@ -230,7 +231,7 @@ def test_a_block_that_fails_ends_the_job_or_gives_it_back(
 
 
 def test_a_job_of_the_command_fails_with_whatever_ends_it(index: Index, lake: Lake) -> None:
-    id = index.create_job(job(destination="kafka://host"))["id"]
+    id = create(index, job(destination="kafka://host"), "resubmit")["id"]
     keeper = Keeper(index, lake, id, on_lost=lambda: None, owner=new_owner())
     keeper.take()
     with pytest.raises(OSError, match="full"), keeper:

@@ -103,15 +103,19 @@ class Index(Protocol):
             Messages by the number of their bucket, for buckets that have any.
         """
 
-    def put_job(self, job: dict[str, Any]) -> None:
-        """Store a job durably under ``job["id"]``, replacing what was there (JSON types only)."""
+    def create_job(self, row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+        """Store a new job and the record of the audit trail that says who asked for it.
 
-    def create_job(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Store a new job durably (JSON types only).
+        Both are durable then, or neither is.
+
+        Args:
+            row: the job, JSON types only.
+            record: as for :meth:`append_audit`; its ``id`` is the job's.
 
         Returns:
             ``row``, or the job that is there already: of the same ``id``, or of the same
-            ``requested_by`` with the same ``idempotency_key`` (where that is not None).
+            ``requested_by`` with the same ``idempotency_key`` (where that is not None). Then
+            ``record`` is not stored.
         """
 
     def replace_job(self, row: dict[str, Any], version: int) -> bool:

@@ -1,9 +1,16 @@
-"""Jobs and audit trail of the MongoDB index: JSON text, beside the fields that are searched."""
+"""Jobs and audit trail of the MongoDB index: JSON text, beside the fields that are searched.
+
+The record of who asked for a job lies in the job's own document, where nothing touches it again: one
+document is what every MongoDB writes as a whole, also one without transactions.
+"""
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from pymongo import DESCENDING, IndexModel
@@ -27,11 +34,11 @@ class MongoJobs:
     _jobs: Collection[Document]
     _audit: Collection[Document]
 
-    def create_job(self, row: dict[str, Any]) -> dict[str, Any]:
+    def create_job(self, row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`transforms.indexes.Index.create_job`."""
         with translated():
             try:
-                self._jobs.insert_one({"_id": row["id"], **_fields(row)})
+                self._jobs.insert_one({"_id": row["id"], **_fields(row), "record": json.dumps(record)})
             except mongo.DuplicateKeyError:
                 known = [{"_id": row["id"]}, _key(row)]
                 found = self._jobs.find_one({"$or": [query for query in known if query]})
@@ -72,8 +79,12 @@ class MongoJobs:
         """See :meth:`transforms.indexes.Index.list_audit`."""
         query: Document = {} if before is None else {"_id": {"$lt": before}}
         with translated():
-            found = self._audit.find(query).sort("_id", DESCENDING).limit(limit).to_list()
-        return [json.loads(document["record"]) for document in found]
+            parts = [
+                places.find(query | having, {"record": 1}).sort("_id", DESCENDING).limit(limit).to_list()
+                for places, having in ((self._audit, {}), (self._jobs, {"record": {"$exists": True}}))
+            ]
+        found = heapq.merge(*parts, key=itemgetter("_id"), reverse=True)
+        return [json.loads(document["record"]) for document in itertools.islice(found, limit)]
 
 
 def _fields(row: dict[str, Any]) -> Document:

@@ -9,6 +9,7 @@ from typing import Any
 from transforms.indexes._sqlite_file import Connections
 
 _JOBS = "SELECT id, job FROM jobs WHERE "
+_NOTE = "INSERT INTO audit VALUES (?, ?)"
 _IN_STATE = "json_extract(job, '$.state') = ?"
 _BY_KEY = (
     "SELECT job FROM jobs WHERE ifnull(json_extract(job, '$.requested_by'), '') = ifnull(?, '')"
@@ -21,13 +22,14 @@ class SqliteJobs:
 
     _connections: Connections
 
-    def create_job(self, row: dict[str, Any]) -> dict[str, Any]:
+    def create_job(self, row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`transforms.indexes.Index.create_job`."""
         with self._connections.transaction() as connection:
             added = connection.execute(
                 "INSERT INTO jobs VALUES (?, ?) ON CONFLICT DO NOTHING", (row["id"], json.dumps(row))
             )
             if added.rowcount:
+                connection.execute(_NOTE, (record["id"], json.dumps(record)))
                 return row
             found = connection.execute("SELECT job FROM jobs WHERE id = ?", (row["id"],)).fetchone()
             key = row.get("requested_by"), row.get("idempotency_key")
@@ -68,7 +70,7 @@ class SqliteJobs:
     def append_audit(self, record: dict[str, Any]) -> None:
         """See :meth:`transforms.indexes.Index.append_audit`."""
         with self._connections.transaction() as connection:
-            connection.execute("INSERT INTO audit VALUES (?, ?)", (record["id"], json.dumps(record)))
+            connection.execute(_NOTE, (record["id"], json.dumps(record)))
 
     def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
         """See :meth:`transforms.indexes.Index.list_audit`."""

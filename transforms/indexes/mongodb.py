@@ -6,7 +6,6 @@ no checksum. Where it wrote a message twice, the message is given once.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -202,12 +201,6 @@ class MongoIndex(MongoJobs):
             stages.append({"$group": {"_id": begin, "messages": {"$sum": 1}}})
             found = self._messages.aggregate(stages, allowDiskUse=True)
             return {int(bucket["_id"]) // width: bucket["messages"] for bucket in found}
-
-    def put_job(self, job: dict[str, Any]) -> None:
-        """See :meth:`transforms.indexes.Index.put_job`."""
-        with translated():
-            # As text, since names in a job may be what MongoDB takes for paths and operators.
-            self._jobs.replace_one({"_id": job["id"]}, {"job": json.dumps(job)}, upsert=True)
 
     def ping(self) -> None:
         """See :meth:`transforms.indexes.Index.ping`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -161,11 +160,6 @@ class SqliteIndex(SqliteJobs):
                 parameters,
             )
             return dict(rows.fetchall())
-
-    def put_job(self, job: dict[str, Any]) -> None:
-        """See :meth:`transforms.indexes.Index.put_job`."""
-        with self._connections.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (job["id"], json.dumps(job)))
 
     def ping(self) -> None:
         """See :meth:`transforms.indexes.Index.ping`."""

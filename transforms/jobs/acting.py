@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from transforms.indexes import Index
-from transforms.jobs.changing import change, held_by, new_owner
+from transforms.jobs.changing import change
 from transforms.jobs.rows import Row, by_command, new_row, options_of, record, selection_of
 from transforms.jobs.states import WrongStateError, retry
 from transforms.replay.plans import new_job_id
@@ -40,7 +39,7 @@ def act(
 
 
 def create(index: Index, row: Row, action: str) -> Row:
-    """Store a job; nobody begins with it before the audit trail knows of it.
+    """Store a job together with a record of who asked for it.
 
     Returns:
         The row, or the one that is there already; see :meth:`Index.create_job`.
@@ -48,12 +47,7 @@ def create(index: Index, row: Row, action: str) -> Row:
     Raises:
         TransientError: the index is away.
     """
-    owner = new_owner()
-    made = index.create_job(held_by(row, owner))
-    if made["id"] == row["id"] and made["version"] == 0:
-        index.append_audit(record(made, action, made["requested_by"]))
-        made = change(index, made["id"], partial(_released, owner=owner))
-    return made
+    return index.create_job(row, record(row, action, row["requested_by"], id=row["id"]))
 
 
 def retry_of(index: Index, id: str, who: str | None) -> Row:
@@ -91,8 +85,3 @@ def _failed(row: Row) -> Selection:
 
 def _waiting(id: str) -> dict[str, str]:
     return {"state": "PAUSED", "reason": f"It waits for the command: persistor resubmit --resume {id}"}
-
-
-def _released(row: Row, owner: str) -> Row:
-    ours = row["lease"] is not None and row["lease"]["owner"] == owner
-    return {**row, "lease": None} if ours else row

@@ -196,7 +196,14 @@ def failed(row: Row, reason: str) -> Row:
 
 
 def record(row: Row, action: str, who: str | None, **others: Any) -> dict[str, Any]:
-    """A record of the audit trail: who did what to which job, which sends what where."""
+    """A record of the audit trail: who did what to which job, which sends what where.
+
+    Args:
+        row: the job.
+        action: as the audit trail calls it.
+        who: did it.
+        others: what it says besides, or instead.
+    """
     plan = row["plan"]
     sources = [s["source"] for s in plan["sources"]] if plan else row["selection"].get("sources", [])
     return {
