@@ -103,7 +103,10 @@ def _resubmit(words: list[str]) -> int:
     with View(as_json=settings.json) as view:
         limits = settings.messages_per_second, settings.bytes_per_second
         shown = partial(view.plan, limits=limits)
-        return view.report(resubmit.run(settings, beam_args, on_plan=shown, progress=view.progress))
+        report = resubmit.run(
+            settings, beam_args, on_plan=shown, on_pause=view.paused, progress=view.progress
+        )
+        return view.report(report)
 
 
 def _jobs(words: list[str]) -> int:

@@ -167,6 +167,9 @@ SETTINGS: tuple[Setting, ...] = (
             "send although the destination cannot carry all of every message"),
     Setting("messages_per_second", _RESUBMIT, _RUNNING, _COUNT, "at most; may be changed while it runs"),
     Setting("bytes_per_second", _RESUBMIT, _RUNNING, _SIZE, "likewise"),
+    Setting("follow", _RESUBMIT, _RUNNING, FLAG,
+            "stay with the job until it ends: one that is paused is held until somebody resumes it, here, by "
+            "`persistor jobs` or in the pages; without it the command ends then"),
     Setting("job", _JOBS, _RUNNING, Kind("JOB", str), "show this one; unless given, the latest are listed"),
     Setting("action", _JOBS, _RUNNING, Kind("CHOICE", str),
             "pause, resume or cancel the job, retry what it could not publish, or change its rate",

@@ -54,7 +54,7 @@ class View:
         self._progress = progress_bar(disable=as_json)
         self._task = self._progress.add_task("messages", total=None, rate="", start=True)
         self._started: float | None = None
-        self._told, self._before = 0.0, 0
+        self._told, self._before = time.monotonic(), 0
 
     def __enter__(self) -> View:
         return self
@@ -89,8 +89,8 @@ class View:
     def progress(self, done: int, failed: int, total: int) -> None:
         """Show how far it is; called as often as one likes, from one thread."""
         now = time.monotonic()
-        if self._started is None:
-            self._started, self._told, self._before = now, now, done
+        if self._started is None or done == self._before:  # what has not begun yet has no rate
+            self._started, self._before = now, done
         rate = _pace(done - self._before, now - self._started, total - done - failed)
         if not self._progress.disable:
             self._progress.start()
@@ -99,6 +99,16 @@ class View:
             self._told = now
             line = f"{done:,} of {total:,} done, {failed:,} failed"
             print(", ".join(filter(None, [line, rate])), file=sys.stderr, flush=True)
+
+    def paused(self, job: str) -> None:
+        """Say that a job waits to be resumed, and how that is done."""
+        self._started = None  # the rate begins anew
+        print(
+            f"Paused. It goes on when somebody resumes it: in the pages, or by `persistor jobs --job {job} "
+            "--action resume`. Ctrl-C leaves it paused.",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def report(self, report: Reported) -> int:
         """Show what was done, and hand on its exit code."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
@@ -55,17 +56,20 @@ def run(
     beam_args: Sequence[str] = (),
     *,
     on_plan: Callable[[Plan], object] = lambda _plan: None,
+    on_pause: Callable[[str], object] = lambda _job: None,
     progress: Progress = lambda _published, _failed, _planned: None,
 ) -> Report:
     """Publish what is selected, the plan that ``settings.plan`` names, or the rest of a job.
 
     The job's row is made or taken over; it can be paused, cancelled and slowed down by whoever
-    changes the row. SIGTERM and SIGINT pause it in good order.
+    changes the row, and resumed where ``settings.follow`` holds it meanwhile. SIGTERM and SIGINT
+    pause it in good order.
 
     Args:
         settings: of the command.
         beam_args: for Beam; without a runner among them the job runs in this process.
         on_plan: told the stored plan before anything is sent.
+        on_pause: told the job's id when it is paused and held.
         progress: told messages published, failed and planned; from a thread of its own.
 
     Raises:
@@ -84,18 +88,31 @@ def run(
             pa.default_memory_pool().release_unused()
             keeper.planned(stored)
             on_plan(stored)
-            report = _replay(settings, stored, lakes[0], beam_args)
+            publish = partial(_publish, settings, stored, beam_args)
+            held = partial(on_pause, stored.job) if settings.follow else None
+            report = _send(stored, lakes[0], publish, keeper, held)
             keeper.finish(report, stopped=stopping())
             return report
 
 
-def _replay(settings: ResubmitSettings, stored: Plan, lake: Lake, beam_args: Sequence[str]) -> Report:
+def _send(
+    stored: Plan,
+    lake: Lake,
+    publish: Callable[[], None],
+    keeper: Keeper,
+    held: Callable[[], object] | None,
+) -> Report:
     report = Report(job=stored.job, destination=stored.topic, planned=stored.messages)
-    earlier, started = total(lake, stored), time.monotonic()
-    if earlier.done < stored.messages:
-        _publish(settings, stored, beam_args)
-    what = f"read the progress of job {stored.job}"
-    report.settle(retry(lambda: total(lake, stored), what), earlier, time.monotonic() - started)
+    earlier = now = total(lake, stored)
+    goes_on, seconds = earlier.done < stored.messages, 0.0
+    while goes_on:
+        started = time.monotonic()
+        publish()
+        seconds += time.monotonic() - started
+        now = retry(lambda: total(lake, stored), f"read the progress of job {stored.job}")
+        goes_on = now.done < stored.messages and keeper.goes_on(stopping, held)
+    report.halted = keeper.halted
+    report.settle(now, earlier, seconds)
     return report
 
 

@@ -119,6 +119,7 @@ class ResubmitSettings(PlanSettings):
         resume: id of the job to go on with; likewise.
         messages_per_second: at most; None is as fast as it can.
         bytes_per_second: likewise.
+        follow: stay with a job that is paused until it is resumed or ended.
     """
 
     command: ClassVar[str] = "resubmit"
@@ -126,6 +127,7 @@ class ResubmitSettings(PlanSettings):
     resume: str | None = None
     messages_per_second: int | None = None
     bytes_per_second: int | None = None
+    follow: bool = False
 
 
 @dataclass(frozen=True)

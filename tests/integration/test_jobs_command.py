@@ -220,7 +220,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
     made = of(tmp_path, f"{nats.server.url}/{subject}", messages_per_second=100)  # until it is let go
     sender = threading.Thread(target=resubmit.run, args=(made,))
     sender.start()
-    id = wait_until(lambda: index.list_jobs(1), 30, "the job")[0]["id"]
+    id = wait_until(lambda: index.list_jobs(1), 60, "the job")[0]["id"]
     follow = [*command(made)[:2], "pipelines.jobs", "--index", made.index, "--job", id, "--follow"]
     watcher = subprocess.Popen(follow, stderr=subprocess.PIPE, text=True)
     assert watcher.stderr

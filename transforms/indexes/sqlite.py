@@ -200,15 +200,16 @@ class SqliteIndex(SqliteJobs):
         self, connection: sqlite3.Connection, selection: Selection
     ) -> Iterator[tuple[str, Parameters]]:
         """One query per source, in order, so that an index gives the rows already sorted."""
-        condition, parameters = self._condition(connection, selection)
         if selection.ids:
-            yield condition, parameters
+            yield self._condition(connection, selection)
             return
+        parameters = Parameters()
+        condition = condition_of(selection, parameters)
         known = _sources(connection)
-        for source in sorted(known):
-            if not selection.sources or source in selection.sources:
-                scope = Parameters(parameters)
-                yield f"{condition} AND source = {scope.bind(known[source])}", scope
+        wanted = known.keys() & set(selection.sources) if selection.sources else known
+        for source in sorted(wanted):
+            scope = Parameters(parameters)
+            yield f"{condition} AND source = {scope.bind(known[source])}", scope
 
     def _ordered(
         self,

@@ -22,6 +22,7 @@ from transforms.replay.plans import Plan
 __all__ = ["Keeper", "LostError"]
 
 _BEAT = 1.0
+_LOOK_EVERY = 0.2
 _RATE_OVER = 10
 """Beats over which the rate is measured."""
 _GIVE_UP_AFTER = 600.0
@@ -66,6 +67,7 @@ class Keeper:
         self._plan: Plan | None = None
         self._wished: tuple[Wish, int] | None = None
         self._told: Wish | None = None
+        self._paused = False
         self._tally: Tally | None = None
         self._rate: float | None = None
         self._counts: deque[tuple[float, int]] = deque(maxlen=_RATE_OVER)
@@ -106,6 +108,26 @@ class Keeper:
             self._wished = wish_of(row), row["version"]
             retry(self._tell, f"tell job {self._id}", give_up_after=_GIVE_UP_AFTER)
             self._plan = plan
+
+    @property
+    def halted(self) -> str | None:
+        """``pause`` or ``cancel`` where the lanes were told so last."""
+        return None if self._told is None or self._told.state == "run" else self._told.state
+
+    def goes_on(self, stopped: Callable[[], bool], held: Callable[[], object] | None = None) -> bool:
+        """Whether a job whose lanes have ended was paused, and they are wished to run again.
+
+        Args:
+            stopped: asked while waiting; where it says yes, there is no more waiting.
+            held: where given, a paused job is held until it is resumed or cancelled; called before.
+        """
+        if held is not None and self.halted == "pause":
+            held()
+            while self.halted == "pause" and not self.lost and not stopped():
+                self._ended.wait(_LOOK_EVERY)
+        again = self._paused and self.halted is None and not self.lost and not stopped()
+        self._paused = self._paused and not again
+        return again
 
     def finish(self, report: Report, *, stopped: bool = False) -> Row | None:
         """Tell the row what became of all messages; see :func:`transforms.jobs.rows.finished`.
@@ -151,6 +173,7 @@ class Keeper:
             wish, version = self._wished
             write_control(self._lake, self._id, wish, version)
             self._told = wish
+            self._paused = self._paused or wish.state == "pause"
 
     def _change(self, function: Callable[[Row], Row], patience: float = _GIVE_UP_AFTER) -> Row | None:
         def ours(row: Row) -> Row:

@@ -54,7 +54,9 @@ def possible(row: Row) -> list[str]:
     if state == "RUNNING":
         return ["pause", "cancel", "rate"] if row["mode"] == "job" else []
     if state == "PAUSED":
-        return ["cancel", "rate"] if by_command(row) else ["resume", "cancel", "rate"]
+        # No service can start the command again, but one that follows its job waits for this.
+        goes_on = not by_command(row) or not is_free(row)
+        return ["resume", "cancel", "rate"] if goes_on else ["cancel", "rate"]
     return _after_the_end(row) if state in ENDED else []
 
 
@@ -88,7 +90,7 @@ def command_for(row: Row, action: str) -> str | None:
         return None
     if action == "run" and _is_ready(row):
         return f"persistor resubmit --plan {row['id']}"
-    resumable = row["state"] == "PAUSED" or _may_go_on(row)
+    resumable = (row["state"] == "PAUSED" and is_free(row)) or _may_go_on(row)
     return f"persistor resubmit --resume {row['id']}" if action == "resume" and resumable else None
 
 
