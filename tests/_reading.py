@@ -37,9 +37,10 @@ class Reading:
             self.turn()
         return self
 
-    def acknowledge(self) -> None:
+    def acknowledge(self) -> Reading:
         self.shard.durable([(one.key, one.acknowledgement) for one in self.ready])
         self.turn()
+        return self
 
     @property
     def open_rows(self) -> int:

@@ -14,7 +14,7 @@ from tests.servers.kafka_raw import produce_raw
 from transforms.dead_letters import dead_messages
 from transforms.errors import PermanentError
 from transforms.lake import Lake
-from transforms.model import Layout
+from transforms.model import Batch, Layout
 from transforms.reading import following
 from transforms.reading.buffers import Limits
 from transforms.reading.source import Source
@@ -93,3 +93,34 @@ def test_a_message_whose_headers_cannot_be_read_is_a_dead_letter_and_the_rest_is
     [letter] = [letter for _, dead in outcomes for letter in dead]
     [sent] = dead_messages(letter).to_pylist()
     assert (sent["data"], letter.messages["id"].to_pylist()) == (b"harmful", [f"{topic}_0_1"])
+
+
+@pytest.mark.parametrize("written", [2, 1])
+def test_files_of_a_topic_that_was_deleted_before_they_were_entered_are_entered_at_the_next_start(
+    kafka: Kafka, topic: str, source: Source, written: int
+) -> None:
+    kafka.produce(topic, _values(0, 10))
+    writer = BatchWriter(Lake(str(source.lake)))
+    with reading(source) as crashed:
+        crashed.until(10).acknowledge()
+        kafka.produce(topic, _values(10, 30))
+        crashed.until(30)
+        left = _entries(writer, crashed.batches[1 : 1 + written])
+    _made_anew(kafka, topic, _values(0, 5))
+    for _ in range(2):  # nothing of the new topic is acknowledged, so the second start does it again
+        with reading(source) as again:
+            again.until(5)
+        assert _entries(writer, again.batches) == left | {f"{topic}~2_0_{offset}" for offset in range(5)}
+        assert [batch.claimed for batch in again.batches if batch.incarnation == 1] == [10, 10]
+    with reading(source) as last:
+        last.until(5).acknowledge()
+    kafka.produce(topic, _values(5, 6))
+    with reading(source) as after:
+        after.until(1)
+    assert {batch.incarnation for batch in after.batches} == {2}
+
+
+def _entries(writer: BatchWriter, batches: list[Batch]) -> set[str]:
+    return {
+        id for batch in batches for file in writer.write(batch)[0] for id in file.entries["id"].to_pylist()
+    }

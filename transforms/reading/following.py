@@ -167,6 +167,23 @@ class Following:
             )
             track.gap = first if first > 0 else None
         self.tracks[track.key] = self._live[partition] = track
+        if incarnation > 1 and not position:
+            self._finish(Chain(source, incarnation - 1, partition.number or 0), partition)
+
+    def _finish(self, chain: Chain, partition: Partition) -> None:
+        """Have entered what the last claims of a deleted topic left in the lake, if nobody did.
+
+        Nothing of its successor is durable yet, so whoever worked on it may have ended before.
+        """
+        claims = self._claims
+        earlier = Track(partition, chain.source, chain.incarnation, "", 0, Buffer(0), retired=True)
+        if claims is None or earlier.key in self.tracks or not self._reader.positions:
+            return
+        start = self._asking.lake(lambda: claims.resume(chain, None), "read claims in the lake")
+        if start is not None:
+            earlier.durable = start
+            earlier.move(start, None, self._ahead(earlier, start))
+            self.tracks[earlier.key] = earlier
 
     def _enter(
         self, chain: Chain, identity: str, committed: tuple[int, str] | None

@@ -29,7 +29,7 @@ class Track:
         given_up: position up to which messages went to the dead letters instead, because the lake was
             away; None where nothing did. The range from ``start`` on is still to be claimed.
         identified: rows that were made ready for a claim which another job got first.
-        retired: the topic is gone; what was verified goes out, nothing more is read.
+        retired: the topic is gone; what was verified or claimed goes out, nothing more is read.
     """
 
     partition: Partition
@@ -136,7 +136,7 @@ class Track:
     @property
     def exhausted(self) -> bool:
         """Retired, and nothing is left to go out."""
-        return self.retired and not self.buffer.rows
+        return self.retired and not self.buffer.rows and self.start not in self.ahead
 
 
 @dataclass(frozen=True)
