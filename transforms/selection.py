@@ -38,12 +38,23 @@ from transforms._conditions import (
 )
 from transforms.errors import ConfigurationError
 
-__all__ = ["Clause", "Condition", "Selection", "absolute", "parse_selection", "read_json", "sample_and_limit"]
+__all__ = [
+    "MAX_SOURCES",
+    "Clause",
+    "Condition",
+    "Selection",
+    "absolute",
+    "parse_selection",
+    "read_json",
+    "sample_and_limit",
+]
 
 _MAX_JSON = 16 << 20
 _DEEPEST = 20
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _RELATIVE = re.compile(r"now|-([0-9]{1,5})([smhd])")
+MAX_SOURCES = 10_000
+"""Named by one selection; a confined one names all that are open."""
 _MAX_IDS = 10_000
 _MAX_VALUES = 10_000
 
@@ -88,7 +99,7 @@ class Selection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sources: _Given[tuple[_Name, ...]] = Field(default=(), max_length=1000)
+    sources: _Given[tuple[_Name, ...]] = Field(default=(), max_length=MAX_SOURCES)
     published_from: _Time | None = None
     published_to: _Time | None = None
     ids: _Given[tuple[_Name, ...]] = Field(default=(), max_length=_MAX_IDS)

@@ -10,9 +10,10 @@ import pyarrow as pa
 from resubmit_api.auth import caller, denied
 from resubmit_api.auth.tokens import Caller
 from resubmit_api.schemas import ReplayRequest
+from transforms.errors import ConfigurationError
 from transforms.indexes import Index, SourceSummary
 from transforms.model import ENTRY_SCHEMA
-from transforms.selection import Selection
+from transforms.selection import MAX_SOURCES, Selection
 
 __all__ = ["CallersIndex", "check_destination", "granted", "may_control", "may_see", "who"]
 
@@ -41,6 +42,8 @@ class CallersIndex:
         if refused := [name for name in selection.sources if not self._caller.may_read(name)]:
             raise denied(f"The sources {', '.join(refused[:10])} are not open to this token.")
         sources = selection.sources or tuple(self.sources()) or (_NO_SOURCE,)
+        if len(sources) > MAX_SOURCES:
+            raise ConfigurationError(f"More than {MAX_SOURCES} sources are open to this token: name some.")
         return selection.model_copy(update={"sources": sources, "all": False})
 
     def summarize(self, selection: Selection) -> list[SourceSummary]:

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from resubmit_api.auth.grants import CallersIndex
 from resubmit_api.auth.tokens import Caller, Role, Tokens, digest_of, line_of, new_token
 from resubmit_api.limits import RateLimit
+from tests._entries import entry, table
 from transforms.errors import ConfigurationError, TransientError
+from transforms.indexes import Index
+from transforms.selection import Selection, parse_selection
 
 PROGRAM = Path(sys.executable).with_name("persistor")
 
@@ -188,6 +192,15 @@ def test_a_destination_is_offered_where_some_topic_of_it_is_open(
     patterns: tuple[str, ...] | None, open: bool
 ) -> None:
     assert Caller("a", Role.OPERATOR, destinations=patterns).may_send_to("main") is open
+
+
+def test_a_selection_that_is_confined_to_very_many_sources_can_be_stored_and_read_again(index: Index) -> None:
+    index.insert(table(*[entry(f"s{n}_0_0", source=f"s{n}") for n in range(1001)]))
+    caller = Caller("a", Role.OPERATOR, sources=("s*",))
+    confined = CallersIndex(index, caller).confine(Selection(all=True))
+    assert len(confined.sources) == 1001
+    assert parse_selection(confined.to_json()) == confined
+    assert sum(source.messages for source in index.summarize(confined)) == 1001
 
 
 def test_the_command_shows_a_token_once_and_writes_the_line_for_the_file(file: Path) -> None:
