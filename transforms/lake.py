@@ -46,6 +46,8 @@ _CLIENT_OPTIONS = {
     "timeout",
 }
 _STATUS = re.compile(r"status code: (\d+)")
+# Of disks, and of S3, whose names end at 1024 bytes.
+_TOO_LONG = re.compile("File name too long|KeyTooLong")
 _PROVIDERS = "aws_", "azure_", "google_"
 _T = TypeVar("_T")
 
@@ -180,7 +182,9 @@ class Lake:
             raise self._by_status(error) from error
 
     def _by_status(self, error: Exception) -> PersistorError:
-        """A refused list has no class of its own."""
+        """A refused list has no class of its own, nor has a name that is too long."""
+        if _TOO_LONG.search(str(error)):
+            return PermanentError(f"{self.url} takes no names that long: {_first_line(error)}")
         status = _STATUS.search(str(error))
         if status and status[1] in {"401", "403"}:
             return AccessDeniedError(f"{self.url} denies access: {_first_line(error)}")

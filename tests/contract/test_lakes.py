@@ -182,6 +182,19 @@ def test_names_that_leave_the_lake_are_refused(lake: Lake, name: str) -> None:
     assert list(lake.list()) == []
 
 
+@pytest.mark.parametrize(("store", "name"), [("file", "a" * 300), ("minio", "/".join(["a" * 200] * 6))])
+def test_a_name_that_is_too_long_for_the_store_is_refused_for_good(
+    store: str, name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    if store == "file":
+        lake = Lake(f"file://{tmp_path}/lake")
+    else:
+        server = request.getfixturevalue(store)
+        lake = Lake(server.create_bucket(f"lake-{uuid.uuid4().hex[:12]}"), server.config)
+    with pytest.raises(PermanentError, match="takes no names that long"):
+        lake.put_new(f"{name}/file", b"x")
+
+
 def test_only_internal_objects_can_be_deleted(lake: Lake) -> None:
     lake.put_new("orders.parquet", b"messages")
     lake.put_new("_persistor/plans/1", b"plan")
