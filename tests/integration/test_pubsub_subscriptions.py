@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from google.cloud import pubsub_v1
 
 from tests._brokers import PubsubSite, fetch, installed, messages, numbered, reading, together
+from tests._reading import reading as archiving
 from tests.servers import wait_until
 from tests.servers.pubsub import PROJECT, Pubsub
 from transforms.brokers import Acknowledgement, Partition, PublishOptions
 from transforms.brokers.pubsub import open_publisher, open_reader
 from transforms.errors import ConfigurationError, TransientError
+from transforms.reading import acknowledging
+from transforms.reading.buffers import Limits
+from transforms.reading.source import Source
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,7 @@ def test_two_readers_share_a_subscription(pubsub: PubsubSite) -> None:
                     read.extend(fetched.messages["data"].to_pylist())
             return len(read) >= 2000
 
-        wait_until(finished, 20, "2000 messages")
+        wait_until(finished, 60, "2000 messages")
     assert sorted(read, key=int) == [b"%d" % number for number in range(2000)]
 
 
@@ -158,7 +163,7 @@ def test_a_server_that_is_away_is_trouble_that_passes(pubsub: PubsubSite) -> Non
             reader.poll(0.1)
             server.kill()
             with pytest.raises(TransientError):
-                wait_until(lambda: reader.poll(0.5), 20, "trouble")
+                wait_until(lambda: reader.poll(0.5), 60, "trouble")
 
 
 def test_urls_and_settings_that_cannot_be_right_are_refused() -> None:
@@ -167,3 +172,21 @@ def test_urls_and_settings_that_cannot_be_right_are_refused() -> None:
             open_reader(url, {}, group="g")
     with pytest.raises(ConfigurationError, match="one topic"):
         open_publisher("pubsub://project/a,b", {})
+
+
+def test_what_a_failed_bundle_held_is_delivered_again_and_what_is_durable_is_not(
+    pubsub: PubsubSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = pubsub.topic()
+    subscribe(topic, f"{topic}-long", ack_deadline_seconds=600)
+    pubsub.publish(topic, numbered(10))
+    limits = Limits(messages=5, age=0.2)
+    with archiving(Source(pubsub.url(f"{topic}-long"), lake=f"file://{tmp_path}", limits=limits)) as opened:
+        kept = opened.until(10).ready[0]
+        opened.shard.durable([(kept.key, kept.acknowledgement)])
+        failed = opened.ids[len(kept.batch.messages) :]
+        with monkeypatch.context() as patch:
+            patch.setattr(acknowledging, "_FAILED_AFTER", 0.0)
+            opened.turn()
+        opened.until(10 + len(failed))
+    assert sorted(opened.ids[10:]) == sorted(failed)

@@ -16,6 +16,8 @@ from transforms.reading.tracks import Track
 __all__ = ["Acknowledger"]
 
 _AGAIN_AFTER = 24 * 3600.0
+# Runners tell the end of a bundle that succeeded within minutes, and of one that failed never.
+_FAILED_AFTER = 600.0
 
 
 class Acknowledger:
@@ -26,11 +28,30 @@ class Acknowledger:
         self._waiting: list[tuple[str, Acknowledgement]] = []
         self._lock = threading.Lock()
         self._done: dict[Partition, tuple[float, Acknowledgement]] = {}
+        self._out: dict[int, tuple[float, Acknowledgement]] = {}
+
+    def handed_out(self, one: Acknowledgement) -> None:
+        """This is on its way; :meth:`add` is to follow."""
+        if one.receipts:
+            with self._lock:
+                self._out[id(one)] = time.monotonic(), one
 
     def add(self, durable: Iterable[tuple[str, Acknowledgement]]) -> None:
         """Everything in these ranges is durable. From any thread."""
+        durable = list(durable)
         with self._lock:
             self._waiting.extend(durable)
+            for _, one in durable:
+                self._out.pop(id(one), None)
+
+    def give_back(self) -> None:
+        """Have what was handed out in vain delivered again: its deadlines are extended otherwise."""
+        limit = time.monotonic() - _FAILED_AFTER
+        with self._lock:
+            failed = [key for key, (at, _) in self._out.items() if at < limit]
+            receipts = [receipt for key in failed for receipt in self._out.pop(key)[1].receipts]
+        if receipts:
+            self._reader.release(receipts)
 
     def flush(self, tracks: Mapping[str, Track]) -> None:
         """Acknowledge what was added, of tracks that are still read.

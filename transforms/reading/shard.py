@@ -202,6 +202,7 @@ class Shard:
         batch = self._batch(track, start, cut, claim, messages)
         said = note(track.incarnation, start)
         acknowledgement = Acknowledgement(track.partition, track.start, said, receipts)
+        self._acknowledger.handed_out(acknowledgement)
         return Ready(track.key, start, track.start, batch, acknowledgement)
 
     def _give_up(self, track: Track, cut: Cut, messages: pa.Table) -> Ready:
@@ -280,6 +281,7 @@ class Shard:
         self._asking.look_for_lake(self._claimers, ask)
 
     def _acknowledge(self) -> None:
+        self._acknowledger.give_back()
         try:
             self._acknowledger.flush(self._following.tracks)
         except TransientError:
