@@ -233,7 +233,7 @@ def reading(reader: Reader, positions: Mapping[Partition, int] | None = None) ->
 
 
 def fetch(
-    reader: Reader, count: int, seconds: float = 30.0, writer: Future[None] | None = None
+    reader: Reader, count: int, seconds: float = 60.0, writer: Future[None] | None = None
 ) -> list[Fetched]:
     """Poll until at least ``count`` messages are there; trouble that passes is waited out, but a writer's."""
     fetched, deadline = list[Fetched](), time.monotonic() + seconds

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import Server, Unavailable
 from tests.servers.azurite import Azurite
@@ -28,6 +29,11 @@ from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
 
 _S = TypeVar("_S", bound=Server)
+
+# How long an example takes is the machine's affair. With CI=true Hypothesis makes the same examples
+# each time, so that a build fails by what was changed; at a developer's it tries others each time.
+settings.register_profile("tests", settings.default, deadline=None)
+settings.load_profile("tests")
 
 
 def running(server: type[_S]) -> Iterator[_S]:

@@ -37,7 +37,7 @@ class Client(requests.Session):
         self.url = url
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        return super().request(method, self.url + str(url), *args, timeout=30, **kwargs)
+        return super().request(method, self.url + str(url), *args, timeout=120, **kwargs)
 
 
 @dataclass
@@ -63,7 +63,15 @@ class Site:
         self.index.insert(entries(renamed, location, INGESTED))
 
     @contextlib.contextmanager
-    def serve(self, destinations: dict[str, str], **options: Any) -> Iterator[Client]:
+    def serve(
+        self, destinations: dict[str, str], *, answer_within: float = 60.0, **options: Any
+    ) -> Iterator[Client]:
+        """A running service, which a slow machine is given time to end what it does at once."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("resubmit_api.jobs.inline._ANSWER_WITHIN", answer_within)
+            yield from self._serve(destinations, **options)
+
+    def _serve(self, destinations: dict[str, str], **options: Any) -> Iterator[Client]:
         app = create_app(
             index=options.pop("index", self.index_url),
             lakes=[self.lake.url],

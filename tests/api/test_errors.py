@@ -179,7 +179,7 @@ def test_what_the_server_itself_refuses_is_a_problem_document_too(api: Client, h
 @pytest.mark.usefixtures("mongodb")  # skips where there is none; this test kills one of its own
 def test_an_index_that_is_away_is_503_until_it_is_back(site: Site, tmp_path: Path) -> None:
     with MongoDB(tmp_path / "mongodb") as server:
-        url = f"{server.url}?serverSelectionTimeoutMS=500"
+        url = f"{server.url}?serverSelectionTimeoutMS=2000"
         with site.serve({"main": "nats://127.0.0.1:1"}, index=url) as api:
             assert api.get("/readyz").status_code == 200
             server.kill()
@@ -195,4 +195,4 @@ def test_an_index_that_is_away_is_503_until_it_is_back(site: Site, tmp_path: Pat
                 assert str(server.port) not in response.text
             assert api.get("/healthz").status_code == 200
             server.start()
-            wait_until(lambda: api.get("/readyz").status_code == 200, 30, "the index to be used again")
+            wait_until(lambda: api.get("/readyz").status_code == 200, 60, "the index to be used again")

@@ -62,7 +62,7 @@ def test_a_job_of_the_service_is_paused_resumed_and_followed(
     id = post(api, "resubmissions", body(topic, rate={"messages_per_second": 20}))["id"]
     wait_until(lambda: jobs(id)["progress"]["published"], 60, "the job to send")
     assert jobs(id, "--action", "pause")["state"] == "PAUSED"
-    wait_until(lambda: (site.index.get_job(id) or {})["lease"] is None, 30, "the lease to be free")
+    wait_until(lambda: (site.index.get_job(id) or {})["lease"] is None, 60, "the lease to be free")
     assert jobs(id)["possible"] == ["resume", "cancel", "rate"]
     assert jobs(id, "--action", "rate")["rate"] == {"messages_per_second": None, "bytes_per_second": None}
     done = jobs(id, "--action", "resume", "--follow")

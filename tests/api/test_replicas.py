@@ -80,7 +80,7 @@ def ask(
 def done(api: Client, job: dict[str, Any] | None) -> None:
     assert job is not None
     address = f"/v1/resubmissions/{job['id']}"
-    wait_until(lambda: api.get(address).json()["state"] == "COMPLETED", 30, "a small one to end")
+    wait_until(lambda: api.get(address).json()["state"] == "COMPLETED", 60, "a small one to end")
 
 
 def jobs(site: Site) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def test_every_job_of_a_killed_replica_ends_right(site: Site, server: Nats) -> N
         server.pause()
         asked = [pool.submit(ask, one, "resubmissions", topic, few) for topic in small]
         planned = [pool.submit(ask, one, "plans", f"{{topic}}-{n}", everything) for n in range(3)]
-        wait_until(lambda: len(jobs(site)) >= 13, 30, "the jobs to be there")
+        wait_until(lambda: len(jobs(site)) >= 13, 60, "the jobs to be there")
         assert [row["plan"] for row in jobs(site) if row["state"] == "PLANNED"] == [None] * 3
         child = next(row["run"]["pid"] for row in jobs(site) if row["id"] == running[0]["id"])
         os.killpg(child, signal.SIGKILL)

@@ -222,7 +222,7 @@ def test_a_large_selection_is_a_job_in_a_process_of_its_own(
         job = resubmit(api, topic)
         assert (job["state"], job["mode"], job["plan"]) == ("RUNNING", "job", None)
         done = ended(api, job)
-        wait_until(lambda: not list((site.directory / "jobs").iterdir()), 10, "the process to be gone")
+        wait_until(lambda: not list((site.directory / "jobs").iterdir()), 60, "the process to be gone")
     assert (done["state"], done["reason"]) == ("COMPLETED", None)
     assert done["plan"]["messages"] == 300
     assert counts(done) == (300, 300, 0)
@@ -235,7 +235,7 @@ def test_a_job_whose_process_was_killed_is_taken_up_at_once(
     site.archive(*(order(n) for n in range(300)))
     with site.serve({"main": nats.url}, inline_limit=100) as api:
         job = resubmit(api, topic)
-        run = wait_until(lambda: row_of(site, job)["run"], 30, "the job's process")
+        run = wait_until(lambda: row_of(site, job)["run"], 60, "the job's process")
         os.killpg(run["pid"], signal.SIGKILL)
         done = ended(api, job)
     assert counts(done) == (300, 300, 0)
@@ -289,7 +289,7 @@ def test_a_destination_that_stops_answering_leaves_a_resubmission_that_says_so(
     site: Site, tmp_path: Path
 ) -> None:
     site.archive(order(0))
-    with Nats(tmp_path / "nats") as server, site.serve({"main": server.url}) as api:
+    with Nats(tmp_path / "nats") as server, site.serve({"main": server.url}, answer_within=3) as api:
         topic = Streams(server.url).create("frozen")
         assert resubmit(api, topic)["state"] == "COMPLETED"
         server.pause()

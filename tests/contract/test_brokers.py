@@ -191,7 +191,7 @@ def test_lag_reaches_zero(site: Site) -> None:
     site.publish(topic, numbered(500))
     with reading(site.reader(topic)) as reader:
         fetch(reader, 500)
-        wait_until(lambda: not reader.poll(0.2) and list(reader.lag().values()) == [0], 30, "no lag")
+        wait_until(lambda: not reader.poll(0.2) and list(reader.lag().values()) == [0], 60, "no lag")
 
 
 def test_an_acknowledged_position_is_found_by_the_next_reader(positioned: Site) -> None:

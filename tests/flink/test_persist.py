@@ -94,7 +94,7 @@ def test_a_job_goes_on_from_its_savepoint_with_more_workers(
     assert max(vertex["parallelism"] for vertex in vertices) == 4
     wait_for(archive, topic.count)
     check_exact(archive, topic)
-    assert wait_until(lambda: cluster.rest.counters(job).get("messages"), 30, "figures") <= MESSAGES
+    assert wait_until(lambda: cluster.rest.counters(job).get("messages"), 60, "figures") <= MESSAGES
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_without_the_lake_messages_become_dead_letters_and_offsets_wait_until_it
     with _persist(kafka, topic, dead, archive, tmp_path / "log", config) as persist:
         first = _produce(kafka, topic, 1000)
         archive.wait_for(first, persist, 60)
-        wait_until(lambda: _committed(kafka, topic, archive) == 1000, 30, "a commit")
+        wait_until(lambda: _committed(kafka, topic, archive) == 1000, 60, "a commit")
         own_minio.kill()
         lost = _produce(kafka, topic, 3000)
         _wait_for_dead(kafka, dead, lost, persist)
@@ -116,7 +116,7 @@ def test_what_was_claimed_and_cannot_be_written_becomes_dead_letters(
     with _persist(kafka, topic, dead, archive, tmp_path / "log", []) as persist:
         lost = _produce(kafka, topic, 1000)
         _wait_for_dead(kafka, dead, lost, persist)
-        wait_until(lambda: _committed(kafka, topic, archive) == 1000, 30, "their acknowledgement")
+        wait_until(lambda: _committed(kafka, topic, archive) == 1000, 60, "their acknowledgement")
         (tmp_path / "lake" / topic).unlink()
         rest = _produce(kafka, topic, 100)
         archive.wait_for(rest, persist, 60)

@@ -174,7 +174,7 @@ def test_retention_that_overtakes_an_idle_reader_is_a_gap(nats: NatsSite, stem: 
         nats.publish(f"{stem}.a", numbered(20, 10))
         nats.do(lambda js: js.purge_stream(stem, seq=21))
         with pytest.raises(OffsetGapError) as gap:
-            wait_until(lambda: reader.poll(0.5), 20, "a gap")
+            wait_until(lambda: reader.poll(0.5), 60, "a gap")
         assert gap.value.gaps == {partition: 21}
         reader.assign({partition: 21})
         assert data(fetch(reader, 10)) == [b"%d" % number for number in range(20, 30)]
@@ -191,11 +191,11 @@ def test_retention_that_removes_what_comes_next_is_a_gap_behind_what_is_there(
     with reading(nats.reader(partition.topic)) as reader:
         # One request takes two of these; the next request is made by the next call.
         reader.poll(0)
-        wait_until(lambda: delivered(nats, stem) == 2, 10, "two messages to be on their way")
+        wait_until(lambda: delivered(nats, stem) == 2, 60, "two messages to be on their way")
         nats.do(lambda js: js.purge_stream(stem, seq=6))
         assert together(fetch(reader, 2))["offset"].to_pylist() == [1, 2]
         with pytest.raises(OffsetGapError) as gap:
-            wait_until(lambda: reader.poll(0.5), 20, "a gap")
+            wait_until(lambda: reader.poll(0.5), 60, "a gap")
         assert gap.value.gaps == {partition: 6}
         reader.assign({partition: 6})
         assert together(fetch(reader, 1))["offset"].to_pylist() == [6]
@@ -349,7 +349,7 @@ def test_a_reader_says_while_the_server_is_away_and_goes_on_after(nats: NatsSite
         reader.poll(0.1)
         nats.server.kill()
         with pytest.raises(TransientError, match="cannot be reached"):
-            wait_until(lambda: reader.poll(0.5), 20, "trouble")
+            wait_until(lambda: reader.poll(0.5), 60, "trouble")
         nats.server.start()
         nats.publish(f"{stem}.a", numbered(10))
         assert data(fetch(reader, 10)) == [b"%d" % number for number in range(10)]

@@ -126,9 +126,9 @@ def _work(kafka: Kafka, topic: str, archive: Archive, api: str, server: Promethe
         }
         assert requests.post(f"{api}/v1/resubmissions", json=body, timeout=30).status_code == 202
         seen = time.time() + 3  # so many scrapes lie between the loads
-        wait_until(lambda: time.time() > seen, 10, "scrapes")  # noqa: B023
-    wait_until(lambda: bool(server.query("rate(persistor_messages_total[1m]) > 0")), 30, "a rate")
-    wait_until(lambda: bool(server.query("rate(persistor_indexed_total[1m]) > 0")), 30, "a rate of the index")
+        wait_until(lambda: time.time() > seen, 60, "scrapes")  # noqa: B023
+    wait_until(lambda: bool(server.query("rate(persistor_messages_total[1m]) > 0")), 60, "a rate")
+    wait_until(lambda: bool(server.query("rate(persistor_indexed_total[1m]) > 0")), 60, "a rate of the index")
 
 
 def _ready(api: str) -> bool:

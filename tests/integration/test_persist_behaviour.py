@@ -220,8 +220,8 @@ def test_a_pattern_archives_neither_its_metadata_nor_its_dead_letters(
         there = expected(kafka, f"{family}.orders")
         archive.wait_for(there, persist, 60)
         source = f"{family}.orders"
-        wait_until(lambda: metric(port, "persistor_lag_messages", source=source) == 0, 30, "no lag")
-        wait_until(lambda: len(log_of(kafka, f"{family}.meta")) > 0, 30, "metadata")
+        wait_until(lambda: metric(port, "persistor_lag_messages", source=source) == 0, 60, "no lag")
+        wait_until(lambda: len(log_of(kafka, f"{family}.meta")) > 0, 60, "metadata")
         kafka.produce(f"{family}.orders", _orders(1))
         there = expected(kafka, f"{family}.orders")
         archive.wait_for(there, persist, 60)

@@ -134,7 +134,7 @@ def test_a_chain_of_200_resubmissions_leaves_a_message_as_it_was(
             options=Options(),
         )
         assert report.published == 1
-        [fetched] = wait_until(lambda: reader.poll(0.02), 20, "the message to arrive")
+        [fetched] = wait_until(lambda: reader.poll(0.02), 60, "the message to arrive")
         assert fetched.position == link + 1
         message = with_checksums(fetched.messages.append_column("checksum", pa.nulls(1, pa.int64())))
     same = ["partition", "publish_time", "key", "data", "headers", "checksum"]
