@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests._entries import entry, stream, table
-from tests.api.conftest import Client, Site, Streams, order
+from tests.api.conftest import Site, Streams, order
 from tests.integration.harness import Archive, Load, Persist, expected
 from tests.servers import Unavailable, wait_until
 from tests.servers.certificates import Authority
@@ -23,7 +21,7 @@ from tests.servers.kafka import Kafka
 from tests.servers.mongodb import PASSWORD, MongoDB, ReplicaSet
 from tests.servers.nats import Nats
 from transforms import registry
-from transforms.errors import ConfigurationError, PersistorError, TransientError
+from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import ConflictError, mongodb
 from transforms.jobs.rows import at
 from transforms.lake import Lake
@@ -37,6 +35,8 @@ SERVICE = {
     "messages_audit": ["find", "insert"],
 }
 MESSAGES, RATE = 900, 30
+PATIENT = "&serverSelectionTimeoutMS=60000"
+"""The tests' own questions wait for elections."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_every_message_is_indexed_once_whichever_primaries_are_killed(
     kafka: Kafka, cluster: ReplicaSet, archiver: str, tmp_path: Path
 ) -> None:
     topic, lake = kafka.create_topic("elections", 2), f"file://{tmp_path}/lake"
-    archive = Archive(Lake(lake), cluster.url())
+    archive = Archive(Lake(lake), cluster.url(options=PATIENT))
     job = Persist(tmp_path / "log", source=f"{kafka.url}/{topic}", lake=lake, index=archiver)
     with job:
         with Load(kafka, {topic: 2}, rate=400):
@@ -86,16 +86,9 @@ def test_every_message_is_indexed_once_whichever_primaries_are_killed(
 
 
 def wait_for_more(archive: Archive, job: Persist) -> None:
-    """Wait for entries that are confirmed after this was asked; an election may be under way."""
-
-    def count() -> int:
-        try:
-            return archive.indexed()
-        except TransientError:
-            return -1
-
-    before = wait_until(lambda: bool(job.pid) and count() + 1, 60, "an answer of the index")
-    wait_until(lambda: bool(job.pid) and count() > before + 500, 90, "entries in the index", pause=0.2)
+    """Wait for entries that are confirmed after this was asked."""
+    before = archive.indexed()
+    wait_until(lambda: bool(job.pid) and archive.indexed() > before + 500, 120, "entries", pause=0.2)
 
 
 def is_secondary(member: MongoDB) -> bool:
@@ -105,18 +98,12 @@ def is_secondary(member: MongoDB) -> bool:
 def test_jobs_go_on_over_a_replica_set_that_is_away_for_longer_than_a_lease(
     cluster: ReplicaSet, service: str, nats: Nats, tmp_path: Path
 ) -> None:
-    streams, index = Streams(nats.url), registry.index(service).open(service)
+    streams, url = Streams(nats.url), cluster.url(options=PATIENT)
     topics = [streams.create(f"clusters-{n}") for n in ("service", "command")]
+    index = registry.index(url).open(url)
     site = Site(tmp_path, service, Lake(f"file://{tmp_path}/lake"), index)
-    administered = registry.index(cluster.url()).open(cluster.url())
-    Site(tmp_path, service, site.lake, administered).archive(
-        *(order(n, topic="jobs") for n in range(MESSAGES)), source="jobs"
-    )
-    with (
-        contextlib.closing(index),
-        contextlib.closing(administered),
-        site.serve({"main": nats.url}, inline_limit=10) as api,
-    ):
+    site.archive(*(order(n, topic="jobs") for n in range(MESSAGES)), source="jobs")
+    with contextlib.closing(index), site.serve({"main": nats.url}, inline_limit=10) as api:
         body = {"destination": "main", "topic": topics[0], "selection": {"sources": ["jobs"]}}
         job = api.post("/v1/resubmissions", json={**body, "rate": {"messages_per_second": RATE}}).json()["id"]
         with resubmit(site, f"{nats.url}/{topics[1]}") as command:
@@ -169,3 +156,53 @@ def is_up(member: MongoDB) -> bool:
         return bool(member.pid)
     except RuntimeError:
         return False
+
+
+def test_what_is_wrong_is_said_at_once_and_without_secrets(
+    cluster: ReplicaSet, service: str, archiver: str, tmp_path: Path
+) -> None:
+    stranger = Authority(tmp_path / "stranger")
+    wrong = {
+        service.replace(str(cluster.authority.ca), str(stranger.ca)): "certificate is not trusted.*tlsCAFile",
+        service.replace(str(cluster.authority.ca), f"{tmp_path}/none.pem"): r"none\.pem",
+        cluster.url("service:wrong-secret"): "check user, password and roles",
+        cluster.url(cluster.add_user("stranger", messages=["find"])): "check user, password and roles",
+    }
+    for url, words in wrong.items():
+        with pytest.raises(ConfigurationError, match=words) as raised:
+            mongodb.open(url)
+        assert not {"wrong-secret", PASSWORD} & set(str(raised.value).replace("@", ":").split(":"))
+    reading, writing = mongodb.open(service), mongodb.open(archiver)
+    with contextlib.closing(reading), contextlib.closing(writing):
+        for refused in (
+            lambda: reading.insert(stream(0, 1, "r")),
+            lambda: writing.create_job({"id": "1", "version": 0}, {"id": "1"}),
+        ):
+            with pytest.raises(TransientError, match=r"Unauthorized \(13\); check user, password and roles"):
+                refused()
+
+
+def test_nothing_is_confirmed_before_a_majority_has_it_whatever_the_url_says(cluster: ReplicaSet) -> None:
+    index = mongodb.open(cluster.url(options=f"{PATIENT}&w=1&journal=false&readPreference=secondary"))
+    first, other = table(entry("once", checksum=1)), table(entry("once", checksum=2))
+    primary = wait_until(cluster.primary, 60, "a primary")
+    behind = [member for member in cluster.members if member is not primary]
+    with contextlib.closing(index), ThreadPoolExecutor(1) as threads:
+        for member in behind:
+            member.pause()
+        try:
+            inserted = threads.submit(index.insert, first)
+            with pytest.raises(NotYetError):
+                inserted.result(timeout=1)
+        finally:
+            for member in behind:
+                member.resume()
+        with contextlib.suppress(TransientError):  # a new primary was elected: it is not known
+            inserted.result(timeout=60)
+        wait_until(cluster.primary, 60, "a primary")
+        index.insert(first)
+        with pytest.raises(ConflictError):
+            index.insert(other)
+        assert index.create_job({"id": "decided", "version": 0}, {"id": "decided"})["version"] == 0
+        assert index.replace_job({"id": "decided"}, 0)
+        assert (index.get_job("decided") or {})["version"] == 1
