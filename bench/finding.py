@@ -90,11 +90,6 @@ def _entries(first: int, count: int, lake: str) -> pa.Table:
         for s, p, o in zip(source.tolist(), partition.tolist(), offset.tolist(), strict=True)
     ]
     time = pa.array(_FIRST_US + numbers * _APART_US, pa.timestamp("us", tz="UTC"))
-    attributes = pa.MapArray.from_arrays(
-        pa.array(np.arange(count + 1) * 2, pa.int32()),
-        pa.array(["customer", "version"] * count),
-        pa.array([text for n in numbers.tolist() for text in (_customer(n), str(n % 5))]),
-    )
     columns = {
         "id": ids,
         "source": names,
@@ -105,7 +100,7 @@ def _entries(first: int, count: int, lake: str) -> pa.Table:
         "publish_time": time,
         "ingestion_time": time,
         "key": [f"key-{n % 50_000}".encode() for n in numbers.tolist()],
-        "attributes": attributes,
+        "attributes": _attributes(numbers.tolist()),
         "size": np.full(count, 250),
         "traits": np.full(count, 6, np.int32),
         "checksum": numbers,
@@ -117,6 +112,14 @@ def _entries(first: int, count: int, lake: str) -> pa.Table:
     }
     return pa.table(
         {name: pa.array(columns[name], ENTRY_SCHEMA.field(name).type) for name in ENTRY_SCHEMA.names}
+    )
+
+
+def _attributes(numbers: list[int]) -> pa.MapArray:
+    return pa.MapArray.from_arrays(
+        pa.array(np.arange(len(numbers) + 1) * 2, pa.int32()),
+        pa.array(["customer", "version"] * len(numbers)),
+        pa.array([text for n in numbers for text in (_customer(n), str(n % 5))]),
     )
 
 

@@ -53,6 +53,20 @@ __all__ = ["MAX_BODY", "close_app", "create_app"]
 MAX_BODY = 1 << 20
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PORT = re.compile(r":[0-9]*\Z")
+_VIEWS = (
+    audit,
+    messages,
+    sources,
+    plans,
+    resubmissions,
+    operations,
+    session,
+    pages,
+    pages_audit,
+    pages_explore,
+    pages_jobs,
+    pages_letters,
+)
 _log = logging.getLogger(__name__)
 
 _SECURITY_HEADERS = {
@@ -120,13 +134,7 @@ def create_app(
         ConfigurationError: all problems of the configuration at once.
     """
     guard = _guard(tokens, requests_per_minute)
-    launcher: Launcher = SubprocessLauncher(jobs_directory or _default_directory())
-    if flink is not None:
-        launcher = FlinkLauncher(launcher, flink)
-    if dataflow is not None:
-        from resubmit_api.launchers.dataflow import DataflowLauncher  # noqa: PLC0415 - its client is large
-
-        launcher = DataflowLauncher(launcher, dataflow)
+    launcher = _launcher(jobs_directory or _default_directory(), flink, dataflow)
     backends, metrics = Backends(index, lakes, lake_config, destinations), Metrics()
     brokers = destinations.values()
     watch(
@@ -145,20 +153,7 @@ def create_app(
     app.extensions[EXTENSION] = Parts(
         backends, jobs, metrics, guard, Overview(lambda: backends.index, persist_metrics)
     )
-    for views in (
-        audit,
-        messages,
-        sources,
-        plans,
-        resubmissions,
-        operations,
-        session,
-        pages,
-        pages_audit,
-        pages_explore,
-        pages_jobs,
-        pages_letters,
-    ):
+    for views in _VIEWS:
         app.register_blueprint(views.blueprint)
     if compatible:
         app.config[COLLECTIONS] = dict(compatible)
@@ -220,6 +215,19 @@ def _new_app() -> APIFlask:
     errors.register(app)
     describe(app)
     return app
+
+
+def _launcher(
+    directory: Path, flink: Mapping[str, str] | None, dataflow: Mapping[str, str] | None
+) -> Launcher:
+    launcher = SubprocessLauncher(directory)
+    if flink is not None:
+        return FlinkLauncher(launcher, flink)
+    if dataflow is not None:
+        from resubmit_api.launchers.dataflow import DataflowLauncher  # noqa: PLC0415 - its client is large
+
+        return DataflowLauncher(launcher, dataflow)
+    return launcher
 
 
 def _guard(tokens: str | None, per_minute: int) -> Guard:

@@ -30,40 +30,27 @@ class Metrics:
     def __init__(self) -> None:
         # A creation time beside each series would double what is stored for nothing.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
         self._requests = Counter(
-            "persistor_api_requests",
-            "Requests answered.",
-            ["method", "route", "status"],
-            registry=self.registry,
+            "persistor_api_requests", "Requests answered.", ["method", "route", "status"], registry=registry
         )
         self._seconds = Histogram(
             "persistor_api_request_seconds",
             "Time to answer.",
             ["method", "route"],
             buckets=_LATENCIES,
-            registry=self.registry,
+            registry=registry,
         )
+        ended = ["destination", "mode", "state"]
         self._ended = Counter(
-            "persistor_api_resubmissions",
-            "Resubmissions that ended.",
-            ["destination", "mode", "state"],
-            registry=self.registry,
+            "persistor_api_resubmissions", "Resubmissions that ended.", ended, registry=registry
         )
-        self._messages = Counter(
-            "persistor_api_resubmitted_messages",
-            "Messages of resubmissions that ended, by what became of them.",
-            ["destination", "outcome"],
-            registry=self.registry,
-        )
-
-        self._failed = Gauge(
-            "persistor_resubmissions_failed",
-            "Resubmissions that failed within a day and were not resumed or tried again.",
-            ["destination"],
-            registry=self.registry,
-        )
+        said = "Messages of resubmissions that ended, by what became of them."
+        sent = ["destination", "outcome"]
+        self._messages = Counter("persistor_api_resubmitted_messages", said, sent, registry=registry)
+        said = "Resubmissions that failed within a day and were not resumed or tried again."
+        self._failed = Gauge("persistor_resubmissions_failed", said, ["destination"], registry=registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; ``route`` is the pattern, never the path, which callers choose."""
