@@ -17,11 +17,12 @@ from resubmit_api.jobs.planning import Planning
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
-from transforms.jobs import HeldError, Row, change
+from transforms.jobs import HeldError, Row, UnknownJobError, change
 from transforms.jobs.changing import LEASE_SECONDS, held_by, is_free, new_owner, owner_prefix
 from transforms.jobs.rows import ENDED, at, by_command, failed, finished
 from transforms.replay import Report
 from transforms.replay.ledger import total
+from transforms.replay.outcome import Tally
 from transforms.replay.plans import load_plan
 
 __all__ = ["Dispatcher"]
@@ -135,13 +136,14 @@ class Dispatcher:
         """End a job that is to be cancelled and that nobody works on."""
         lake = self._backends.lakes[0]
         ending: Callable[[Row], Row] = _cancelled
+        done = Tally()
         with contextlib.suppress(ConfigurationError):
             report = Report(job=row["id"], destination=row["topic"], planned=row["progress"]["planned"])
             done = total(lake, load_plan(lake, row["id"]))
             report.settle(done, done, 0.0)
             ending = partial(finished, report=report) if report.planned else _cancelled
         self._end(row["id"], ending)
-        if row["started"] is None:
+        if not done.done and not row["progress"]["published"]:
             self._housekeeping.remove(row["id"])
 
     def _end(self, id: str, function: Callable[[Row], Row]) -> None:
@@ -168,8 +170,8 @@ class Dispatcher:
             row = change(self._backends.index, id, partial(_for_launch, owner=owner))
             run = self._launcher.start(id, self._settings(row))
             self._watch(id, run, owner)
-        except HeldError:
-            return  # another replica was quicker
+        except (HeldError, UnknownJobError):
+            return  # another replica was quicker, or the index was made anew
         except ConfigurationError as error:
             change(self._backends.index, id, partial(_failed_by, owner=owner, reason=str(error)))
         except TransientError as error:

@@ -15,7 +15,7 @@ from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, ne
 from resubmit_api.metrics import Metrics
 from resubmit_api.publishers import Lent
 from transforms.errors import ConfigurationError, TransientError, retry
-from transforms.jobs import Row, change, create
+from transforms.jobs import Row, UnknownJobError, change, create
 from transforms.jobs.changing import held_by, new_owner
 from transforms.jobs.rows import ended, failed, options_of, planned, progressed, selection_of
 from transforms.replay import replay_inline
@@ -69,7 +69,8 @@ class Inline:
     def renew(self) -> None:
         """Renew the leases of what is being sent. Raises ``TransientError`` while the index is away."""
         for id, owner in list(self._working.items()):
-            change(self._backends.index, id, partial(_renewed, owner=owner))
+            with contextlib.suppress(UnknownJobError):  # the index was made anew
+                change(self._backends.index, id, partial(_renewed, owner=owner))
 
     def close(self) -> None:
         """Finish what is being sent."""

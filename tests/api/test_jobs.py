@@ -168,6 +168,22 @@ def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams,
     assert first
 
 
+def test_retry_is_refused_while_the_destination_would_refuse_it(
+    site: Site, api: Client, nats: Nats, streams: Streams, topic: str
+) -> None:
+    _, second, _ = site.archive(*(order(n) for n in range(60)), rows_per_file=20)
+    hidden = Path(second.removeprefix("file://"))
+    hidden.rename(hidden.with_suffix(".hidden"))
+    job = until(api, post(api, "resubmissions", body(topic), 202), "FAILED")
+    streams.delete(topic)
+    with site.serve({"main": nats.url}) as other:  # which did not see the stream a moment ago
+        refused = post(other, f"resubmissions/{job['id']}/retry", status=422)
+    assert refused["type"] == "urn:persistor:problem:refused"
+    assert topic in refused["detail"]
+    told = look(api, job)
+    assert (told["retried_by"], told["possible"]) == (None, ["retry"])
+
+
 def test_retry_of_a_small_one_sends_what_failed(
     site: Site, api: Client, streams: Streams, topic: str
 ) -> None:
@@ -320,6 +336,25 @@ def test_fifty_resubmissions_at_the_same_time_keep_their_own_figures(
     assert [counts(job) for job in done] == [(count, count, 0) for count in range(1, 51)]
     assert [job["mode"] for job in done] == ["inline"] * 48 + ["job"] * 2
     assert streams.count(topic) == sum(range(1, 51))
+
+
+def test_a_plan_that_is_cancelled_while_it_is_made_leaves_nothing(site: Site, tmp_path: Path) -> None:
+    site.archive(*(order(n) for n in range(30)))
+    with (
+        Nats(tmp_path / "nats") as server,
+        site.serve({"main": server.url}) as api,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        Streams(server.url).create("orders-copy")
+        server.pause()
+        answer = pool.submit(post, api, "plans", body("{topic}-copy"))
+        plan = wait_until(lambda: site.index.list_jobs(1, states=["PLANNED"]), 30, "the plan's row")[0]
+        wait_until(lambda: (site.index.get_job(plan["id"]) or {})["lease"], 30, "somebody to make it")
+        assert post(api, f"resubmissions/{plan['id']}/cancel")["state"] == "CANCELLING"
+        server.resume()
+        answer.result()
+        until(api, plan, "CANCELLED")
+        wait_until(lambda: not list(site.lake.list("_persistor/plans")), 10, "it to be removed")
 
 
 def test_a_plan_that_the_lake_has_lost_sends_nothing_and_disturbs_no_other_job(
