@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.archive import archive, fill, job
 from bench.finding import searching
 from bench.measure import Figure
+from bench.pace import RATES, paced
 from bench.resubmit import resubmit, single
 from bench.results import write_section
 from tests.servers.kafka import Kafka
@@ -87,6 +88,12 @@ def _single(kafka: Kafka, messages: int) -> Iterator[Figure]:
         yield single(kafka, server.url, count, directory)
 
 
+def _pace(kafka: Kafka, _messages: int) -> Iterator[Figure]:
+    for rate in RATES:
+        with _directory() as directory:
+            yield paced(kafka, rate, directory)
+
+
 def _memory(kafka: Kafka, messages: int) -> Iterator[Figure]:
     count = messages * 5
     topic, _ = fill(kafka, count, 200)
@@ -119,6 +126,7 @@ _ALL: dict[str, Callable[[Kafka, int], Iterator[Figure]]] = {
     "formats": _formats,
     "resubmit": _resubmit,
     "single": _single,
+    "pace": _pace,
     "memory": _memory,
     "search": _search,
 }
