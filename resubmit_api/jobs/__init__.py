@@ -18,6 +18,7 @@ from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.schemas import Rate, ReplayRequest
 from transforms.jobs import LISTED, Row, UnknownJobError, act, create, retry_of, states
+from transforms.jobs.rows import by_command
 from transforms.replay.routing import is_pattern
 
 __all__ = ["LISTED", "UNHURRIED", "Jobs"]
@@ -152,10 +153,23 @@ class Jobs:
         return self._act(id, "rate", partial(states.set_rate, rate=limits), who, rate=limits)
 
     def retry(self, id: str, who: str | None) -> Row:
-        """Send what a job could not publish, as a job of its own, whose row this is."""
+        """Send what a job could not publish, as a job of its own, whose row this is.
+
+        Raises:
+            ConfigurationError: the destination would refuse it by now.
+            WrongStateError: nothing of it can be tried again, or that was done already.
+            TransientError: the index, the destination or the lake is away.
+        """
+        self._check_retry(self.get(id))
         with _known(), needs("The index"):
             row = retry_of(self._backends.index, id, who)
         return told(self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry"))
+
+    def _check_retry(self, row: Row) -> None:
+        # What the command began goes on by the command, to an address that has no name here.
+        if "retry" in row["possible"] and not by_command(row):
+            with needs(f"Destination {row['destination']} or the lake"):
+                self._planning.check_retry(row)
 
     def _is_small(self, request: ReplayRequest) -> bool:
         if is_pattern(request.topic):

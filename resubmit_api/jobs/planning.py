@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from concurrent.futures import Future
+from functools import partial
 
 from resubmit_api.backends import Backends
 from transforms.brokers import Destination
-from transforms.errors import ConfigurationError, TransientError, retry
+from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
 from transforms.jobs import HeldError, Keeper, Row
 from transforms.jobs.rows import by_command, failed, options_of, planned, selection_of
-from transforms.replay import LookUp, Plan, make_plan
+from transforms.replay import LookUp, Plan, check_retry, make_plan
 from transforms.replay.routing import is_pattern
 
 __all__ = ["Planning"]
@@ -56,6 +57,24 @@ class Planning:
             self._backends.publishers.address(name, topic)
             return lambda topic: self._one(name, topic)
         return self._one(name, topic)
+
+    def check_retry(self, row: Row) -> None:
+        """Refuse to try again what the destination of a job would refuse by now, as a plan does.
+
+        Raises:
+            ConfigurationError: with everything that speaks against it.
+            TransientError: the destination or the lake is away.
+        """
+        look_up = partial(self._one, row["destination"])
+        if row["mode"] == "inline":  # which is planned again where it is sent
+            look_up(row["topic"])
+            return
+        try:
+            problems = check_retry(self._backends.lakes[0], row["id"], look_up)
+        except PermanentError as error:
+            raise ConfigurationError(str(error)) from error
+        if problems:
+            raise ConfigurationError(problems)
 
     def _one(self, name: str, topic: str) -> Destination:
         with self._backends.publishers.lend(name, topic) as lent:

@@ -105,6 +105,9 @@ class Streams:
         self._run(lambda js: js.add_stream(name=name, subjects=[name]))
         return name
 
+    def delete(self, name: str) -> None:
+        self._run(lambda js: js.delete_stream(name))
+
     def count(self, name: str) -> int:
         return int(self._run(lambda js: js.stream_info(name)).state.messages)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from transforms.errors import ConfigurationError, PermanentError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.model import Trait
-from transforms.replay import delete_plan, freeze_plan, freeze_retry, make_plan
+from transforms.replay import check_retry, delete_plan, freeze_plan, freeze_retry, make_plan
 from transforms.replay.cutting import WINDOW_BYTES, WINDOW_ROWS, _cuts
 from transforms.replay.failed import FailedRows
 from transforms.replay.plans import (
@@ -238,6 +239,21 @@ def test_a_large_selection_is_cut_into_windows_in_order(lake: Lake, index: Index
     assert [r[0] for r in rows_of(lake, frozen)] == [f"orders_0_{n}" for n in range(count)]
 
 
+def _check_retries(lake: Lake, job: Plan) -> None:
+    """Of messages of 1 to 29 bytes, published at 1 to 29 µs."""
+    limits: list[tuple[dict[str, Any], str | None]] = [
+        ({"max_bytes": 29, "oldest_kept_us": 1, "newest_taken_us": 29}, None),
+        ({"max_bytes": 28}, "The largest message has 29 bytes"),
+        ({"oldest_kept_us": 2}, "The oldest message is of 1970-01-01"),
+        ({"newest_taken_us": 28}, "The newest message is of 1970-01-01"),
+        ({"problems": ["It is gone."]}, "It is gone."),
+    ]
+    for limit, problem in limits:
+        like = Destination("replay", Trait(0), original_time=True, **limit)
+        found = check_retry(lake, job.job, lambda _, like=like: like)
+        assert [text[: len(problem or "")] for text in found] == ([] if problem is None else [problem])
+
+
 def test_a_retry_is_a_plan_of_exactly_the_rows_that_failed(lake: Lake, index: Index) -> None:
     fill(lake, index, 30, 10)
     first = freeze(lake, index, job="01first")
@@ -260,6 +276,7 @@ def test_a_retry_is_a_plan_of_exactly_the_rows_that_failed(lake: Lake, index: In
     assert (second.oldest_us, second.newest_us) == (1, 29)
     assert second.bytes == sum(range(1, 30, 2)) + sum(range(1, 10, 2))
     assert freeze_retry(lake, first.job, "02second") == second
+    _check_retries(lake, first)
     delete_plan(lake, first.job)
     assert {path.split("/")[2] for path, _ in lake.list("_persistor/plans")} == {"02second"}
     with pytest.raises(ConfigurationError, match="Nothing of job 02second has failed"):

@@ -18,7 +18,7 @@ from transforms.replay.lane import Sender, publish_options, replay_lane
 from transforms.replay.outcome import Failure, Report
 from transforms.replay.planning import survey
 from transforms.replay.plans import Options, Plan, PlanStore, load_plan, new_job_id
-from transforms.replay.retrying import delete_plan, freeze_retry
+from transforms.replay.retrying import check_retry, delete_plan, freeze_retry
 from transforms.replay.routing import is_pattern
 from transforms.replay.windows import read_window
 from transforms.selection import Selection
@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Report",
+    "check_retry",
     "delete_plan",
     "freeze_plan",
     "freeze_retry",

@@ -45,12 +45,14 @@ class TopicSurvey:
         """Count rows."""
         for counted in pc.value_counts(table["traits"]).to_pylist():
             self.traits[counted["values"]] = self.traits.get(counted["values"], 0) + counted["counts"]
-        self.largest = max(self.largest, pc.max(table["size"]).as_py())
-        highest, times = (
-            pc.max(table["partition"]).as_py(),
-            pc.min_max(table["publish_time"].cast(pa.int64())),
-        )
+        highest = pc.max(table["partition"]).as_py()
         self.highest_partition = max(self.highest_partition, -1 if highest is None else highest)
+        self.add_extent(table)
+
+    def add_extent(self, table: pa.Table) -> None:
+        """Count sizes and times of rows of which no more is known."""
+        self.largest = max(self.largest, pc.max(table["size"]).as_py())
+        times = pc.min_max(table["publish_time"].cast(pa.int64()))
         if (oldest := times["min"].as_py()) is not None:
             self.oldest_us = oldest if self.oldest_us is None else min(self.oldest_us, oldest)
             newest = times["max"].as_py()

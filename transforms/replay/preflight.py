@@ -13,7 +13,7 @@ from transforms.replay.planning import Survey, TopicSurvey
 from transforms.replay.plans import Options, Plan, iso_time
 from transforms.selection import Selection
 
-__all__ = ["make"]
+__all__ = ["check_again", "make"]
 
 _ALL = Trait(sum(Trait))
 _WORDS = {
@@ -73,6 +73,13 @@ def make(
     problems = [*_problems(plan, survey), *_of_topics(_topic_problems, plan, found, destinations)]
     warnings = [*_warnings(plan, survey), *_of_topics(_topic_warnings, plan, found, destinations)]
     return replace(plan, problems=tuple(problems), warnings=tuple(dict.fromkeys(warnings)))
+
+
+def check_again(
+    plan: Plan, found: Mapping[str, TopicSurvey], destinations: Mapping[str, Destination]
+) -> list[str]:
+    """What speaks by now against sending what ``found`` holds of a plan, by topic."""
+    return list(_of_topics(_topic_problems, plan, found, destinations))
 
 
 def _partitions(survey: TopicSurvey, destination: Destination, options: Options) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pyarrow as pa
 
+from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError
 from transforms.lake import Lake
+from transforms.replay import preflight
 from transforms.replay.cutting import Cutter
 from transforms.replay.failed import FailedRows
 from transforms.replay.figures import Figures
-from transforms.replay.plans import WINDOW_SCHEMA, Plan, PlanStore, folder, load_plan
+from transforms.replay.planning import TopicSurvey
+from transforms.replay.plans import WINDOW_SCHEMA, Plan, PlanStore, folder, lane_topic, load_plan
 
-__all__ = ["delete_plan", "freeze_retry"]
+__all__ = ["check_retry", "delete_plan", "freeze_retry"]
 
 _PLAIN = pa.schema(
     [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in WINDOW_SCHEMA]
@@ -48,6 +52,32 @@ def freeze_retry(lake: Lake, job: str, new_job: str) -> Plan:
         raise ConfigurationError(f"Nothing of job {job} has failed: there is nothing to retry.")
     plan = replace(old, job=new_job, lanes=lanes, requests=requests, warnings=(), cannot_carry={})
     return store.finish(replace(plan, **figures.counted()))
+
+
+def check_retry(lake: Lake, job: str, look_up: Callable[[str], Destination]) -> list[str]:
+    """What speaks against trying again what a job could not publish, as its destination is by now.
+
+    Sizes and publish times of just those messages are compared; what a destination can carry and the
+    partitions are as the job's plan found them.
+
+    Args:
+        lake: the one that holds the job's plan.
+        job: the job that has failed rows.
+        look_up: what a topic of its destination is like.
+
+    Returns:
+        Sentences, as a plan's ``problems``.
+
+    Raises:
+        ConfigurationError: the lake has no plan of that job, or a topic is refused.
+        PermanentError: the plan is damaged.
+        TransientError: lake or destination is away.
+    """
+    plan, found = load_plan(lake, job), dict[str, TopicSurvey]()
+    for lane in plan.lanes:
+        for batch in FailedRows(lake, job, lane).read():
+            found.setdefault(lane_topic(plan, lane), TopicSurvey()).add_extent(pa.Table.from_batches([batch]))
+    return preflight.check_again(plan, found, {topic: look_up(topic) for topic in found})
 
 
 def _add_lane(failed: FailedRows, lane: int, store: PlanStore, figures: Figures) -> tuple[int, int] | None:
