@@ -48,13 +48,13 @@ def lose(site: Site, id: str, before: int | None) -> int:
         pid = (look(site, id)["run"] or {}).get("pid")
         return None if pid == before else pid
 
-    pid = wait_until(another, 60, "the job to be launched")
+    pid = wait_until(another, 120, "the job to be launched")
     os.kill(pid, signal.SIGKILL)
     return pid
 
 
 def until(site: Site, id: str, state: str) -> Row:
-    wait_until(lambda: look(site, id)["state"] == state, 120, f"the job to be {state}")
+    wait_until(lambda: look(site, id)["state"] == state, 240, f"the job to be {state}")
     return look(site, id)
 
 
@@ -83,7 +83,7 @@ def test_progress_in_between_begins_the_count_anew(
     id, process = asked(site, api, topic, rate={"messages_per_second": 10}), None
     for _ in range(4):
         process = lose(site, id, process)
-    wait_until(lambda: look(site, id)["progress"]["published"], 120, "the job to send")
+    wait_until(lambda: look(site, id)["progress"]["published"], 240, "the job to send")
     assert look(site, id)["attempts"] == 0
     for _ in range(4):
         process = lose(site, id, process)

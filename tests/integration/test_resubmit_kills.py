@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 
 from tests._archive import archive
-from tests._brokers import KafkaSite, NatsSite, fetch, installed, reading, together
+from tests._brokers import NatsSite, fetch, installed, reading, together
 from tests._messages import row, table
 from tests._replay import ORDERS, command, consumed, expected, numbered, settings
 from tests.api.conftest import Client, Site
@@ -39,13 +39,6 @@ SECONDS = 33
 """How long a job would take at its rate: each process lives for some commits, which come every 2 s."""
 LIVES_ON = 1.5
 """Seconds after a commit within which a process is killed."""
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[Kafka]:
-    with installed("kafka") as site:
-        assert isinstance(site, KafkaSite)
-        yield site.server
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +77,7 @@ def planned(lake: Lake, id: str) -> Plan:
 def some_way_on(lake: Lake, plan: Plan, least: int, moments: random.Random) -> None:
     """Wait until a process has committed something and more than ``least`` is done, and a moment longer."""
     before = total(lake, plan).done
-    wait_until(lambda: total(lake, plan).done > max(least, before), 120, "the job to get on", pause=0.02)
+    wait_until(lambda: total(lake, plan).done > max(least, before), 240, "the job to get on", pause=0.02)
     time.sleep(moments.uniform(0, LIVES_ON))
 
 
@@ -107,13 +100,13 @@ def strike(times: int, moments: random.Random, site: Site, api: Client, topic: s
         return None if pid == process else pid
 
     for least in each(times, messages, moments):
-        process = wait_until(another, 60, "the job to be launched")
+        process = wait_until(another, 120, "the job to be launched")
         some_way_on(site.lake, plan, least, moments)
         os.kill(process, signal.SIGKILL)
-    wait_until(another, 60, "the job to be launched")
+    wait_until(another, 120, "the job to be launched")
     assert look(site.index, id)["state"] == "RUNNING"
     assert api.patch(f"/v1/resubmissions/{id}", json={"rate": {}}).ok
-    wait_until(lambda: look(site.index, id)["state"] != "RUNNING", 120, "the job to end")
+    wait_until(lambda: look(site.index, id)["state"] != "RUNNING", 240, "the job to end")
     return look(site.index, id)
 
 
@@ -179,7 +172,7 @@ def test_where_kafka_has_forgotten_the_progress_no_more_repeats_than_the_report_
         forget(kafka, site.lake, plan)
         # This one waits until the lease of the one that was killed has run out.
         sender = subprocess.Popen(command(made, "--resume", id), stdout=subprocess.PIPE, text=True)
-    output, _ = sender.communicate(timeout=120)
+    output, _ = sender.communicate(timeout=240)
     report = json.loads(output)["report"]
     assert (sender.returncode, report["failed"]) == (0, {})
     found, repeats = consumed(kafka, topic, 2), 0
