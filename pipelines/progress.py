@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from pipelines.plan_view import show_plan
-from pipelines.shown import show_facts, span
+from pipelines.shown import counted, show_facts, span
 from transforms.replay.plans import Plan
 
 __all__ = ["PAUSE", "Reported", "View", "progress_bar"]
@@ -156,8 +156,12 @@ def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         elif isinstance(value, list):
             yield from ((name.removesuffix("s"), str(item)) for item in value)
         elif name != "exit_code" and (value or name in _ALWAYS):
-            yield name.replace("_", " "), f"{value:,.1f}" if isinstance(value, float) else _number(value)
+            yield _fact(name, value)
 
 
-def _number(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    if name == "seconds":
+        return "took", span(value)
+    if name == "rate":
+        return name, f"{counted(round(value), 'message')} a second"
+    return name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)

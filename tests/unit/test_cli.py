@@ -145,8 +145,8 @@ def test_plan_and_report_are_plain_lines_where_there_is_no_terminal(
         "published:              2",
         "failed (missing):       1",
         "not sent:               orders_0_1 in file:///lake/a.parquet: the file is gone",
-        "seconds:                2.0",
-        "rate:                   1.0",
+        "took:                   2 s",
+        "rate:                   1 message a second",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,34 +13,25 @@ from rich.console import Console
 from pipelines.jobs_view import JobsView, _table, job_facts
 from pipelines.plan_view import show_plan
 from pipelines.shown import bars, show_facts, span, visible
+from tests.unit.test_cli import PLAN as SMALL
 from transforms.jobs import Row, new_row
 from transforms.jobs.changing import held_by
 from transforms.jobs.rows import planned
-from transforms.replay import Failure, Options, Plan
+from transforms.replay import Failure, Options
 from transforms.replay.figures import Histogram, Sample, SourcePlan
 from transforms.selection import Selection
 
 MINUTE = 60_000_000
 ID, ASKED = "01m84q2eeethp3vfm85k3ee4sj", "2026-11-23 17:25:12"
-PLAN = Plan(
-    job="j1",
-    selection={"all": True},
+PLAN = replace(
+    SMALL,
     destination="kafka://h:9092/copy",
     topic="copy",
-    options=Options(partitions="key"),
-    lanes={0: 9},
+    topics=("copy",),
     messages=9,
-    bytes=4_200,
-    files=2,
-    requests=2,
-    largest=2_000,
-    oldest_us=0,
     newest_us=5 * MINUTE,
     sources=(SourcePlan("orders[x]", 9, 4_200, 0, 5 * MINUTE),),
-    problems=("It is full.",),
-    warnings=("It is old.",),
-    deduplication="none",
-    topics=("copy",),
+    cannot_carry={},
     histogram=Histogram(0, MINUTE, (1, 0, 8)),
     samples=(
         Sample("orders_0_1", "orders", 0, 20, "k\x1b[2J"),
