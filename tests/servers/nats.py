@@ -7,9 +7,9 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import Server, Unavailable
+from tests.servers import Server, Unavailable, free_port
 
-__all__ = ["PASSWORD", "USER", "Nats"]
+__all__ = ["PASSWORD", "USER", "Nats", "NatsCluster"]
 
 USER, PASSWORD = "persistor", "right-password"
 """Who may connect where ``login`` is asked for."""
@@ -53,6 +53,43 @@ class Nats(Server):
     def answers(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
             return connection.recv(65536).startswith(b"INFO ")
+
+
+class NatsCluster:
+    """Three servers, ``n0`` to ``n2``, whose streams may have three replicas; any one may be killed.
+
+    Attributes:
+        members: the servers.
+    """
+
+    def __init__(self) -> None:
+        ports = [free_port() for _ in range(3)]
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+        self.members = [
+            Nats(
+                settings=f"server_name: n{number}\n"
+                f'cluster {{ name: "tests", listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+            )
+            for number, port in enumerate(ports)
+        ]
+
+    @property
+    def url(self) -> str:
+        """The members as a URL of Persistor names them."""
+        return "nats://" + ",".join(f"127.0.0.1:{member.port}" for member in self.members)
+
+    def __enter__(self) -> NatsCluster:
+        try:
+            for member in self.members:
+                member.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self.members:
+            member.close()
 
 
 def _binary() -> Path:
