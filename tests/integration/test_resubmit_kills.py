@@ -110,6 +110,7 @@ def strike(times: int, moments: random.Random, site: Site, api: Client, topic: s
     return look(site.index, id)
 
 
+@pytest.mark.timeout(900)  # eleven starts of a job, each some seconds of a free core
 def test_ten_kills_leave_every_message_once_and_in_order_on_kafka(
     kafka: Kafka, site: Site, moments: random.Random
 ) -> None:
