@@ -10,7 +10,7 @@ from resubmit_api.schemas import ReplayRequest
 from transforms.jobs import Row, new_row, possible
 from transforms.replay.plans import Options
 
-__all__ = ["row_of", "told"]
+__all__ = ["estimated_seconds", "row_of", "told"]
 
 
 def row_of(request: ReplayRequest, requested_by: str | None, /, **others: Any) -> Row:
@@ -28,11 +28,18 @@ def row_of(request: ReplayRequest, requested_by: str | None, /, **others: Any) -
 def told(row: Row) -> Row:
     """The row in the words of requests, with what may be asked of it (:class:`schemas.Job`)."""
     reason = None if row["reason"] is None else in_words_of_requests(row["reason"])
-    return {**row, "reason": reason, "possible": possible(row), "plan": _plan(row["plan"])}
+    return {**row, "reason": reason, "possible": possible(row), "plan": _plan(row["plan"], row["rate"])}
 
 
-def _plan(plan: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def estimated_seconds(plan: Mapping[str, Any], rate: Mapping[str, float | None]) -> float:
+    """How long publishing takes at a rate; never less than the plan's own estimate."""
+    limits = (("messages", rate["messages_per_second"]), ("bytes", rate["bytes_per_second"]))
+    found = [plan["estimated_seconds"], *(plan[what] / most for what, most in limits if most)]
+    return round(float(max(found)), 3)
+
+
+def _plan(plan: Mapping[str, Any] | None, rate: Mapping[str, float | None]) -> dict[str, Any] | None:
     if plan is None:
         return None
     texts = {name: [in_words_of_requests(text) for text in plan[name]] for name in ("problems", "warnings")}
-    return {**plan, **texts}
+    return {**plan, **texts, "estimated_seconds": estimated_seconds(plan, rate)}

@@ -18,6 +18,8 @@ _CHOICES = ("order", "timestamp", "partitions", "source_prefix")
 _SWITCHES = ("restore", "lossy")
 _DEFAULTS = {"order": "partition", "timestamp": "original"}
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?")
+_UNIT = re.compile(r"(?=[kmgb])([kmg]?)b?$", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -40,10 +42,13 @@ def write_request(given: MultiDict[str, str]) -> dict[str, Any]:
 
 
 def write_rate(given: MultiDict[str, str]) -> dict[str, Any]:
-    """The body's ``rate``; empty fields are no limit."""
+    """The body's ``rate``; empty fields are no limit, and bytes may have a unit such as MB."""
+    size = given.get("bytes_per_second", "").strip()
+    unit = _UNIT.search(size)
+    number = _number("bytes a second", size[: unit.start()] if unit else size)
     return {
-        name: _number(name.replace("_", " "), given.get(name, ""))
-        for name in ("messages_per_second", "bytes_per_second")
+        "messages_per_second": _number("messages a second", given.get("messages_per_second", "")),
+        "bytes_per_second": number and number * (_UNITS[unit[1].lower()] if unit else 1),
     }
 
 

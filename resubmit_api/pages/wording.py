@@ -14,14 +14,19 @@ from markupsafe import Markup, escape
 
 __all__ = [
     "FILTERS",
+    "about",
     "ago",
     "curl",
+    "exact",
     "human_bytes",
+    "in_words_of_forms",
+    "middle",
     "number",
     "pace",
     "pretty_json",
     "short",
     "span",
+    "ticked",
     "utc",
     "visible",
 ]
@@ -32,6 +37,10 @@ _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 )
 _SPECIAL = re.compile(f"[{_UNSAFE}\ud800-\udfff\U000e0000-\U000e007f]")
+_LABELS = {
+    '"lossy": true': "“Also what the destination cannot carry whole”",
+    '"timestamp": "now"': "“the time of sending”",
+}
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -93,10 +102,22 @@ def span(seconds: float | None) -> str:
     return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
+def exact(value: float | None) -> str:
+    """A number as it would be typed; nothing for None."""
+    return "" if value is None else f"{value:,.15g}"
+
+
+def about(seconds: float | None) -> str:
+    """A duration that is estimated."""
+    if seconds is None:
+        return _NOTHING
+    return "< 1 s" if seconds < 1 else span(round(seconds))
+
+
 def pace(rate: Mapping[str, float | None]) -> str:
     """A rate in words."""
     messages, size = rate["messages_per_second"], rate["bytes_per_second"]
-    said = [f"{_exact(messages)} messages"] if messages else []
+    said = [f"{exact(messages)} messages"] if messages else []
     said += [human_bytes(size)] if size else []
     return f"at most {' and '.join(said)} a second" if said else "as fast as it can"
 
@@ -104,6 +125,12 @@ def pace(rate: Mapping[str, float | None]) -> str:
 def short(text: str, most: int = 80) -> str:
     """The beginning of a text."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def middle(text: str, most: int = 80) -> str:
+    """Both ends of a name, of which the last part mostly tells it from others."""
+    kept = most - 1
+    return text if len(text) <= most else f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
 
 
 def visible(text: str) -> Markup:
@@ -116,27 +143,61 @@ def visible(text: str) -> Markup:
     return Markup("").join([*parts, escape(text[end:])])
 
 
+def ticked(text: str) -> Markup:
+    """A sentence in which `code` stands between backticks."""
+    parts = text.split("`")
+    marked = (
+        Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts)
+    )
+    return Markup("").join(marked)
+
+
+def in_words_of_forms(text: str) -> str:
+    """A sentence of the API with the names that the form has for the options."""
+    for option, label in _LABELS.items():
+        text = text.replace(option, label)
+    return text
+
+
 def pretty_json(value: Any) -> str:
     """JSON to read and edit: as it is written, but for characters that would act on the text around them."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     return _SPECIAL.sub(lambda found: json.dumps(found.group())[1:-1], text)
 
 
-def curl(root: str, method: str, path: str, body: Any = None, token: bool = False) -> str:
-    """A command line for a POSIX shell that makes a request of the API."""
+def curl(
+    root: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    token: bool = False,
+    save: bool = False,
+    id: str | None = None,
+) -> str:
+    """A command line for a POSIX shell that makes a request of the API.
+
+    Args:
+        root: address of the service.
+        method: of the request.
+        path: with its query; ours, or an operation's of the document.
+        body: JSON to send.
+        token: send the token that the shell has.
+        save: into a file, under the name that the answer gives.
+        id: the shell's variable that takes the place of ``{id}``.
+    """
     words = ["curl -sS"]
     if method not in ("GET", "POST") or (method == "POST" and body is None):
         words.append(f"-X {method}")
-    words.append(shlex.quote(root + path))
+    if save:
+        words.append("-OJ")
+    parts = (root + path).split("{id}") if id else [root + path]
+    words.append(f'"${id}"'.join(map(shlex.quote, parts)))
     if token:
         words.append('-H "Authorization: Bearer $PERSISTOR_TOKEN"')
     if body is not None:
         words.append(f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}")
     return " ".join(words)
-
-
-def _exact(value: float) -> str:
-    return f"{value:,.15g}"
 
 
 def _moment(time: str | datetime | None) -> datetime | None:
@@ -157,13 +218,18 @@ def _mark(character: str) -> Markup:
 
 
 FILTERS = {
+    "about": about,
     "ago": ago,
+    "exact": exact,
     "human_bytes": human_bytes,
+    "in_words_of_forms": in_words_of_forms,
+    "middle": middle,
     "number": number,
     "pace": pace,
     "pretty_json": pretty_json,
     "short": short,
     "span": span,
+    "ticked": ticked,
     "utc": utc,
     "visible": visible,
 }

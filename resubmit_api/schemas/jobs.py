@@ -206,7 +206,9 @@ class Plan(BaseModel):
     keyed: list[str] = Field(default=[], description="Those of them where the key chooses the partition.")
     histogram: Histogram | None = Field(default=None, description="Messages over publish time.")
     samples: list[Sample] = Field(default=[], description="Ten messages, spread over the selection.")
-    estimated_seconds: float | None = None
+    estimated_seconds: float | None = Field(
+        default=None, description="How long publishing takes, at the rate asked for."
+    )
 
 
 class SourceProgress(BaseModel):

@@ -1,4 +1,5 @@
-// What htmx cannot do: asking back, copying, removing a line, a slider that tells its value, and saying a job's new state aloud.
+// What htmx cannot do: asking back, copying, removing a line, a slider that tells its value, saying a job's new state aloud, and
+// telling that the service is gone.
 "use strict";
 
 document.addEventListener("click", (event) => {
@@ -15,6 +16,9 @@ document.addEventListener("input", (event) => {
 
 document.addEventListener("htmx:afterSettle", (event) => {
   announce();
+  const notice = document.getElementById("notice");
+  if (event.target === notice) notice.scrollIntoView({ block: "center" });
+  else if (event.target.id === "job" && event.detail.requestConfig?.verb === "post") notice.replaceChildren();
   // A button that was pressed may be gone with the state it belonged to.
   if (event.target.id === "job" && document.activeElement === document.body) event.target.focus({ preventScroll: true });
 });
@@ -36,8 +40,25 @@ document.addEventListener("submit", (event) => {
     event.preventDefault();
     return;
   }
-  for (const button of event.target.querySelectorAll("button")) setTimeout(() => { button.disabled = true; });
+  setTimeout(() => wait(event.target, true));
 });
+document.addEventListener("htmx:afterRequest", (event) => wait(event.detail.elt, false));
+// Who comes back by the browser's button finds the page as it was left.
+window.addEventListener("pageshow", () => document.querySelectorAll("form").forEach((form) => wait(form, false)));
+
+function wait(form, busy) {
+  if (!form.matches("form[method=post]")) return;
+  for (const button of form.querySelectorAll("button")) button.disabled = busy;
+  form.toggleAttribute("data-busy", busy);
+}
+
+// Figures that no longer come must not look like those that do not change.
+for (const name of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(name, () => lose(true));
+document.addEventListener("htmx:afterOnLoad", () => lose(false));
+
+function lose(lost) {
+  document.getElementById("lost").hidden = !lost;
+}
 
 async function copyFrom(button) {
   const code = button.closest(".copyable").querySelector("code");

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from apiflask import APIBlueprint
-from flask import Response, current_app, render_template, request
+from flask import Response, current_app, render_template
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from resubmit_api.auth import open_to
@@ -25,13 +25,16 @@ _MOST_FAILED = 1000
 _EXPOSITION: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
-_SELECTION = '{"sources": ["orders"], "published_from": "2026-11-01T00:00:00Z"}'
-_REPLAY = f'{{"destination": "main", "topic": "orders-replay", "selection": {_SELECTION}}}'
-_EXAMPLES = {
-    "searchMessages": f'{{"selection": {_SELECTION}, "limit": 100}}',
+_SELECTION = {"sources": ["orders"], "published_from": "-1d"}
+_REPLAY = {"destination": "main", "topic": "orders-replay", "selection": _SELECTION}
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "searchMessages": {"selection": {"sources": ["orders"]}, "limit": 100},
     "makePlan": _REPLAY,
     "resubmit": _REPLAY,
+    "setRate": {"rate": {"messages_per_second": 500}},
+    **{action: {} for action in ("pause", "resume", "cancel", "retry")},
 }
+"""Bodies by operation."""
 
 blueprint = APIBlueprint("operations", __name__, tag="Operations")
 
@@ -94,5 +97,4 @@ def docs() -> str:
         "api.html",
         spec=current_app.spec,  # type: ignore[attr-defined]
         examples=_EXAMPLES,
-        root=request.url_root.rstrip("/"),
     )

@@ -13,7 +13,6 @@ from flask import Blueprint, Response, current_app, make_response, render_templa
 from flask.blueprints import BlueprintSetupState
 
 from resubmit_api.auth import caller
-from resubmit_api.auth.grants import who
 from resubmit_api.auth.tokens import LOCAL, Role
 from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests
 from resubmit_api.pages.charts import HEIGHT, WIDTH, Bar
@@ -74,8 +73,9 @@ def _has(role: Role) -> bool:
     return found is not None and found.role >= role
 
 
-def _curl(method: str, path: str, body: Any = None) -> str:
-    return curl(request.url_root.rstrip("/"), method, path, body, token=who() is not LOCAL)
+def _curl(method: str, path: str, body: Any = None, save: bool = False, id: str | None = None) -> str:
+    root = request.url_root.rstrip("/")
+    return curl(root, method, path, body, token=caller() is not LOCAL, save=save, id=id)
 
 
 def _narrowed(selection: Mapping[str, Any], bar: Bar) -> str:

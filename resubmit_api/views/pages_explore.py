@@ -75,7 +75,7 @@ def explore() -> Response | tuple[str, int]:
     given = _given(request.args.get("selection", _AT_FIRST))
     values: dict[str, Any] = {"problems": given.problems, "text": given.text, "selection": None, "body": None}
     if given.selection is not None:
-        values |= _found(given.selection, request.args.get("cursor")) | {"body": _search(given.typed)}
+        values |= _found(given.selection, request.args.get("cursor")) | {"body": _search(given.selection)}
     with needs("The index"):
         sources = index().sources()
     filled = fill_in(given.typed)
@@ -99,7 +99,7 @@ def written() -> str:
         given = _given(_written())
     except ConfigurationError as error:
         given = _Given("", {}, None, error.problems)
-    body = _search(given.typed) if given.selection else None
+    body = _search(given.selection) if given.selection else None
     return render_template("selection_part.html", text=given.text, problems=given.problems, body=body)
 
 
@@ -171,9 +171,11 @@ def _found(selection: Selection, cursor: str | None) -> dict[str, Any]:
     }
 
 
-def _search(typed: dict[str, Any]) -> dict[str, Any]:
-    searched = {name: value for name, value in typed.items() if name not in _SEARCH_ONLY}
-    return {"selection": searched, "limit": 100}
+def _search(selection: Selection) -> dict[str, Any]:
+    """With the times that are meant, for the cursor of a page belongs to them."""
+    told = selection_json(selection)
+    narrowed = {name: value for name, value in told.items() if name not in _SEARCH_ONLY}
+    return {"selection": narrowed or {"all": True}, "limit": 100}
 
 
 def _chart(selection: Selection, times: list[Any]) -> Chart | None:

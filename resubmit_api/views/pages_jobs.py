@@ -19,6 +19,7 @@ from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import in_words_of_requests, problem
 from resubmit_api.jobs import LISTED, Jobs
+from resubmit_api.jobs.rows import estimated_seconds
 from resubmit_api.pages.charts import Chart, draw
 from resubmit_api.pages.request_form import checked, write_rate, write_request
 from resubmit_api.pages.wording import pretty_json
@@ -104,6 +105,18 @@ def progress(id: str) -> Response:
     return response
 
 
+@blueprint.get("/jobs/<id>/estimate")
+@open_to(Role.OPERATOR)
+def estimate(id: str) -> str:
+    """How long a plan takes at the pace that is typed at the moment, and the request that runs it so."""
+    row = _row(id)
+    try:
+        rate = checked(Rate, write_rate(request.args)).model_dump()
+    except ConfigurationError as error:
+        return render_template("estimate.html", problem=" ".join(error.problems))
+    return render_template("estimate.html", row=row, **_estimate(row, rate))
+
+
 @blueprint.post("/jobs/<id>/<any(run, pause, resume, cancel, rate, retry):action>")
 @open_to(Role.OPERATOR, form=True)
 def act(id: str, action: str) -> Response | str:
@@ -184,6 +197,15 @@ _ACTIONS: dict[str, Callable[[Jobs, str, str], Row]] = {
     "retry": Jobs.retry,
 }
 
+_DONE = {
+    "run": "Send it",
+    "pause": "Pause it",
+    "resume": "Resume it",
+    "cancel": "Cancel it",
+    "rate": "Set the pace; null is no limit",
+    "retry": "Send what failed",
+}
+
 
 def _facts(row: Row) -> dict[str, Any]:
     fast = row["rate"]["messages_per_second"]
@@ -196,6 +218,7 @@ def _facts(row: Row) -> dict[str, Any]:
         "chart": _chart(row["plan"]),
         "took": _took(row),
         "slider": _FASTEST if fast is None else round(max(0.0, math.log10(fast)), 2),
+        **_estimate(row, row["rate"]),
         "again": url_for(".resubmit", **_again(row)),
         "requests": _requests(row),
     }
@@ -210,13 +233,20 @@ def _chart(plan: dict[str, Any] | None) -> Chart | None:
     return draw(counts, round(start), round(histogram["width_seconds"] * 1_000_000))
 
 
+def _estimate(row: Row, rate: dict[str, float | None]) -> dict[str, Any]:
+    return {"seconds": row["plan"] and estimated_seconds(row["plan"], rate), "rate": rate}
+
+
 def _took(row: Row) -> float | None:
     ends = [
         datetime.fromisoformat(row[name].replace("Z", "+00:00"))
         for name in ("started", "finished")
         if row[name]
     ]
-    return (ends[1] - ends[0]) / timedelta(seconds=1) if len(ends) == 2 else None
+    if len(ends) < 2:
+        return None
+    # What is sent at once is noted as begun when its plan is known, which is after it was sent.
+    return float(max((ends[1] - ends[0]) / timedelta(seconds=1), (row["report"] or {}).get("seconds", 0.0)))
 
 
 def _again(row: Row) -> dict[str, Any]:
@@ -226,14 +256,15 @@ def _again(row: Row) -> dict[str, Any]:
     return {**given, **place, "selection": pretty_json(row["selection"])}
 
 
-def _requests(row: Row) -> list[tuple[str, str, Any]]:
+def _requests(row: Row) -> list[tuple[str, str, str, Any]]:
+    """Name, method, path and body of what the page does."""
     address = url_for("resubmissions.get", id=row["id"])
     looked = url_for("plans.get", id=row["id"]) if row["state"] == "PLANNED" else address
-    made: dict[str, tuple[str, str, Any]] = {
-        "run": ("POST", url_for("resubmissions.create"), {"plan": row["id"]}),
-        "rate": ("PATCH", address, {"rate": row["rate"]}),
+    made: dict[str, tuple[str, str, str, Any]] = {
+        "run": (_DONE["run"], "POST", url_for("resubmissions.create"), {"plan": row["id"]}),
+        "rate": (_DONE["rate"], "PATCH", address, {"rate": row["rate"]}),
     }
     return [
-        ("GET", looked, None),
-        *(made.get(action, ("POST", f"{address}/{action}", {})) for action in row["possible"]),
+        ("Look at it", "GET", looked, None),
+        *(made.get(action, (_DONE[action], "POST", f"{address}/{action}", {})) for action in row["possible"]),
     ]

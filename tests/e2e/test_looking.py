@@ -18,7 +18,7 @@ from tests.servers import free_port
 from tests.servers.mongodb import MongoDB
 from transforms import metrics
 
-PAGES = ("/", "/explore", "/messages/orders_0_5", "/resubmit", "/jobs", "/dead-letters", "/docs")
+PAGES = ("/", "/explore", "/messages/orders_0_5", "/resubmit", "/jobs", "/dead-letters", "/audit", "/docs")
 
 
 @pytest.mark.parametrize("offset", range(len(HOSTILE)), ids=list(HOSTILE))
@@ -163,7 +163,7 @@ def test_the_lag_is_what_persist_tells(watch: Callable[..., Watched], site: Site
         shown = watch(client.url)
         shown.page.goto("/")
         expect(shown.page.get_by_role("row", name="orders")).to_contain_text("1,284")
-        expect(shown.page.locator(".note")).to_contain_text(f"{addresses[1]} does not answer")
+        expect(shown.page.locator(".note.warning")).to_contain_text(f"{addresses[1]} does not answer")
         shown.check()
         shown.leave()
 
@@ -191,6 +191,25 @@ def test_who_may_only_look_logs_in_and_cannot_send(watch: Callable[..., Watched]
         shown.check()
         page.get_by_role("button", name="Log out").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+        shown.leave()
+
+
+def test_figures_that_no_longer_come_are_told_from_those_that_do_not_change(
+    watch: Callable[..., Watched], site: Site
+) -> None:
+    site.archive(order(0))
+    with site.serve({"main": "nats://127.0.0.1:1"}) as client:
+        shown = watch(client.url)
+        shown.expected += ["ERR_CONNECTION_REFUSED", "htmx:sendError"]
+        page = shown.page
+        page.goto("/")
+        expect(page.get_by_role("row", name="orders")).to_be_visible()
+        expect(page.locator("#lost")).to_be_hidden()
+        page.route("**/overview", lambda route: route.abort("connectionrefused"))
+        expect(page.locator("#lost")).to_have_text(re.compile("does not answer"))
+        shown.check()
+        page.unroute("**/overview")
+        expect(page.locator("#lost")).to_be_hidden()
         shown.leave()
 
 

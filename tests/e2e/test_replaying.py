@@ -78,7 +78,12 @@ def test_an_hour_of_one_version_is_found_planned_and_sent(watched: Watched, plac
 def test_a_job_is_paused_given_another_pace_resumed_and_cancelled(watched: Watched, place: Place) -> None:
     page = watched.page
     make_plan(page, {"sources": ["orders"]}, "slow-replay")
+    expect(page.locator("#estimate")).to_contain_text("less than a second")
     page.get_by_label("At most, messages a second").fill("50")
+    page.get_by_label("At most, bytes a second").fill("5 MB")
+    expect(page.locator("#estimate")).to_contain_text("about 2 min, at most 50 messages and 5.0 MB a second")
+    page.locator("#estimate").get_by_text("The same by curl").click()
+    expect(page.locator("#estimate code")).to_contain_text('"bytes_per_second": 5000000.0')
     page.get_by_role("button", name="Send 6,000 messages").click()
     wait_until(lambda: len(place.arrived("slow-replay")), 60, "the first messages to arrive")
     watched.check()
@@ -89,8 +94,11 @@ def test_a_job_is_paused_given_another_pace_resumed_and_cancelled(watched: Watch
 
     page.get_by_role("slider").fill("2.3")
     expect(page.get_by_label("Messages a second", exact=True)).to_have_value("200")
+    expect(page.get_by_label("Bytes a second", exact=True)).to_have_value("5,000,000")
+    page.get_by_label("Bytes a second", exact=True).fill("")
     page.get_by_role("button", name="Set the pace").click()
     expect(page.locator("#progress")).to_contain_text("200 a second")
+    expect(page.locator("#progress")).not_to_contain_text("MB")
     sent = len(place.arrived("slow-replay"))
     page.get_by_role("button", name="Resume").click()
     wait_until(lambda: len(place.arrived("slow-replay")) > sent, 60, "the job to go on")
