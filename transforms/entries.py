@@ -32,6 +32,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
+# An index, and a topic of metadata, takes entries up to some size; hostile messages must not exceed it.
+_SEARCHABLE = 64 * 1024
+
 _PREFIX = r"^(?P<source>[^~]*?)(?:~(?P<incarnation>[0-9]+))?"
 _WITH_OFFSET = _PREFIX + r"_-?[0-9]+_-?[0-9]+$"
 _WITHOUT_OFFSET = _PREFIX + r"_[^_]*$"
@@ -120,13 +123,18 @@ def traits(messages: pa.Table) -> pa.Array:
     return pa.array(result)
 
 
-def attributes(messages: pa.Table) -> pa.Array:
+def attributes(messages: pa.Table, most_bytes: int | None = None) -> pa.Array:
     """The headers that can be searched, as map<string, string>.
 
     Those are the ones whose name and value are valid UTF-8 and not null; the last one of a name.
+
+    Args:
+        most_bytes: a message whose headers are more than this together has no attributes.
     """
     head = headers(messages)
     keep = is_utf8(head.names) & is_utf8(head.values) & head.values.valid
+    if most_bytes is not None:
+        keep &= (head.sums(head.names.lengths + head.values.lengths) <= most_bytes)[head.rows()]
     names, values, bounds = head.names.array, head.values.array, head.bounds
     if not keep.all() or _overridden(head).any():
         keep[keep] = ~_overridden(head, keep)
@@ -143,6 +151,9 @@ def entries(
     positions: npt.NDArray[np.int64] | None = None,
 ) -> pa.Table:
     """The index entries of messages in one file.
+
+    A key of more than 64 KiB is left out, and so are headers that are more than that together: such
+    a message is found by everything else.
 
     Args:
         messages: ``FILE_SCHEMA``, its ids made by :func:`message_ids`.
@@ -162,7 +173,8 @@ def entries(
         "source": source,
         "incarnation": incarnation,
         "ingestion_time": pa.repeat(pa.scalar(ingestion_time, pa.timestamp("us", tz="UTC")), count),
-        "attributes": attributes(messages),
+        "key": _short_keys(column(messages, "key")),
+        "attributes": attributes(messages, _SEARCHABLE),
         "size": sizes(messages),
         "traits": traits(messages),
         "location": pa.repeat(pa.scalar(location), count),
@@ -170,6 +182,12 @@ def entries(
     }
     columns = [made[name] if name in made else column(messages, name) for name in ENTRY_SCHEMA.names]
     return pa.table(columns, schema=ENTRY_SCHEMA)
+
+
+def _short_keys(keys: pa.Array) -> pa.Array:
+    long = pc.fill_null(pc.greater(pc.binary_length(keys), _SEARCHABLE), False)
+    # Taken, since a null that replaces a value may keep its bytes in the array.
+    return keys.take(pa.array(np.arange(len(keys)), mask=_numpy(long))) if pc.any(long).as_py() else keys
 
 
 def message_ids(source: str, incarnation: int, partition: int | None, messages: pa.Table) -> pa.Array:

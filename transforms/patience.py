@@ -21,7 +21,7 @@ class Patience:
     """
 
     def __init__(self, seconds: float | None) -> None:
-        """Give up ``seconds`` after the first of the failures without a success between; None is never."""
+        """Give up ``seconds`` after the first failing call began, without a success since; None is never."""
         self._seconds = seconds
         self._since: float | None = None
         self.why = ""
@@ -30,14 +30,15 @@ class Patience:
         """``call``, whose outcomes are taken as the server being there or away."""
 
         def watching() -> _T:
-            away = False
+            # A server that is frozen fails no call before its timeout, and is away all the while.
+            away, begun = False, time.monotonic()
             try:
                 return call()
             except TransientError as error:
                 away, self.why = True, str(error)
                 raise
             finally:
-                self._since = (self._since or time.monotonic()) if away else None
+                self._since = (self._since or begun) if away else None
 
         return watching
 

@@ -318,3 +318,23 @@ def test_what_was_written_verifies(messages: pa.Table) -> None:
     ids = written["id"].combine_chunks()
     outcome = verify(written, ids, written["checksum"].combine_chunks())
     assert outcome.ok.tolist() == [id is not None for id in ids.to_pylist()]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_keys_and_headers_beyond_64_kib_are_not_searchable_and_all_else_is(more: int) -> None:
+    limit = 64 * 1024
+    key, value = b"\xff" * (limit + more), b"v" * (limit - 1 + more)
+    messages = table(
+        row(id="s_0_0", offset=0, key=b"k", headers=[("a", b"1")]),
+        row(id="s_0_1", offset=1, key=key, headers=[("a", value)]),
+        row(id="s_0_2", offset=2, headers=[("b", b"2")]),
+        sums=True,
+    )
+    made = entries(messages, "file:///l/a.parquet", datetime(2024, 1, 1, tzinfo=timezone.utc))
+    assert made["key"].to_pylist() == [b"k", None if more else key, None]
+    long = [] if more else [("a", value.decode())]
+    assert made["attributes"].to_pylist() == [[("a", "1")], long, [("b", "2")]]
+    whole = Trait.KEY | Trait.HEADERS | Trait.BINARY_KEY
+    assert made["traits"].to_pylist()[1] == whole
+    assert made["size"].to_pylist()[1] == len(key) + 1 + len(value)
+    assert (made.nbytes < limit) == bool(more)
