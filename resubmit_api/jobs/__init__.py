@@ -52,9 +52,9 @@ class Jobs:
 
     def close(self) -> None:
         """Finish small resubmissions; large ones go on by themselves."""
-        self._dispatcher.close()
+        self._inline.close()  # the dispatcher renews what it holds
         self._planning.close()
-        self._inline.close()
+        self._dispatcher.close()
 
     def plan(self, request: ReplayRequest, requested_by: str | None) -> Row:
         """Plan a resubmission and keep the plan; without figures yet where that takes long.

@@ -36,6 +36,8 @@ _LOST_TOO_OFTEN = 5
 _RENEWED_EVERY = 2.0
 _SLOW = 5.0
 """Seconds without an answer of the index that a lease may not outlast."""
+_CLOSED_WITHIN = 10.0
+"""Seconds; who waits longer for an index or a launcher that is away is left to the end of the process."""
 _log = logging.getLogger(__name__)
 
 
@@ -57,21 +59,32 @@ class Dispatcher:
         self._rounds = 0
         self._away, self._leases_tell_from = False, 0.0
         self._closing, self._nudged = threading.Event(), threading.Event()
+        self._loops: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin, in threads of its own."""
-        for work, every in ((self._dispatch, _EVERY), (self._inline.renew, _RENEWED_EVERY)):
-            threading.Thread(target=self._repeat, args=(work, every), daemon=True).start()
-        threading.Thread(target=self._repeat, args=(self._housekeeping.run, 3600.0), daemon=True).start()
+        works = (
+            (self._dispatch, _EVERY),
+            (self._inline.renew, _RENEWED_EVERY),
+            (self._housekeeping.run, 3600.0),
+        )
+        self._loops = [threading.Thread(target=self._repeat, args=work, daemon=True) for work in works]
+        for loop in self._loops:
+            loop.start()
 
     def nudge(self) -> None:
         """Look at once: there is something new."""
         self._nudged.set()
 
     def close(self) -> None:
-        """End; jobs in processes of their own go on by themselves."""
+        """End, and use the index no more; jobs in processes of their own go on by themselves."""
         self._closing.set()
         self._nudged.set()
+        until = time.monotonic() + _CLOSED_WITHIN
+        for loop in self._loops:
+            loop.join(max(0.0, until - time.monotonic()))
+        for _ in range(_JOBS_AT_ONCE):
+            self._places.acquire(timeout=max(0.0, until - time.monotonic()))
 
     def _repeat(self, work: Callable[[], None], every: float) -> None:
         away = False

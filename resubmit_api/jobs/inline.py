@@ -60,11 +60,10 @@ class Inline:
         future = self._threads.submit(self._run, row, stored)
         future.add_done_callback(lambda _: self._places.release())
         future.add_done_callback(lambda done: _settle(stored, done))
-        row = stored.result()  # an answer that names a resubmission is not given before there is one
         try:
             return future.result(_ANSWER_WITHIN)
         except NotYetError:
-            return row
+            return stored.result()  # an answer that names a resubmission is not given before there is one
 
     def renew(self) -> None:
         """Renew the leases of what is being sent. Raises ``TransientError`` while the index is away."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from concurrent.futures import Future
 from functools import partial
 
@@ -20,6 +21,8 @@ __all__ = ["Planning"]
 _AT_ONCE = 4
 _GIVE_UP_AFTER = 600.0
 _LOST_TOO_OFTEN = 5
+_CLOSED_WITHIN = 5.0
+"""Seconds; a plan that takes longer ends with the process."""
 
 
 class Planning:
@@ -43,8 +46,11 @@ class Planning:
         return future
 
     def close(self) -> None:
-        """Plans that are not ready are made by another replica, or the next one."""
+        """Plans that are not ready within some seconds are made by another replica, or the next one."""
         self._closing.set()
+        until = time.monotonic() + _CLOSED_WITHIN
+        for _ in range(_AT_ONCE):
+            self._places.acquire(timeout=max(0.0, until - time.monotonic()))
 
     def look_up(self, name: str, topic: str) -> Destination | LookUp:
         """What the destination of a request is like; how to find out, for a pattern.

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from resubmit_api.app import close_app, create_app
 from resubmit_api.serve import serve
 from tests.api.conftest import Site, Streams, order
 from tests.servers import free_port, wait_until
@@ -123,6 +125,14 @@ def test_it_says_that_it_lives_while_all_that_work_wait_and_many_hold_connection
         lives = requests.get(f"{api.url}/healthz", timeout=5).status_code
         server.resume()
         assert (lives, {future.result().status_code for future in waiting} <= {202, 503}) == (200, True)
+
+
+def test_closing_leaves_no_thread_that_would_use_the_index(site: Site) -> None:
+    before = set(threading.enumerate())
+    app = create_app(index=site.index_url, lakes=[site.lake.url], lake_config={}, destinations={})
+    assert set(threading.enumerate()) > before
+    close_app(app)
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_port_in_use_is_named(site: Site) -> None:
