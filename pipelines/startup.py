@@ -67,24 +67,24 @@ def check(settings: Any) -> None:
         TransientError: something was still away when the process was told to stop.
     """
     problems = []
-    for ask in _questions(settings):
+    for what, ask in _questions(settings):
         try:
-            retry(ask, "start", stopped=stop.stopping)
+            retry(ask, f"reach the {what}", stopped=stop.stopping)
         except ConfigurationError as error:
             problems.extend(error.problems)
     if problems:
         raise ConfigurationError(problems)
 
 
-def _questions(settings: Any) -> Iterator[Callable[[], Any]]:
+def _questions(settings: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     if source := source_of(settings):
-        yield partial(_ask_source, *source)
+        yield "source", partial(_ask_source, *source)
     if lake := getattr(settings, "lake", None):
-        yield partial(open_lake, lake, settings.lake_config)
+        yield "lake", partial(open_lake, lake, settings.lake_config)
     if settings.index:
-        yield partial(_ask_index, settings.index)
+        yield "index", partial(_ask_index, settings.index)
     for name, url, config in topics_of(settings):
-        yield partial(_ask_topic, name, url, config)
+        yield f"topic of --{name}", partial(_ask_topic, name, url, config)
 
 
 def _ask_source(url: str, config: Mapping[str, str], exclude: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ def retry(
     recovery; the failures between are counted through ``on_retry`` only.
 
     Args:
-        what: names the call in the log, for example ``"write s3://lake/a.parquet"``.
+        what: names the call in the log by a verb, for example ``"write s3://lake/a.parquet"``.
         give_up_after: seconds after which the last error is raised; ``None`` is never.
         on_retry: called before each new attempt.
         stopped: when it turns true, the last error is raised instead of waiting on.
@@ -86,12 +86,12 @@ def retry(
             if stopped() or (give_up_after is not None and time.monotonic() - started >= give_up_after):
                 raise
             if not failed:
-                _log.warning("%s failed, trying again until it succeeds: %s", what, error)
+                _log.warning("cannot %s, trying again until it succeeds: %s", what, error)
             failed = True
             on_retry()
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
             pause = min(pause * 2, _LONGEST_PAUSE)
         else:
             if failed:
-                _log.warning("%s succeeded after %.0f s", what, time.monotonic() - started)
+                _log.warning("could %s after %.0f s", what, time.monotonic() - started)
             return result

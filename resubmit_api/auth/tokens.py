@@ -181,7 +181,8 @@ class Tokens:
         try:
             return Path(self._path or "").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"--tokens {self._path}: the file cannot be read ({error}).") from error
+            why = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"--tokens {self._path}: the file cannot be read ({why}).") from error
 
 
 def _parse(text: str) -> Sequence[Caller]:
