@@ -18,7 +18,7 @@ _CHOICES = ("order", "timestamp", "partitions", "source_prefix")
 _SWITCHES = ("restore", "lossy")
 _DEFAULTS = {"order": "partition", "timestamp": "original"}
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?")
-_UNIT = re.compile(r"(?=[kmgb])([kmg]?)b?$", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9][0-9., ]*)([kmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -43,12 +43,9 @@ def write_request(given: MultiDict[str, str]) -> dict[str, Any]:
 
 def write_rate(given: MultiDict[str, str]) -> dict[str, Any]:
     """The body's ``rate``; empty fields are no limit, and bytes may have a unit such as MB."""
-    size = given.get("bytes_per_second", "").strip()
-    unit = _UNIT.search(size)
-    number = _number("bytes a second", size[: unit.start()] if unit else size)
     return {
         "messages_per_second": _number("messages a second", given.get("messages_per_second", "")),
-        "bytes_per_second": number and number * (_UNITS[unit[1].lower()] if unit else 1),
+        "bytes_per_second": _bytes("bytes a second", given.get("bytes_per_second", "").strip()),
     }
 
 
@@ -82,6 +79,12 @@ def _number(name: str, text: str) -> float | None:
     if not _NUMBER.fullmatch(plain):
         raise ConfigurationError(f"{name}: “{text[:40]}” is no number.")
     return float(plain)
+
+
+def _bytes(name: str, text: str) -> float | None:
+    found = _SIZE.fullmatch(text)
+    number = _number(name, found[1] if found else text)
+    return number if number is None or found is None else number * _UNITS[found[2].lower()]
 
 
 def _sentence(error: Any) -> str:

@@ -15,7 +15,19 @@ from resubmit_api.pages.charts import WIDTH, draw, grid
 from resubmit_api.pages.forms import fill_in, selection_json, write_selection
 from resubmit_api.pages.payloads import view
 from resubmit_api.pages.request_form import write_rate, write_request
-from resubmit_api.pages.wording import ago, curl, human_bytes, number, pretty_json, span, utc, visible
+from resubmit_api.pages.wording import (
+    ago,
+    curl,
+    human_bytes,
+    middle,
+    number,
+    pace,
+    pretty_json,
+    span,
+    ticked,
+    utc,
+    visible,
+)
 from tests._entries import selections
 from transforms.errors import ConfigurationError
 from transforms.selection import parse_selection
@@ -164,6 +176,28 @@ def test_figures_and_times_are_told_in_words() -> None:
     assert utc("2026-11-17T14:00:00.123456+02:00", 3) == "2026-11-17 12:00:00.123"
     assert ago(NOON, NOON + timedelta(minutes=3)) == "3 min ago"
     assert ago(NOON, NOON - timedelta(hours=2)) == "in 2 h"
+
+
+def test_a_pace_is_told_and_read_in_words() -> None:
+    none = {"messages_per_second": None, "bytes_per_second": None}
+    assert pace(none) == "as fast as it can"
+    assert pace({"messages_per_second": 0.5, "bytes_per_second": 5e6}) == (
+        "at most 0.5 messages and 5.0 MB a second"
+    )
+    for text, size in (("5 MB", 5e6), ("2.5k", 2500.0), ("1,000", 1000.0), ("7 b", 7.0), ("", None)):
+        assert write_rate(MultiDict({"bytes_per_second": text})) == none | {"bytes_per_second": size}
+    for wrong in ("MB", "5 TB", "-1", "1e3", "k"):
+        with pytest.raises(ConfigurationError, match=f"bytes a second: “{wrong}” is no number"):
+            write_rate(MultiDict({"bytes_per_second": wrong}))
+
+
+def test_long_names_keep_the_end_that_tells_them_apart() -> None:
+    assert middle("orders_0_1") == "orders_0_1"
+    assert middle("a" * 100 + "_0_1841", 20) == "aaaaaaaaaa…aa_0_1841"
+
+
+def test_names_between_backticks_are_code_and_the_rest_stays_text() -> None:
+    assert ticked("`{id}` is <b>") == "<code>{id}</code> is &lt;b&gt;"
 
 
 def test_a_request_is_shown_as_a_command_that_a_shell_takes_apart_again() -> None:
