@@ -30,10 +30,6 @@ def make_plan(page: Page, selection: dict[str, object], topic: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("Planned")
 
 
-def state_of(page: Page) -> str:
-    return page.locator("h1 .state").inner_text()
-
-
 def test_an_hour_of_one_version_is_found_planned_and_sent(watched: Watched, place: Place) -> None:
     page, (start, end) = watched.page, an_hour(place)
     page.goto("/explore")
