@@ -65,6 +65,11 @@ class Kafka(Server):
 
     Args:
         java: options of the virtual machine.
+
+    Attributes:
+        seeds: the brokers of its cluster, which has one unless told otherwise.
+        settings: more lines of its properties, which win.
+        cluster: the identity of its cluster.
     """
 
     name = "kafka"
@@ -74,7 +79,10 @@ class Kafka(Server):
     ) -> None:
         super().__init__(data, port)
         self.sasl_port = free_port()
-        self._controller_port = free_port()
+        self.controller_port = free_port()
+        self.seeds = [self]
+        self.settings = ""
+        self.cluster = base64.urlsafe_b64encode(b"persistor" + os.urandom(7)).decode().rstrip("=")
         self._java = java
 
     @classmethod
@@ -84,12 +92,12 @@ class Kafka(Server):
     @property
     def bootstrap(self) -> str:
         """``host:port`` for clients of Kafka itself."""
-        return f"127.0.0.1:{self.port}"
+        return ",".join(f"127.0.0.1:{seed.port}" for seed in self.seeds)
 
     @property
     def sasl_bootstrap(self) -> str:
         """``host:port`` of the listener that wants ``USER`` and ``PASSWORD``."""
-        return f"127.0.0.1:{self.sasl_port}"
+        return ",".join(f"127.0.0.1:{seed.sasl_port}" for seed in self.seeds)
 
     @property
     def url(self) -> str:
@@ -99,24 +107,24 @@ class Kafka(Server):
         text = _PROPERTIES.format(
             port=self.port,
             sasl=self.sasl_port,
-            controller=self._controller_port,
+            controller=self.controller_port,
             user=USER,
             password=PASSWORD,
             data=self.data / "logs",
         )
-        self._properties.write_text(text)
+        self._properties.write_text(text + self.settings)
         if not (self.data / "logs" / "meta.properties").exists():
-            identity = base64.urlsafe_b64encode(b"persistor" + os.urandom(7)).decode().rstrip("=")
             tool = [*_java(*_SHORT_LIVED), "kafka.tools.StorageTool", "format"]
-            run([*tool, f"--cluster-id={identity}", "-c", str(self._properties)], cwd=self.data)
+            run([*tool, f"--cluster-id={self.cluster}", "-c", str(self._properties)], cwd=self.data)
 
     def command(self) -> Sequence[str]:
         return [*_java(*self._java), "kafka.Kafka", str(self._properties)]
 
     def answers(self) -> bool:
         try:
-            admin = self.admin({"socket.timeout.ms": 1000})  # must outlive the request
-            return len(admin.describe_cluster(request_timeout=1).result(2).nodes) == 1
+            own = {"bootstrap.servers": f"127.0.0.1:{self.port}", "socket.timeout.ms": 1000}
+            admin = self.admin(own)  # must outlive the request
+            return len(admin.describe_cluster(request_timeout=1).result(2).nodes) == len(self.seeds)
         except (KafkaException, TimeoutError):
             return False
 
@@ -133,7 +141,7 @@ class Kafka(Server):
         """Create a topic, ``retention_ms=…`` for ``retention.ms``; returns its name once it is usable."""
         settings = {name.replace("_", "."): str(value) for name, value in config.items()}
         admin = self.admin()
-        admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])[topic].result(30)
+        admin.create_topics([NewTopic(topic, partitions, len(self.seeds), config=settings)])[topic].result(30)
         wait_until(lambda: self._has(admin, topic, partitions), 30, f"topic {topic}")
         return topic
 

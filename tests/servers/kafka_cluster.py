@@ -1,0 +1,70 @@
+"""A cluster of three Kafka brokers, each a controller too, whose SASL listeners speak TLS."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.servers import wait_until
+from tests.servers.certificates import Authority
+from tests.servers.kafka import Kafka
+
+__all__ = ["KafkaCluster"]
+
+_SMALL = "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"
+_SETTINGS = """
+node.id={node}
+controller.quorum.voters={voters}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_SSL
+ssl.keystore.type=PEM
+ssl.keystore.location={certificate}
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+share.coordinator.state.topic.replication.factor=3
+share.coordinator.state.topic.min.isr=2
+broker.session.timeout.ms=3000
+"""
+
+
+class KafkaCluster:
+    """Topics have three replicas of which two must have a message; any one broker may be killed.
+
+    Attributes:
+        members: the brokers; a client of any one of them knows all.
+        authority: who signed the certificate of their SASL listeners.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.authority = Authority(directory)
+        self.members = [Kafka(java=_SMALL) for _ in range(3)]
+        ports = enumerate((member.controller_port for member in self.members), 1)
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in ports)
+        for node, member in enumerate(self.members, 1):
+            member.seeds, member.cluster = self.members, self.members[0].cluster
+            member.settings = _SETTINGS.format(node=node, voters=voters, certificate=self.authority.server)
+
+    def kill_leader(self, topic: str) -> Kafka:
+        """Kill the leader of a topic's first partition; returns which it was."""
+        admin = self.members[0].admin()
+
+        def leader() -> int:
+            return max(0, admin.list_topics(timeout=20).topics[topic].partitions[0].leader)
+
+        killed = self.members[wait_until(leader, 60, "a leader") - 1]
+        killed.kill()
+        return killed
+
+    def __enter__(self) -> KafkaCluster:
+        try:
+            with ThreadPoolExecutor(len(self.members)) as threads:
+                list(threads.map(Kafka.start, self.members))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for member in self.members:
+            member.close()
