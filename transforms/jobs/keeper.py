@@ -14,7 +14,7 @@ from transforms.jobs.changing import change, held_by, new_owner, take
 from transforms.jobs.rows import Row, by_command, failed, finished, outcome, planned, progressed, wish_of
 from transforms.lake import Lake
 from transforms.replay import Progress
-from transforms.replay.control import Wish, write_control
+from transforms.replay.control import LOOK_EVERY, Wish, write_control
 from transforms.replay.ledger import total
 from transforms.replay.outcome import Report, Tally
 from transforms.replay.plans import Plan
@@ -126,7 +126,9 @@ class Keeper:
             while self.halted == "pause" and not self.lost and not stopped():
                 self._ended.wait(_LOOK_EVERY)
         again = self._paused and self.halted is None and not self.lost and not stopped()
-        self._paused = self._paused and not again
+        if again:
+            self._paused = False
+            self._ended.wait(LOOK_EVERY)  # until then lanes may take the earlier wish for the last one
         return again
 
     def finish(self, report: Report, *, stopped: bool = False) -> Row | None:

@@ -12,9 +12,10 @@ from transforms.errors import TransientError
 from transforms.lake import Lake, ObjectMissingError
 from transforms.replay.plans import folder
 
-__all__ = ["Control", "Wish", "write_control"]
+__all__ = ["LOOK_EVERY", "Control", "Wish", "write_control"]
 
-_LOOK_EVERY = 1.0
+LOOK_EVERY = 1.0
+"""Seconds after which what was wished is heard."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ class Control:
         self._lake, self._job = lake, job
         self._lock = threading.Lock()
         self._path, self._wish = "", Wish()
-        self._looked = -_LOOK_EVERY
+        self._looked = -LOOK_EVERY
 
     def wish(self) -> Wish:
         """What is wished now, or was wished last where the lake is away."""
         with self._lock:
-            if time.monotonic() - self._looked >= _LOOK_EVERY:
+            if time.monotonic() - self._looked >= LOOK_EVERY:
                 self._look()
                 self._looked = time.monotonic()
             return self._wish
