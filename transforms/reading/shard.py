@@ -239,7 +239,9 @@ class Shard:
         messages, receipts = track.buffer.peek(rows)
         if track.identified is not None and len(track.identified) >= rows:
             return track.identified.slice(0, rows), receipts
-        ids = message_ids(track.source, track.incarnation, track.partition.number, messages)
+        # Without claims the number only tells incarnations apart, it does not count them.
+        incarnation = 1 if self._claims is None else track.incarnation
+        ids = message_ids(track.source, incarnation, track.partition.number, messages)
         messages = messages.set_column(0, MESSAGE_SCHEMA.field("id"), ids)
         return messages.append_column(FILE_SCHEMA.field("checksum"), checksums(messages)), receipts
 
