@@ -32,6 +32,13 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (busy) event.preventDefault();
 });
 
+// What was asked for by a part that has been replaced since is no longer wanted.
+document.addEventListener("htmx:beforeRequest", (event) => event.target.addEventListener("htmx:beforeOnLoad", forget));
+
+function forget(event) {
+  if (event.detail.requestConfig.verb === "get" && !event.target.isConnected) event.preventDefault();
+}
+
 // A form that was sent once is not sent again by an impatient second click.
 document.addEventListener("submit", (event) => {
   if (event.target.method !== "post") return;
@@ -51,6 +58,13 @@ function wait(form, busy) {
   for (const button of form.querySelectorAll("button")) button.disabled = busy;
   form.toggleAttribute("data-busy", busy);
 }
+
+// An answer to what was replaced meanwhile is of no use, and htmx would fail to find where to put it.
+document.addEventListener("htmx:beforeSend", (event) => {
+  const { xhr, elt } = event.detail;
+  const load = xhr.onload;
+  xhr.onload = () => { if (elt.isConnected) load.call(xhr); };
+});
 
 // Figures that no longer come must not look like those that do not change.
 for (const name of ["htmx:sendError", "htmx:timeout"]) document.addEventListener(name, () => lose(true));

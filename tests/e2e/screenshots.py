@@ -33,7 +33,12 @@ def main(directory: Path) -> int:
         page = _opened(browser, place, _DESKTOP)
         _of_messages(page, directory)
         _of_a_job(page, place, directory)
-        for name, path in (("overview", "/"), ("jobs", "/jobs"), ("dead-letters", "/dead-letters")):
+        for name, path in (
+            ("overview", "/"),
+            ("jobs", "/jobs"),
+            ("dead-letters", "/dead-letters"),
+            ("audit", "/audit"),
+        ):
             _shoot(page, directory / f"{name}.png", path)
         _shoot(page, directory / "api.png", "/docs")
         _shoot(_opened(browser, place, _DESKTOP, "dark"), directory / "overview-dark.png", "/")

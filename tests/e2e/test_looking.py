@@ -200,7 +200,7 @@ def test_figures_that_no_longer_come_are_told_from_those_that_do_not_change(
     site.archive(order(0))
     with site.serve({"main": "nats://127.0.0.1:1"}) as client:
         shown = watch(client.url)
-        shown.expected += ["ERR_CONNECTION_REFUSED", "htmx:sendError"]
+        shown.expected += ["ERR_CONNECTION_REFUSED", "htmx:sendError", "htmx:afterRequest"]
         page = shown.page
         page.goto("/")
         expect(page.get_by_role("row", name="orders")).to_be_visible()
