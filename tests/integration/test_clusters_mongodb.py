@@ -34,6 +34,7 @@ SERVICE = {
     "messages_jobs": ["find", "insert", "update", "createIndex"],
     "messages_audit": ["find", "insert"],
 }
+EXPIRER = {"messages": ["find", "remove", "createIndex"], "messages_jobs": ["createIndex"]}
 MESSAGES, RATE = 900, 30
 PATIENT = "&serverSelectionTimeoutMS=60000"
 """The tests' own questions wait for elections."""
@@ -206,3 +207,13 @@ def test_nothing_is_confirmed_before_a_majority_has_it_whatever_the_url_says(clu
         assert index.create_job({"id": "decided", "version": 0}, {"id": "decided"})["version"] == 0
         assert index.replace_job({"id": "decided"}, 0)
         assert (index.get_job("decided") or {})["version"] == 1
+
+
+def test_whoever_expires_needs_to_remove_entries_and_no_more(cluster: ReplicaSet, archiver: str) -> None:
+    expirer = cluster.url(cluster.add_user("expirer", **EXPIRER))
+    writing, removing = mongodb.open(archiver), mongodb.open(expirer)
+    with contextlib.closing(writing), contextlib.closing(removing):
+        writing.insert(table(entry("old", location="file:///lake/old")))
+        with pytest.raises(TransientError, match="Unauthorized"):
+            writing.forget(["file:///lake/old"])
+        assert removing.forget(["file:///lake/old"]) == 1
