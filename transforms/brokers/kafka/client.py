@@ -66,12 +66,15 @@ class Client:
 
     def __init__(self) -> None:
         self._refusal: KafkaError | None = None
+        self._distrust = ""
         self._told_by: list[AdminClient | Producer] = []
 
     def note_error(self, error: KafkaError) -> None:
-        """Remember a refusal that librdkafka reports on the side (its ``error_cb``)."""
+        """Remember a refusal or a failure of TLS that librdkafka reports on the side (its ``error_cb``)."""
         if error.code() in _REFUSED:
             self._refusal = error
+        elif error.code() == KafkaError._SSL:  # noqa: SLF001
+            self._distrust = f" ({error.str()})"
 
     def ask(self, call: Callable[[], _T]) -> _T:
         """Call.
@@ -106,7 +109,8 @@ class Client:
         if error.code() in _FENCED:
             return FencedError(f"kafka: {error.str()}")
         self.note_error(error)
-        return TransientError(f"kafka: {error.str()}")
+        distrust, self._distrust = self._distrust, ""
+        return TransientError(f"kafka: {error.str()}{distrust}")
 
     def _raise_refusal(self) -> None:
         if self._refusal is not None:
