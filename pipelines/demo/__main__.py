@@ -143,11 +143,12 @@ async def _compare(console: Console, traffic: Traffic, selection: dict[str, Any]
 
 
 def _request(published: datetime) -> dict[str, Any]:
-    hour = published.replace(minute=0, second=0, microsecond=0)
+    # The last hour and not the clock's: that one may have begun while the messages were published.
+    end = published.replace(second=0, microsecond=0) + timedelta(minutes=1)
     selection = {
         "sources": ["orders"],
-        "published_from": hour.isoformat(),
-        "published_to": (hour + timedelta(hours=1)).isoformat(),
+        "published_from": (end - timedelta(hours=1)).isoformat(),
+        "published_to": end.isoformat(),
         "where": [{"attributes.version": "2"}],
     }
     return {"destination": "demo", "topic": "orders-replay", "selection": selection}

@@ -141,7 +141,7 @@ def minio_of_secrets(secrets: Path) -> Iterator[_Minio]:
         yield minio
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_its_commands_archive_index_and_resubmit(
     kafka: Kafka, mongodb: MongoDB, minio_of_secrets: _Minio, secrets: Path, tmp_path: Path
 ) -> None:
@@ -175,14 +175,14 @@ def test_its_commands_archive_index_and_resubmit(
         index = f"mongodb://persistor:{password}@127.0.0.1:{mongodb.port}/persistor?authSource=admin"
         archive = Archive(Lake(f"file://{tmp_path}/unused"), index)
         wait_until(
-            lambda: _up(api) and archive.indexed() == 2000, 120, "the messages in the index", pause=0.5
+            lambda: _up(api) and archive.indexed() == 2000, 300, "the messages in the index", pause=0.5
         )
         assert requests.post(f"{api}/v1/resubmissions", json=request, timeout=30).status_code == 401
         job = requests.post(f"{api}/v1/resubmissions", json=request, headers=header, timeout=30).json()
         place = f"{api}/v1/resubmissions/{job['id']}"
         states = {"COMPLETED", "FAILED"}
         state = wait_until(
-            lambda: {requests.get(place, headers=header, timeout=30).json()["state"]} & states, 90, "the job"
+            lambda: {requests.get(place, headers=header, timeout=30).json()["state"]} & states, 240, "the job"
         )
         assert state == {"COMPLETED"}
     assert len(log_of(kafka, "orders-replay")) == 2000

@@ -48,7 +48,7 @@ class Cluster:
         told = _run(command, *words, *self.words, *own, code=code)
         job = self.rest.find(name)
         assert job is not None, f"no job of that name: {told}"
-        wait_until(lambda: self.rest.state(job) == "RUNNING", 60, "the job to run")
+        wait_until(lambda: self.rest.state(job) == "RUNNING", 240, "the job to run")
         return job
 
     def restore(self, savepoint: str, jar: Path, command: str, *words: str, parallelism: int = 2) -> str:
@@ -57,7 +57,7 @@ class Cluster:
         uploaded = self.rest.upload(jar)
         job = self.rest.run(uploaded, parallelism=parallelism, savepoint=savepoint)
         self.rest.delete(uploaded)
-        wait_until(lambda: self.rest.state(job) == "RUNNING", 60, "the job to run")
+        wait_until(lambda: self.rest.state(job) == "RUNNING", 240, "the job to run")
         assert self.rest.checkpoints(job)["latest"]["restored"]["external_path"] == savepoint
         return job
 
@@ -66,7 +66,7 @@ class Cluster:
         self.rest.cancel(job)
         self.wait(job, "CANCELED")
 
-    def wait(self, job: str, state: str, seconds: float = 60.0) -> None:
+    def wait(self, job: str, state: str, seconds: float = 240.0) -> None:
         """Return once a job has ended, which must be in this state."""
         wait_until(lambda: self.rest.state(job) in ENDED, seconds, f"job {job} to end")
         assert self.rest.state(job) == state, self.rest.failure(job)

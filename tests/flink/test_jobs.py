@@ -70,15 +70,15 @@ def test_the_index_is_made_on_flink_by_workers_in_the_submitting_process(
             tmp_path / "index", "index", config=str(config), metadata=metadata, index=archive.index_url
         )
         with index:
-            wait_until(lambda: bool(index.pid) and archive.indexed() >= 10_000, 120, "the first half")
+            wait_until(lambda: bool(index.pid) and archive.indexed() >= 10_000, 300, "the first half")
             topic.produce(10_000)
-            wait_until(lambda: bool(index.pid) and archive.indexed() == topic.count, 120, "the rest")
+            wait_until(lambda: bool(index.pid) and archive.indexed() == topic.count, 300, "the rest")
             job = cluster.rest.find(f"index-{topic.name}")
             assert job is not None
             assert Path(cluster.rest.savepoint(job).removeprefix("file:")).is_dir()
             assert cluster.rest.state(job) == "RUNNING"
             cluster.cancel(job)
-            assert index.ends(90) == 1
+            assert index.ends(240) == 1
     assert "persistor index: FlinkRunner: " in index.output()
     assert "CANCELLED" in index.output()
     check_exact(archive, topic)
@@ -97,13 +97,13 @@ def test_the_api_has_a_large_selection_sent_by_flink_exactly_once(
         answer = requests.post(f"{api}/v1/resubmissions", json=body, timeout=30)
         assert answer.status_code == 202, answer.text
         id = answer.json()["id"]
-        first = wait_until(lambda: cluster.rest.find(f"persistor-{id}"), 120, "the job on Flink")
+        first = wait_until(lambda: cluster.rest.find(f"persistor-{id}"), 300, "the job on Flink")
         _kill_keeper(archive, id)  # another process goes on, and not beside what this one has left
-        second = wait_until(lambda: _other(cluster.rest.find(f"persistor-{id}"), first), 120, "another")
+        second = wait_until(lambda: _other(cluster.rest.find(f"persistor-{id}"), first), 300, "another")
         assert cluster.rest.state(first) == "CANCELED"
-        wait_until(lambda: cluster.rest.state(second) == "RUNNING", 60, "it to run")
+        wait_until(lambda: cluster.rest.state(second) == "RUNNING", 240, "it to run")
         cluster.kill_workers()  # their lanes go on where their transactions stand
-        row = wait_until(lambda: _ended(api, id), 240, "the end of the job", pause=1)
+        row = wait_until(lambda: _ended(api, id), 400, "the end of the job", pause=1)
     assert row["state"] == "COMPLETED", row
     assert row["progress"]["published"] == topic.count
     again = Archive(Lake(f"file://{tmp_path}/again"), f"sqlite://{tmp_path}/again.db")

@@ -143,7 +143,7 @@ def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with
         found = index.list_jobs(1, states=("RUNNING",))
         return found[0] if found and found[0]["progress"]["published"] else None
 
-    id = wait_until(sending, 60, "a job that sends")["id"]
+    id = wait_until(sending, 240, "a job that sends")["id"]
     assert jobs(made, "--state", "RUNNING") == 0
     assert capsys.readouterr().out.startswith(f"{id}\tRUNNING\t")
     assert jobs(made, "--job", id, "--action", "retry") == 2

@@ -173,7 +173,7 @@ def test_two_jobs_on_one_topic_of_which_one_is_frozen_double_nothing(kafka: Kafk
             for port in ports.values():
                 wait_until(lambda port=port: metric(port, "persistor_messages_total", source=topic), 60, "it")
             one.pause()
-            time.sleep(20)
+            time.sleep(10)
             one.resume()
             archive.check_not_overwritten()
         there = expected(kafka, topic)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 from pipelines import plan, resubmit
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
-from tests._brokers import KafkaSite, installed
 from tests._messages import row, table, with_checksums
 from tests._replay import command, consumed, expected, freeze, header, numbered
 from tests._replay import settings as of
@@ -38,13 +36,6 @@ from transforms.selection import Selection
 NOW_MS = time.time_ns() // 1_000_000
 DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"
 BIG = os.urandom(900_000)
-
-
-@pytest.fixture(scope="module")
-def kafka() -> Iterator[Kafka]:
-    with installed("kafka") as site:
-        assert isinstance(site, KafkaSite)
-        yield site.server
 
 
 SHAPES: list[dict[str, Any]] = [

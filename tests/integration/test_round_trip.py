@@ -43,7 +43,7 @@ _SHAPES: list[tuple[Trait, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(params=list(SITES))
+@pytest.fixture(scope="module", params=list(SITES))
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with installed(request.param) as running:
         yield running
@@ -54,7 +54,7 @@ def format(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_what_a_broker_can_carry_comes_back_unchanged(site: Site, format: str, tmp_path: Path) -> None:
     source, copy = site.topic(), site.topic()
     publisher = site.publisher(source)
@@ -91,4 +91,4 @@ def _as_sent(table: pa.Table, site: Site) -> list[str]:
 
 
 def _wait_until_indexed(archive: Archive, count: int, job: Persist) -> None:
-    wait_until(lambda: bool(job.pid) and archive.indexed() == count, 60, f"{count} messages in the index")
+    wait_until(lambda: bool(job.pid) and archive.indexed() == count, 180, f"{count} messages in the index")

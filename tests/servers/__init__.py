@@ -40,6 +40,8 @@ exec "$@" </dev/null 3<&-
 """
 _T = TypeVar("_T")
 _random = random.SystemRandom()
+# What takes a second here may take twenty where others keep the processors busy.
+_PATIENCE = 3
 _given = set[int]()
 
 
@@ -240,9 +242,13 @@ def free_port() -> int:
 def wait_until(condition: Callable[[], _T], seconds: float, what: str, pause: float = 0.05) -> _T:
     """Ask until the answer is true, and return it.
 
+    Args:
+        seconds: what should do on a machine of one's own; three times that is waited.
+
     Raises:
         TimeoutError: it was never true in that time; the message names ``what``.
     """
+    seconds *= _PATIENCE
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()

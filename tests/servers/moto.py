@@ -15,6 +15,8 @@ from tests.servers._s3 import S3Server
 __all__ = ["Moto"]
 
 _VERSION = "5.2.5"
+# Some of what it needs is compiled for one version of Python.
+_DIRECTORY = f"moto-{_VERSION}-{sys.implementation.cache_tag}"
 # One request at a time: moto looks for the object and stores it in two steps, without a lock.
 _MAIN = """
 import sys
@@ -32,7 +34,7 @@ class Moto(S3Server):
     @classmethod
     def install(cls) -> None:
         """Install the wheel with what it needs, apart from our environment."""
-        fetch_once(f"moto-{_VERSION}", _fetch)
+        fetch_once(_DIRECTORY, _fetch)
 
     def command(self) -> Sequence[str]:
         """The server of moto, with one thread."""
@@ -40,7 +42,7 @@ class Moto(S3Server):
 
     def environment(self) -> Mapping[str, str]:
         """Its packages; and no wait for the cloud's metadata service."""
-        packages = fetch_once(f"moto-{_VERSION}", _fetch)
+        packages = fetch_once(_DIRECTORY, _fetch)
         return {"PYTHONPATH": str(packages), "MOTO_CALL_RESET_API": "false"}
 
     def answers(self) -> bool:
