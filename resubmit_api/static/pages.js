@@ -32,13 +32,6 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (busy) event.preventDefault();
 });
 
-// What was asked for by a part that has been replaced since is no longer wanted.
-document.addEventListener("htmx:beforeRequest", (event) => event.target.addEventListener("htmx:beforeOnLoad", forget));
-
-function forget(event) {
-  if (event.detail.requestConfig.verb === "get" && !event.target.isConnected) event.preventDefault();
-}
-
 // A form that was sent once is not sent again by an impatient second click.
 document.addEventListener("submit", (event) => {
   if (event.target.method !== "post") return;

@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests._archive import archive
 from tests._messages import table
@@ -109,6 +109,22 @@ def test_a_job_is_paused_given_another_pace_resumed_and_cancelled(watched: Watch
     page.goto("/jobs")
     expect(page.locator("tbody tr").first).to_contain_text("Cancelled")
     watched.check()
+
+
+def test_an_answer_about_a_state_that_is_over_is_let_go(watched: Watched, place: Place) -> None:
+    page, held = watched.page, list[Route]()
+    make_plan(page, {"sources": ["orders"]}, "slow-replay")
+    page.get_by_label("At most, messages a second").fill("50")
+    page.get_by_role("button", name="Send 6,000 messages").click()
+    expect(page.locator("h1 .state")).to_have_text("Running")
+    page.route("**/progress?*", lambda route: held.append(route))  # noqa: PLW0108 - needs a function's attributes
+    wait_until(lambda: page.wait_for_timeout(100) or held, 60, "a look at the progress")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("h1 .state")).to_have_text("Paused")
+    with page.expect_response("**/progress?*"):
+        page.unroute("**/progress?*")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("h1 .state")).to_have_text("Cancelled", timeout=60_000)
 
 
 def test_dead_letters_go_back_to_where_they_came_from_as_they_were(watched: Watched, place: Place) -> None:
