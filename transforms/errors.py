@@ -14,6 +14,7 @@ __all__ = [
     "PersistorError",
     "TransientError",
     "retry",
+    "waiting",
 ]
 
 _log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ _T = TypeVar("_T")
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
+_waiting: dict[str, str] = {}
 
 
 class PersistorError(Exception):
@@ -79,19 +81,31 @@ def retry(
         TransientError: after ``give_up_after`` seconds, or once ``stopped`` is true.
     """
     started, pause, failed = time.monotonic(), _FIRST_PAUSE, False
-    while True:
-        try:
-            result = call()
-        except TransientError as error:
-            if stopped() or (give_up_after is not None and time.monotonic() - started >= give_up_after):
-                raise
-            if not failed:
-                _log.warning("cannot %s, trying again until it succeeds: %s", what, error)
-            failed = True
-            on_retry()
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-            pause = min(pause * 2, _LONGEST_PAUSE)
-        else:
-            if failed:
-                _log.warning("could %s after %.0f s", what, time.monotonic() - started)
-            return result
+    try:
+        while True:
+            try:
+                result = call()
+            except TransientError as error:
+                if stopped() or (give_up_after is not None and time.monotonic() - started >= give_up_after):
+                    raise
+                if not failed:
+                    _log.warning("cannot %s, trying again until it succeeds: %s", what, error)
+                failed, _waiting[what] = True, str(error)
+                on_retry()
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                if failed:
+                    _log.warning("could %s after %.0f s", what, time.monotonic() - started)
+                return result
+    finally:
+        if failed:
+            _waiting.pop(what, None)
+
+
+def waiting(about: str) -> str | None:
+    """What a call of this process waits for whose name contains ``about``, in one sentence."""
+    for what, why in tuple(_waiting.items()):
+        if about in what:
+            return f"cannot {what}: {why}"
+    return None

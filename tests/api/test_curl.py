@@ -6,7 +6,6 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from resubmit_api.auth.tokens import digest_of
 from tests.api.conftest import Client, Site, Streams, order
+from tests.servers import Unavailable, tool
 from tests.servers.nats import Nats
 
 SLOW = {"messages_per_second": 5.0, "bytes_per_second": None}
@@ -60,7 +60,12 @@ def plan(service: Client) -> str:
     return str(service.post("/v1/plans", json=body).json()["id"])
 
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+@pytest.fixture(scope="module", autouse=True)
+def curl() -> None:
+    try:
+        tool("curl", "sudo apt-get install curl")
+    except Unavailable as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.mark.parametrize(

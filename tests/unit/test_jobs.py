@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.servers import wait_until
-from transforms.errors import ConfigurationError, TransientError
+from transforms.errors import ConfigurationError, TransientError, retry
 from transforms.indexes import Index, sqlite
 from transforms.jobs import (
     HeldError,
@@ -212,6 +212,25 @@ def test_a_keeper_renews_its_lease_until_another_takes_the_job(index: Index, lak
         assert lost.wait(60)
         assert keeper.finish(Report(planned=1, published=1)) is None
     assert (index.get_job(id) or {})["state"] == "RUNNING"
+
+
+def test_a_job_that_waits_says_for_what(index: Index, lake: Lake) -> None:
+    id, there = create(index, job(), "resubmit")["id"], threading.Event()
+
+    def send() -> None:
+        if not there.is_set():
+            raise TransientError("the broker does not answer")
+
+    keeper = Keeper(index, lake, id, on_lost=lambda: None)
+    keeper.take()
+    sender = threading.Thread(target=retry, args=(send, f"resubmit lane 1 of job {id}"))
+    with keeper:
+        sender.start()
+        waits = f"It waits and tries again: cannot resubmit lane 1 of job {id}: the broker does not answer"
+        wait_until(lambda: (index.get_job(id) or {})["reason"] == waits, 30, "the reason")
+        there.set()
+        wait_until(lambda: (index.get_job(id) or {})["reason"] is None, 60, "no reason any more")
+        sender.join(30)
 
 
 @pytest.mark.parametrize(

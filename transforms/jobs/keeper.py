@@ -8,10 +8,20 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-from transforms.errors import ConfigurationError, PermanentError, PersistorError, retry
+from transforms.errors import ConfigurationError, PermanentError, PersistorError, retry, waiting
 from transforms.indexes import Index
 from transforms.jobs.changing import change, held_by, new_owner, take
-from transforms.jobs.rows import Row, by_command, failed, finished, outcome, planned, progressed, wish_of
+from transforms.jobs.rows import (
+    Row,
+    by_command,
+    failed,
+    finished,
+    outcome,
+    planned,
+    progressed,
+    waits,
+    wish_of,
+)
 from transforms.lake import Lake
 from transforms.replay import Progress
 from transforms.replay.control import LOOK_EVERY, Wish, write_control
@@ -149,8 +159,11 @@ class Keeper:
     def _renew(self) -> None:
         tally, rate = self._tally, self._rate
 
+        trouble = waiting(self._id) if rate is None else None
+
         def renewed(row: Row) -> Row:
-            return held_by(row if tally is None else progressed(row, tally, rate), self._owner)
+            told = waits(row, trouble) if tally is None else waits(progressed(row, tally, rate), trouble)
+            return held_by(told, self._owner)
 
         row = self._change(renewed, patience=0.0)
         if row is not None:

@@ -29,6 +29,7 @@ __all__ = [
     "progressed",
     "record",
     "selection_of",
+    "waits",
     "wish_of",
 ]
 
@@ -149,6 +150,13 @@ def progressed(row: Row, tally: Tally, rate: float | None = None) -> Row:
         "errors": [asdict(error) for error in tally.errors],
         "attempts": 0 if moved else row["attempts"],
     }
+
+
+def waits(row: Row, trouble: str | None) -> Row:
+    """The row of a job that runs, with what it waits for as its reason."""
+    if row["state"] != "RUNNING":
+        return row
+    return {**row, "reason": trouble and f"It waits and tries again: {trouble}"}
 
 
 def finished(row: Row, report: Report, *, stopped: bool = False) -> Row:
