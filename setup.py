@@ -39,7 +39,7 @@ setup(
     description="Keep every message of your brokers in your object store; send any again, unchanged",
     license="Apache-2.0",
     python_requires=">=3.10",
-    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 13)],
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)],
     packages=find_packages(include=["pipelines*", "transforms*", "resubmit_api*"]),
     package_data={"resubmit_api": ["pages/*", "static/*"]},
     install_requires=[
