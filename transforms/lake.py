@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import obstore
@@ -86,7 +89,7 @@ class Lake:
         return type(self), (self.url, self._config)
 
     def put_new(self, path: str, data: bytes | memoryview | pa.Buffer) -> bool:
-        """Write an object that is not there yet, all of it or nothing.
+        """Write an object that is not there yet, all of it or nothing; it outlives a cut of the power.
 
         Returns:
             False where an object of that path exists, which is left as it is.
@@ -101,9 +104,11 @@ class Lake:
             plain = memoryview(data).cast("B")
             self._call(lambda: obstore.put(self._store, path, plain, mode="create"))
         except _ExistsError:
+            self._sync(path)  # whoever wrote it may not have come to that
             return False
         except ObjectMissingError as error:
             raise TransientError(f"{self.url} does not exist; create its bucket or container") from error
+        self._sync(path)
         return True
 
     def get(self, path: str) -> memoryview:
@@ -162,6 +167,14 @@ class Lake:
         prefix = self.url + "/"
         inside = location.startswith(prefix) and ".." not in location.split("/")
         return location[len(prefix) :] if inside else None
+
+    def _sync(self, path: str) -> None:
+        """Have the disk keep a file and all that leads to it; object stores do so by themselves."""
+        if isinstance(self._store, LocalStore):
+            root = Path(resolve(self.url).removeprefix("file://"))
+            above = (root / directory for directory in PurePosixPath(path).parents)
+            for place in (root / path, *above, root.parent):
+                _fsync(place)
 
     def _call(self, call: Callable[[], _T]) -> _T:
         try:
@@ -244,6 +257,22 @@ def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
         )
     except (UnknownConfigurationKeyError, BaseError, OSError, ValueError) as error:
         raise ConfigurationError(f"--lake {url}: {_first_line(error)}") from error
+
+
+def _fsync(place: Path) -> None:
+    try:
+        opened = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        # Some file systems cannot, of directories; some directories may only be passed through.
+        if error.errno in {errno.EINVAL, errno.EACCES, errno.ENOENT}:
+            return
+        # A disk that has failed to keep what it took may say on the next call that all is well.
+        kind = PermanentError if error.errno == errno.EIO else TransientError
+        raise kind(f"{place} is not known to be on the disk: {error.strerror}") from error
 
 
 def _divide(config: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 import uuid
@@ -173,6 +174,27 @@ def test_names_are_taken_literally(lake: Lake, name: str) -> None:
     assert bytes(lake.get(name)) == b"x"
     assert list(lake.list()) == [(name, 1)]
     assert lake.path(lake.location(name)) == name
+
+
+def test_a_file_and_all_that_leads_to_it_is_synced_by_everyone_who_meets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noting(opened: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{opened}").readlink()))
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    lake = Lake(f"file://{tmp_path}/lake")
+    way = [
+        f"{tmp_path}{part}"
+        for part in ("/lake/per%cent/b/file", "/lake/per%cent/b", "/lake/per%cent", "/lake", "")
+    ]
+    assert lake.put_new("per%cent/b/file", b"x") is True
+    assert lake.put_new("per%cent/b/file", b"y") is False
+    assert synced == way * 2
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/../../outside", "a//b", "./a"])

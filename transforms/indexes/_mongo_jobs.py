@@ -81,7 +81,7 @@ class MongoJobs:
         with translated():
             parts = [
                 places.find(query | having, {"record": 1}).sort("_id", DESCENDING).limit(limit).to_list()
-                for places, having in ((self._audit, {}), (self._jobs, {"record": {"$exists": True}}))
+                for places, having in ((self._audit, {}), (self._jobs, {"record": {"$ne": None}}))
             ]
         found = heapq.merge(*parts, key=itemgetter("_id"), reverse=True)
         return [json.loads(document["record"]) for document in itertools.islice(found, limit)]
