@@ -26,9 +26,20 @@ from transforms import registry
 from transforms.indexes import Index
 from transforms.lake import INTERNAL, Lake
 from transforms.model import ENTRY_SCHEMA, FILE_SCHEMA
+from transforms.reading.source import Source
 from transforms.selection import Selection
 
-__all__ = ["Archive", "Load", "Message", "Persist", "expected", "load_message", "log_of", "metric"]
+__all__ = [
+    "Archive",
+    "Load",
+    "Message",
+    "Persist",
+    "committed",
+    "expected",
+    "load_message",
+    "log_of",
+    "metric",
+]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DEFAULTS = {
@@ -241,6 +252,18 @@ def log_of(kafka: Kafka, topic: str) -> dict[tuple[int, int], Message]:
         return dict(_read_all(consumer, topic))
     finally:
         consumer.close()
+
+
+def committed(kafka: Kafka, topic: str, archive: Archive) -> int:
+    """Sum of the offsets that a persist without a metadata topic has committed of a topic."""
+    group = Source("", purpose=f"{archive.lake.url}|").group
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 0})
+    try:
+        partitions = consumer.list_topics(topic, timeout=20).topics[topic].partitions
+        found = consumer.committed([TopicPartition(topic, number) for number in partitions], timeout=20)
+    finally:
+        consumer.close()
+    return sum(max(0, one.offset) for one in found)
 
 
 def expected(kafka: Kafka, topic: str) -> dict[str, Message]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.harness import Archive, Persist, load_message, log_of
-from tests.integration.test_shard import _ids, _reading, _values
+from tests._reading import reading
+from tests.integration.harness import Archive, Persist, committed, load_message, log_of
+from tests.integration.test_shard import _ids, _values
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
@@ -37,11 +38,11 @@ def _archived(kafka: Kafka, topic: str, source: Source) -> None:
     """Forty messages in four claimed batches, acknowledged but for the last."""
     kafka.create_topic(topic)
     kafka.produce(topic, _values(0, 30))
-    with _reading(source) as reading:
-        reading.until(30)
-        reading.acknowledge()
+    with reading(source) as read:
+        read.until(30)
+        read.acknowledge()
         kafka.produce(topic, _values(30, 40))
-        reading.until(40)
+        read.until(40)
 
 
 @pytest.fixture
@@ -57,11 +58,11 @@ def test_without_the_groups_offsets_reading_goes_on_behind_what_expired(
     lake = Lake(source.lake or "")
     assert _expire_everything(lake).claims == 3
     kafka.delete_group(source.group)
-    with _reading(source) as reading:
-        reading.until(10)
+    with reading(source) as read:
+        read.until(10)
         kafka.produce(topic, _values(40, 45))
-        reading.until(15)
-    assert reading.ids == _ids(topic, 30, 45)
+        read.until(15)
+    assert read.ids == _ids(topic, 30, 45)
 
 
 def test_a_position_that_was_saved_before_the_expiry_skips_to_the_claims_that_stayed(
@@ -70,12 +71,12 @@ def test_a_position_that_was_saved_before_the_expiry_skips_to_the_claims_that_st
     _archived(kafka, topic, source)
     lake = Lake(source.lake or "")
     _expire_everything(lake)
-    with _reading(source) as reading:
-        reading._positions = {f"{topic}~1/0": 10}
-        reading.until(10)
+    with reading(source) as read:
+        read.positions = {f"{topic}~1/0": 10}
+        read.until(10)
         kafka.produce(topic, _values(40, 45))
-        reading.until(15)
-    assert reading.ids == _ids(topic, 30, 45)
+        read.until(15)
+    assert read.ids == _ids(topic, 30, 45)
     ahead = Claims(lake).ahead(Chain(topic, 1, 0), 10)
     assert [(start, claim.next, claim.rows) for start, claim in ahead.items()] == [
         (10, 30, 0),
@@ -99,6 +100,8 @@ def test_a_running_job_an_expiry_and_a_restart_leave_lake_and_index_in_step(
         wait_until(lambda: bool(persist.pid) and archive.indexed() == 2000, 90, "the old messages")
         kafka.produce(topic, [*old[2000:], *new[:1000]])
         wait_until(lambda: bool(persist.pid) and archive.indexed() == 4000, 90, "the first new messages")
+        # What is not acknowledged is read, and archived, again after the kill.
+        wait_until(lambda: committed(kafka, topic, archive) == 4000, 60, "the acknowledgements")
         index = archive.open_index()
         report = expire(archive.lake, index, datetime(2021, 1, 1, tzinfo=timezone.utc), young=_AT_ONCE)
         assert report.messages == report.entries == 4000 - archive.indexed()

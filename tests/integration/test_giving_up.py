@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from tests.conftest import running
-from tests.integration.harness import Archive, Message, Persist, expected, log_of
+from tests.integration.harness import Archive, Message, Persist, committed, expected, log_of
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO
 from transforms.lake import Lake
-from transforms.reading.source import Source
 
 
 @pytest.fixture
@@ -65,17 +63,6 @@ def _wait_for_dead(kafka: Kafka, dead: str, wanted: dict[str, Message], persist:
         raise AssertionError(persist.output()) from error
 
 
-def _committed(kafka: Kafka, topic: str, archive: Archive) -> int:
-    """Sum of the group's offsets, whose topic begins at 0."""
-    group = Source("", purpose=f"{archive.lake.url}|").group
-    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": group, "log_level": 0})
-    try:
-        found = consumer.committed([TopicPartition(topic, number) for number in (0, 1)], timeout=20)
-    finally:
-        consumer.close()
-    return sum(max(0, one.offset) for one in found)
-
-
 def test_without_the_lake_messages_become_dead_letters_and_offsets_wait_until_it_is_back(
     kafka: Kafka, topic: str, dead: str, own_minio: MinIO, tmp_path: Path
 ) -> None:
@@ -86,13 +73,13 @@ def test_without_the_lake_messages_become_dead_letters_and_offsets_wait_until_it
     with _persist(kafka, topic, dead, archive, tmp_path / "log", config) as persist:
         first = _produce(kafka, topic, 1000)
         archive.wait_for(first, persist, 60)
-        wait_until(lambda: _committed(kafka, topic, archive) == 1000, 60, "a commit")
+        wait_until(lambda: committed(kafka, topic, archive) == 1000, 60, "a commit")
         own_minio.kill()
         lost = _produce(kafka, topic, 3000)
         _wait_for_dead(kafka, dead, lost, persist)
-        assert _committed(kafka, topic, archive) == 1000
+        assert committed(kafka, topic, archive) == 1000
         own_minio.start()
-        wait_until(lambda: _committed(kafka, topic, archive) == 4000, 60, "what was given up to be claimed")
+        wait_until(lambda: committed(kafka, topic, archive) == 4000, 60, "what was given up to be claimed")
         second = _produce(kafka, topic, 500)
         archive.wait_for(second, persist, 60)
         assert sorted(_dead_ids(kafka, dead)) == sorted(lost)
@@ -116,7 +103,7 @@ def test_what_was_claimed_and_cannot_be_written_becomes_dead_letters(
     with _persist(kafka, topic, dead, archive, tmp_path / "log", []) as persist:
         lost = _produce(kafka, topic, 1000)
         _wait_for_dead(kafka, dead, lost, persist)
-        wait_until(lambda: _committed(kafka, topic, archive) == 1000, 60, "their acknowledgement")
+        wait_until(lambda: committed(kafka, topic, archive) == 1000, 60, "their acknowledgement")
         (tmp_path / "lake" / topic).unlink()
         rest = _produce(kafka, topic, 100)
         archive.wait_for(rest, persist, 60)
