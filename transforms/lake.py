@@ -267,8 +267,8 @@ def _fsync(place: Path) -> None:
         finally:
             os.close(opened)
     except OSError as error:
-        # Some file systems cannot, of directories; some directories may only be passed through.
-        if error.errno in {errno.EINVAL, errno.EACCES, errno.ENOENT}:
+        # Some file systems cannot, of directories; others may only be passed through, or not be written.
+        if error.errno in {errno.EINVAL, errno.EACCES, errno.EROFS, errno.ENOENT}:
             return
         # A disk that has failed to keep what it took may say on the next call that all is well.
         kind = PermanentError if error.errno == errno.EIO else TransientError
