@@ -158,12 +158,11 @@ class Keeper:
 
     def _renew(self) -> None:
         tally, rate = self._tally, self._rate
-
         trouble = waiting(self._id) if rate is None else None
 
         def renewed(row: Row) -> Row:
-            told = waits(row, trouble) if tally is None else waits(progressed(row, tally, rate), trouble)
-            return held_by(told, self._owner)
+            told = row if tally is None else progressed(row, tally, rate)
+            return held_by(waits(told, trouble), self._owner)
 
         row = self._change(renewed, patience=0.0)
         if row is not None:
