@@ -28,7 +28,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, TypeVar
 
-__all__ = ["SERVERS", "Server", "Unavailable", "fetch_once", "free_port", "run", "tool", "wait_until"]
+__all__ = [
+    "SERVERS",
+    "Cluster",
+    "Server",
+    "Unavailable",
+    "fetch_once",
+    "free_port",
+    "run",
+    "tool",
+    "wait_until",
+]
 
 SERVERS = Path(__file__).resolve().parents[2] / ".servers"
 """Where servers are installed; kept between runs and out of version control."""
@@ -39,6 +49,7 @@ _GUARDED = """exec 3<&0
 exec "$@" </dev/null 3<&-
 """
 _T = TypeVar("_T")
+_C = TypeVar("_C", bound="Cluster")
 _random = random.SystemRandom()
 # What takes a second here may take twenty where others keep the processors busy.
 _PATIENCE = 3
@@ -289,6 +300,33 @@ def run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = No
     if done.returncode:
         end = done.stdout.decode(errors="replace").strip()[-1000:]
         raise Unavailable(f"{command[0]} failed: {end}", f"(in {cwd}) {' '.join(command)}")
+
+
+class Cluster:
+    """Servers that are started and closed together; any one of them may be killed meanwhile."""
+
+    members: Sequence[Server]
+
+    def start(self) -> None:
+        """Start all of them."""
+        for member in self.members:
+            member.start()
+
+    def close(self) -> None:
+        """Kill the members and remove their data."""
+        for member in self.members:
+            member.close()
+
+    def __enter__(self: _C) -> _C:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def fetch_once(name: str, fetch: Callable[[Path], None]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.servers import wait_until
+from tests.servers import Cluster, wait_until
 from tests.servers.certificates import Authority
 from tests.servers.kafka import Kafka
 
@@ -28,7 +28,7 @@ broker.session.timeout.ms=3000
 """
 
 
-class KafkaCluster:
+class KafkaCluster(Cluster):
     """Topics have three replicas of which two must have a message; any one broker may be killed.
 
     Attributes:
@@ -38,7 +38,7 @@ class KafkaCluster:
 
     def __init__(self, directory: Path) -> None:
         self.authority = Authority(directory)
-        self.members = [Kafka(java=_SMALL) for _ in range(3)]
+        self.members: list[Kafka] = [Kafka(java=_SMALL) for _ in range(3)]
         ports = enumerate((member.controller_port for member in self.members), 1)
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in ports)
         for node, member in enumerate(self.members, 1):
@@ -56,15 +56,7 @@ class KafkaCluster:
         killed.kill()
         return killed
 
-    def __enter__(self) -> KafkaCluster:
-        try:
-            with ThreadPoolExecutor(len(self.members)) as threads:
-                list(threads.map(Kafka.start, self.members))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for member in self.members:
-            member.close()
+    def start(self) -> None:
+        """Start all at once: none of them answers alone."""
+        with ThreadPoolExecutor(len(self.members)) as threads:
+            list(threads.map(Kafka.start, self.members))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.servers import Server, fetch_once, run, wait_until
+from tests.servers import Cluster, Server, fetch_once, run, wait_until
 from tests.servers.certificates import Authority
 
 __all__ = ["PASSWORD", "USER", "MongoDB", "ReplicaSet"]
@@ -81,7 +81,7 @@ class MongoDB(Server):
             return client.admin.command(*command, **arguments)
 
 
-class ReplicaSet:
+class ReplicaSet(Cluster):
     """Three members that speak TLS to those who log in; any one of them may be killed.
 
     Attributes:
@@ -112,8 +112,7 @@ class ReplicaSet:
 
     def start(self) -> None:
         """Start the members, let them elect one, and make the administrator."""
-        for member in self.members:
-            member.start()
+        super().start()
         there = [{"_id": n, "host": f"127.0.0.1:{m.port}"} for n, m in enumerate(self.members)]
         first = self.members[0]
         # Only before there are users, and on the machine itself, is this allowed.
@@ -141,22 +140,6 @@ class ReplicaSet:
             client.admin.command("createRole", name, privileges=privileges, roles=[])
             client.admin.command("createUser", name, pwd=PASSWORD, roles=[name])
         return f"{name}:{PASSWORD}"
-
-    def __enter__(self) -> ReplicaSet:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Kill the members and remove their data."""
-        for member in self.members:
-            member.close()
 
 
 def _is_primary(member: MongoDB) -> bool:

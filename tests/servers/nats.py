@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import Server, Unavailable, free_port
+from tests.servers import Cluster, Server, Unavailable, free_port
 
 __all__ = ["PASSWORD", "USER", "Nats", "NatsCluster"]
 
@@ -55,7 +55,7 @@ class Nats(Server):
             return connection.recv(65536).startswith(b"INFO ")
 
 
-class NatsCluster:
+class NatsCluster(Cluster):
     """Three servers, ``n0`` to ``n2``, whose streams may have three replicas; any one may be killed.
 
     Attributes:
@@ -77,19 +77,6 @@ class NatsCluster:
     def url(self) -> str:
         """The members as a URL of Persistor names them."""
         return "nats://" + ",".join(f"127.0.0.1:{member.port}" for member in self.members)
-
-    def __enter__(self) -> NatsCluster:
-        try:
-            for member in self.members:
-                member.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for member in self.members:
-            member.close()
 
 
 def _binary() -> Path:
