@@ -26,7 +26,7 @@ demo: $(VENV)/installed ## see it work: broker, archive, index, API and a resubm
 
 .PHONY: test
 test: servers ## every test, against real servers (ARGS='tests/unit -k layout' for some)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 .PHONY: test-flink
 test-flink: servers ## the tests on a real Flink cluster alone, with 500,000 messages instead of 100,000

@@ -8,6 +8,7 @@ it; with ``CI=true`` they fail instead.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
 
 _S = TypeVar("_S", bound=Server)
+_STDERR = pytest.StashKey[int]()
+_HANGS_AFTER = 1200.0
+"""Seconds; longer than the longest timeout of a test, its set-up included."""
 
 # How long an example takes is the machine's affair. With CI=true Hypothesis makes the same examples
 # each time, so that a build fails by what was changed; at a developer's it tries others each time.
@@ -106,6 +110,35 @@ def azurite() -> Iterator[Azurite]:
 @pytest.fixture(scope="session")
 def gcs() -> Iterator[GCS]:
     yield from running(GCS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_STDERR] = os.dup(2)  # before what tests print is caught
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that hangs for good ends its process, which tells where all threads are.
+
+    pytest-timeout lets each test go on once it has failed, and so does pytest's own faulthandler: what
+    waits for ever while it is torn down would have all others wait.
+    """
+    _watch(item)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """pytest has just put the watch away."""
+    if isinstance(node, pytest.Item):
+        _watch(node)
+
+
+def _watch(item: pytest.Item) -> None:
+    faulthandler.dump_traceback_later(_HANGS_AFTER, file=item.config.stash[_STDERR], exit=True)
 
 
 @pytest.hookimpl(wrapper=True)

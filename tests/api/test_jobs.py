@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from resubmit_api.backends import Backends
 from resubmit_api.jobs.housekeeping import Housekeeping
+from tests._processes import spawned
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
@@ -321,8 +323,8 @@ def test_the_command_goes_on_with_a_job_and_its_own_are_seen_and_cancelled(
     assert (latest["destination"], latest["topic"]) == (f"nats://127.0.0.1:{nats.port}", topic)
 
 
-def command(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "pipelines.resubmit", *words], stderr=subprocess.PIPE)
+def command(*words: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return spawned([sys.executable, "-m", "pipelines.resubmit", *words], stderr=subprocess.PIPE)
 
 
 def test_fifty_resubmissions_at_the_same_time_keep_their_own_figures(

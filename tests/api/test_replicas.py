@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from resubmit_api.jobs.inline import LOST
+from tests._processes import spawned
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
@@ -56,14 +57,10 @@ def replica(site: Site, server: Nats) -> Iterator[tuple[subprocess.Popen[str], C
         "port": "0",
     }
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
-    process = subprocess.Popen([PROGRAM, "api", *words], stdout=subprocess.PIPE, text=True)
-    try:
-        line = process.stdout.readline()  # type: ignore[union-attr]
+    with spawned([PROGRAM, "api", *words], stdout=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
         assert line.startswith("Listening on http://"), line
         yield process, Client(line.split()[2])
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def ask(

@@ -17,6 +17,7 @@ import requests
 
 from resubmit_api.app import close_app, create_app
 from resubmit_api.serve import serve
+from tests._processes import spawned
 from tests.api.conftest import Site, Streams, order
 from tests.servers import free_port, wait_until
 from tests.servers.nats import Nats
@@ -27,14 +28,10 @@ PROGRAM = Path(sys.executable).with_name("persistor")
 
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = subprocess.Popen([PROGRAM, "api", *arguments], stdout=subprocess.PIPE, text=True)
-    try:
+    with spawned([PROGRAM, "api", *arguments], stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith("Listening on http://"), line
         yield process, line.split()[2]
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def arguments(site: Site, *others: str) -> list[str]:

@@ -20,6 +20,7 @@ import requests
 import yaml
 
 from resubmit_api.auth.tokens import Role, Tokens
+from tests._processes import spawned
 from tests.conftest import running
 from tests.deploy.commands import parsed
 from tests.integration.harness import Archive, log_of
@@ -204,16 +205,8 @@ def _replaced(words: list[str], places: Mapping[str, str]) -> list[str]:
 @contextmanager
 def _command(words: list[str], log: Path) -> Iterator[None]:
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.cli", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield
-        process.terminate()
-        assert process.wait(60) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
+        place = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        with spawned([sys.executable, "-m", "pipelines.cli", *words], **place) as process:
+            yield
+            process.terminate()
+            assert process.wait(60) == 0, log.read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests._archive import archive
+from tests._processes import spawned
 from tests._replay import command, consumed, numbered, settings
 from tests._replay import expected as sent_as
 from tests.integration.harness import Archive, Load, Persist, expected
@@ -61,9 +62,8 @@ def test_every_message_is_archived_once_whichever_leaders_are_killed(
         with Load(kafka, {topic: 2}, rate=400):
             for _ in range(2):
                 wait_for_more(archived, job)
-                killed = cluster.kill_leader(topic)
-                wait_for_more(archived, job)
-                killed.start()
+                with cluster.leader(topic).killed():
+                    wait_for_more(archived, job)
                 archived.check_not_overwritten()
         messages = expected(kafka, topic)
         archived.wait_for(messages, job)
@@ -86,12 +86,11 @@ def test_a_resubmission_sends_each_message_once_although_a_leader_is_killed(
     made = settings(tmp_path, f"kafka://{kafka.sasl_bootstrap}/{topic}")
     words = ["--selection", made.selection or "", "--messages_per_second", str(MESSAGES // 10)]
     words += [f"--destination_config={name}={value}" for name, value in secured.items()]
-    with subprocess.Popen(command(made, *words), stdout=subprocess.DEVNULL) as process:
+    with spawned(command(made, *words), stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: sent(index) > MESSAGES // 4, 60, "the job to get on")
-        killed = cluster.kill_leader(topic)
-        before = sent(index)
-        wait_until(lambda: sent(index) > before, 150, "another leader to take messages")
-        killed.start()
+        with cluster.leader(topic).killed():
+            before = sent(index)
+            wait_until(lambda: sent(index) > before, 150, "another leader to take messages")
         assert process.wait(120) == 0
     [job] = index.list_jobs(9)
     assert (job["state"], job["progress"]["published"], job["report"]["may_repeat"]) == (

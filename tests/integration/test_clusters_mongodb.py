@@ -8,11 +8,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests._entries import entry, stream, table
+from tests._processes import spawned
 from tests.api.conftest import Site, Streams, order
 from tests.integration.harness import Archive, Load, Persist, expected
 from tests.servers import Unavailable, wait_until
@@ -75,10 +78,10 @@ def test_every_message_is_indexed_once_whichever_primaries_are_killed(
         with Load(kafka, {topic: 2}, rate=400):
             for _ in range(2):
                 wait_for_more(archive, job)
-                killed = cluster.kill_primary()
-                wait_for_more(archive, job)
-                killed.start()
-                wait_until(lambda: is_secondary(killed), 60, "the member that was killed")  # noqa: B023
+                primary = wait_until(cluster.primary, 60, "a primary")
+                with primary.killed():
+                    wait_for_more(archive, job)
+                wait_until(lambda: is_secondary(primary), 60, "the member that was killed")  # noqa: B023
         messages = expected(kafka, topic)
         archive.wait_for(messages, job)
         job.drain()
@@ -122,8 +125,7 @@ def test_jobs_go_on_over_a_replica_set_that_is_away_for_longer_than_a_lease(
         assert streams.payloads(topic) == [b"order %d" % n for n in range(MESSAGES)]
 
 
-@contextlib.contextmanager
-def resubmit(site: Site, destination: str) -> Iterator[subprocess.Popen[str]]:
+def resubmit(site: Site, destination: str) -> AbstractContextManager[subprocess.Popen[Any]]:
     given = {
         "index": site.index_url,
         "lake": site.lake.url,
@@ -133,30 +135,17 @@ def resubmit(site: Site, destination: str) -> Iterator[subprocess.Popen[str]]:
     }
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
     command = [sys.executable, "-m", "pipelines.resubmit", "--json", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    return spawned(command, stdout=subprocess.PIPE, text=True)
 
 
 def lapse(cluster: ReplicaSet) -> None:
     """Take the majority away until every lease that was held has run out, and give it back."""
-    killed = [cluster.kill_primary(), next(m for m in cluster.members if is_up(m))]
-    killed[1].kill()
-    out = at(11)
-    wait_until(lambda: at() > out, 30, "the leases to run out")
-    for member in killed:
-        member.start()
+    primary = wait_until(cluster.primary, 60, "a primary")
+    other = next(member for member in cluster.members if member is not primary)
+    with primary.killed(), other.killed():
+        out = at(11)
+        wait_until(lambda: at() > out, 30, "the leases to run out")
     wait_until(cluster.primary, 60, "a primary")
-
-
-def is_up(member: MongoDB) -> bool:
-    try:
-        return bool(member.pid)
-    except RuntimeError:
-        return False
 
 
 def test_what_is_wrong_is_said_at_once_and_without_secrets(

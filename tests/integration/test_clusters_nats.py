@@ -18,6 +18,7 @@ from nats.js.api import StreamInfo
 from tests._archive import archive
 from tests._brokers import fetch, jetstream, numbered, reading, together
 from tests._messages import row, table
+from tests._processes import spawned
 from tests._replay import command, settings
 from tests.integration.harness import Archive, Persist
 from tests.servers import Unavailable, wait_until
@@ -66,14 +67,12 @@ def subject(cluster: NatsCluster) -> str:
     return name
 
 
-def kill_leader(cluster: NatsCluster, stream: str) -> Nats:
-    def leader() -> str | None:
+def leader(cluster: NatsCluster, stream: str) -> Nats:
+    def name() -> str | None:
         found: StreamInfo = ask(cluster, lambda js: js.stream_info(stream))
         return found.cluster.leader if found.cluster else None
 
-    killed = cluster.members[int(wait_until(leader, 60, "a leader").removeprefix("n"))]
-    killed.kill()
-    return killed
+    return cluster.members[int(wait_until(name, 60, "a leader").removeprefix("n"))]
 
 
 @contextmanager
@@ -93,13 +92,14 @@ def publishing(url: str) -> Iterator[None]:
             number += 50
         publisher.close()
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(120)
+    assert not thread.is_alive()
 
 
 def test_a_stream_is_archived_once_and_acknowledged_whichever_leaders_are_killed(
@@ -111,9 +111,8 @@ def test_a_stream_is_archived_once_and_acknowledged_whichever_leaders_are_killed
         with publishing(url):
             for _ in range(2):
                 wait_for_files(archived, job)
-                killed = kill_leader(cluster, subject)
-                wait_for_files(archived, job)
-                killed.start()
+                with leader(cluster, subject).killed():
+                    wait_for_files(archived, job)
                 archived.check_not_overwritten()
         with reading(registry.broker(url).open_reader(url, {}, group="check")) as reader:
             count = ask(cluster, lambda js: js.stream_info(subject)).state.messages
@@ -149,12 +148,11 @@ def test_a_resubmission_sends_each_message_once_although_the_leader_is_killed(
     archive(lake, index, messages)
     made = settings(tmp_path, f"{cluster.url}/{subject}")
     rate = ["--selection", made.selection or "", "--messages_per_second", str(MESSAGES // 8)]
-    with subprocess.Popen(command(made, *rate), stdout=subprocess.DEVNULL) as process:
+    with spawned(command(made, *rate), stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: sent(index) > MESSAGES // 4, 60, "the job to get on")
-        killed = kill_leader(cluster, subject)
-        before = sent(index)
-        wait_until(lambda: sent(index) > before, 150, "another leader to take messages")
-        killed.start()
+        with leader(cluster, subject).killed():
+            before = sent(index)
+            wait_until(lambda: sent(index) > before, 150, "another leader to take messages")
         assert process.wait(120) == 0
     [job] = index.list_jobs(9)
     assert (job["state"], job["progress"]["published"], job["progress"]["failed"]) == (

@@ -20,6 +20,7 @@ from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import NatsSite, fetch, installed, reading, together
 from tests._messages import row, table
+from tests._processes import spawned
 from tests._replay import command
 from tests._replay import settings as of
 from tests.servers import wait_until
@@ -137,34 +138,36 @@ def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with
     archive(lake, index, numbered(0, 9000))
     made = of(tmp_path, f"{nats.server.url}/{subject}")
     words = command(made, "--selection", made.selection or "", "--messages_per_second", "100")
-    sender = subprocess.Popen(words, stdout=subprocess.DEVNULL)
 
     def sending() -> Row | None:
         found = index.list_jobs(1, states=("RUNNING",))
         return found[0] if found and found[0]["progress"]["published"] else None
 
-    id = wait_until(sending, 240, "a job that sends")["id"]
-    assert jobs(made, "--state", "RUNNING") == 0
-    assert capsys.readouterr().out.startswith(f"{id}\tRUNNING\t")
-    assert jobs(made, "--job", id, "--action", "retry") == 2
-    assert "is RUNNING, which does not allow retry; possible: pause, cancel, rate" in capsys.readouterr().err
-    rate = ["--action", "rate", "--messages_per_second", "200", "--bytes_per_second", "1MB"]
-    assert jobs(made, "--job", id, *rate) == 0
-    assert look(index, id)["rate"] == {"messages_per_second": 200, "bytes_per_second": 1_000_000}
-    assert jobs(made, "--job", id, "--action", "pause") == 0
-    assert sender.wait(60) == 1
+    with spawned(words, stdout=subprocess.DEVNULL) as sender:
+        id = wait_until(sending, 240, "a job that sends")["id"]
+        assert jobs(made, "--state", "RUNNING") == 0
+        assert capsys.readouterr().out.startswith(f"{id}\tRUNNING\t")
+        assert jobs(made, "--job", id, "--action", "retry") == 2
+        assert (
+            "is RUNNING, which does not allow retry; possible: pause, cancel, rate" in capsys.readouterr().err
+        )
+        rate = ["--action", "rate", "--messages_per_second", "200", "--bytes_per_second", "1MB"]
+        assert jobs(made, "--job", id, *rate) == 0
+        assert look(index, id)["rate"] == {"messages_per_second": 200, "bytes_per_second": 1_000_000}
+        assert jobs(made, "--job", id, "--action", "pause") == 0
+        assert sender.wait(60) == 1
     paused = look(index, id)
     assert (paused["state"], paused["lease"]) == ("PAUSED", None)
     assert 0 < paused["progress"]["published"] < 9000
     assert jobs(made, "--job", id, "--action", "resume") == 2
     assert f"persistor resubmit --resume {id} does that" in capsys.readouterr().err
     assert jobs(made, "--job", id, "--action", "rate") == 0
-    again = subprocess.Popen(command(made, "--resume", id), stdout=subprocess.DEVNULL)
-    capsys.readouterr()
-    assert jobs(made, "--job", id, "--follow", "--json") == 0
-    followed = json.loads(capsys.readouterr().out)
-    assert (followed["state"], followed["progress"]["published"]) == ("COMPLETED", 9000)
-    assert again.wait(60) == 0
+    with spawned(command(made, "--resume", id), stdout=subprocess.DEVNULL) as again:
+        capsys.readouterr()
+        assert jobs(made, "--job", id, "--follow", "--json") == 0
+        followed = json.loads(capsys.readouterr().out)
+        assert (followed["state"], followed["progress"]["published"]) == ("COMPLETED", 9000)
+        assert again.wait(60) == 0
     assert arrived(nats, subject, 9000) == data(0, 9000)
     assert [action for action, _ in asked(index)] == ["resubmit", "rate", "pause", "rate", "resume"]
 
@@ -185,25 +188,27 @@ def test_a_followed_job_is_held_while_it_is_paused(
     archive(lake, index, numbered(0, 900))
     made = of(tmp_path, f"{nats.server.url}/{subject}")
     words = ["--follow", "--json", "--selection", made.selection or "", "--messages_per_second", "30"]
-    sender = subprocess.Popen(
-        command(made, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert sender.stdout
-    assert sender.stderr
-    sending = partial(index.list_jobs, 1, states=("RUNNING",))
-    wait_until(lambda: (found := sending()) and found[0]["progress"]["published"], 60, "a job that sends")
-    id = index.list_jobs(1)[0]["id"]
-    assert jobs(made, "--job", id, "--action", "pause") == 0
-    advice = f"Paused. It goes on when somebody resumes it: in the pages, or by `persistor jobs --job {id} "
-    assert any(advice in line for line in sender.stderr)
-    assert possible(look(index, id)) == ["resume", "cancel", "rate"]
-    assert jobs(made, "--job", id, "--action", "rate") == 0
-    if end is None:
-        sender.send_signal(signal.SIGINT)
-    else:
-        assert jobs(made, "--job", id, "--action", end) == 0
-    assert sender.wait(60) == code
-    row, report = look(index, id), json.loads(sender.stdout.read())["report"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with spawned(command(made, *words), **pipes) as sender:
+        assert sender.stdout
+        assert sender.stderr
+        sending = partial(index.list_jobs, 1, states=("RUNNING",))
+        wait_until(lambda: (found := sending()) and found[0]["progress"]["published"], 60, "a job that sends")
+        id = index.list_jobs(1)[0]["id"]
+        assert jobs(made, "--job", id, "--action", "pause") == 0
+        advice = (
+            f"Paused. It goes on when somebody resumes it: in the pages, or by `persistor jobs --job {id} "
+        )
+        assert any(advice in line for line in sender.stderr)
+        assert possible(look(index, id)) == ["resume", "cancel", "rate"]
+        assert jobs(made, "--job", id, "--action", "rate") == 0
+        if end is None:
+            sender.send_signal(signal.SIGINT)
+        else:
+            assert jobs(made, "--job", id, "--action", end) == 0
+        assert sender.wait(60) == code
+        report = json.loads(sender.stdout.read())["report"]
+    row = look(index, id)
     assert (row["state"], row["lease"]) == (state, None)
     sent = row["progress"]["published"]
     assert (report["published"], sent == 900) == (sent, end == "resume")
@@ -222,12 +227,12 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
     sender.start()
     id = wait_until(lambda: index.list_jobs(1), 60, "the job")[0]["id"]
     follow = [*command(made)[:2], "pipelines.jobs", "--index", made.index, "--job", id, "--follow"]
-    watcher = subprocess.Popen(follow, stderr=subprocess.PIPE, text=True)
-    assert watcher.stderr
-    assert watcher.stderr.readline().startswith("RUNNING, ")
-    watcher.send_signal(signal.SIGINT)
-    assert watcher.wait(30) == 130
-    assert watcher.stderr.read().endswith("The job goes on without being watched.\n")
+    with spawned(follow, stderr=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stderr
+        assert watcher.stderr.readline().startswith("RUNNING, ")
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(30) == 130
+        assert watcher.stderr.read().endswith("The job goes on without being watched.\n")
     assert jobs(made, "--job", id, "--action", "rate") == 0
     sender.join(60)
     assert look(index, id)["state"] == "COMPLETED"

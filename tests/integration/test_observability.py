@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 import uuid
@@ -16,6 +15,7 @@ import requests
 import yaml
 
 from pipelines.metrics_table import declared
+from tests._processes import spawned
 from tests.integration.harness import Archive, Persist, load_message
 from tests.servers import Unavailable, free_port, wait_until
 from tests.servers.kafka import Kafka
@@ -104,13 +104,9 @@ def prometheus(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         server.install()
     except Unavailable as error:
         pytest.skip(str(error))
-    with persist, indexing, subprocess.Popen([sys.executable, "-m", "pipelines.cli", "api", *api]) as service:
-        try:
-            with server:
-                _work(kafka, topic, archive, f"http://127.0.0.1:{api_port}", server)
-                yield server
-        finally:
-            service.kill()
+    with persist, indexing, spawned([sys.executable, "-m", "pipelines.cli", "api", *api]), server:
+        _work(kafka, topic, archive, f"http://127.0.0.1:{api_port}", server)
+        yield server
 
 
 def _work(kafka: Kafka, topic: str, archive: Archive, api: str, server: Prometheus) -> None:

@@ -46,13 +46,14 @@ def _publishing(site: Site, topic: str) -> Iterator[list[bytes]]:
             confirmed.extend(chunk["data"].to_pylist())
         publisher.close()
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield confirmed
     finally:
         stop.set()
-        thread.join()
+        thread.join(120)
+    assert not thread.is_alive()
 
 
 def _archive_under_kills(
@@ -67,8 +68,8 @@ def _archive_under_kills(
                 files = len(archive.files())
                 wait_until(lambda: bool(job.pid) and len(archive.files()) > files + 1, 60, "files")  # noqa: B023
                 if broker_too and moments.random() < 0.5:
-                    site.server.kill()
-                    site.server.start()
+                    with site.server.killed():
+                        pass
                 if kill % 2 or not broker_too:
                     job.kill()
                     job.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from pipelines.cli import main
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._messages import row, table, with_checksums
+from tests._processes import spawned
 from tests._replay import command, consumed, expected, freeze, header, numbered, settings
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
@@ -116,9 +116,7 @@ def test_rates_of_the_command_are_kept_within_five_percent_over_thirty_seconds(
             archive(lake, index, table(*[row(offset=n, data=bytes(size)) for n in range(count)]), source=name)
             made = settings(tmp_path, f"{kafka.url}/{name}", timestamp="now")
             words = ["--timestamp", "now", "--selection", json.dumps({"sources": [name]})]
-            sender = subprocess.Popen(command(made, *words, f"--{unit}_per_second", rate))
-            stack.callback(sender.wait, 60)
-            stack.callback(sender.kill)
+            stack.enter_context(spawned(command(made, *words, f"--{unit}_per_second", rate)))
         jobs = {job["topic"]: job["id"] for job in sending(index, 2)}
         ask_for(made, jobs["weighed"], "--bytes_per_second=150KB")
         changed = time.monotonic()

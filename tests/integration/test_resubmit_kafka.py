@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipelines import plan, resubmit
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._messages import row, table, with_checksums
+from tests._processes import spawned
 from tests._replay import command, consumed, expected, freeze, header, numbered
 from tests._replay import settings as of
 from tests.servers import wait_until
@@ -271,10 +271,8 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     plan = freeze(lake, index, made.destination or "")
     write_control(lake, plan.job, Wish(messages_per_second=10_000), 1)  # so that it is there to be killed
     for least in (1, 50_000):
-        process = subprocess.Popen(command(made, "--resume", plan.job), stdout=subprocess.DEVNULL)
-        wait_until(lambda: total(lake, plan).done >= least, 60, "the job to get on", pause=0.01)  # noqa: B023
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with spawned(command(made, "--resume", plan.job), stdout=subprocess.DEVNULL):
+            wait_until(lambda: total(lake, plan).done >= least, 60, "the job to get on", pause=0.01)  # noqa: B023
     assert 50_000 <= total(lake, plan).done < 120_000
     write_control(lake, plan.job, Wish(), 2)
     done = subprocess.run(command(made, "--resume", plan.job), stdout=subprocess.PIPE, check=False, text=True)

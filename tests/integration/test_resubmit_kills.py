@@ -22,6 +22,7 @@ import pytest
 from tests._archive import archive
 from tests._brokers import NatsSite, fetch, installed, reading, together
 from tests._messages import row, table
+from tests._processes import spawned
 from tests._replay import ORDERS, command, consumed, expected, numbered, settings
 from tests.api.conftest import Client, Site
 from tests.servers import wait_until
@@ -162,18 +163,18 @@ def test_where_kafka_has_forgotten_the_progress_no_more_repeats_than_the_report_
         archive(site.lake, site.index, part, rows_per_file=7_000)
     made = settings(tmp_path, f"{kafka.url}/{topic}")
     slowly = command(made, "--selection", made.selection or "", "--messages_per_second", "6000")
-    sender, id = subprocess.Popen(slowly, stdout=subprocess.DEVNULL), ""
+    words, id = slowly, ""
     for least in each(2, 120_000, moments):
-        id = id or wait_until(lambda: site.index.list_jobs(1), 60, "the job")[0]["id"]
-        plan = planned(site.lake, id)
-        some_way_on(site.lake, plan, least, moments)
-        assert sender.poll() is None, "it ended before it was killed"
-        sender.kill()
-        sender.wait()
+        with spawned(words, stdout=subprocess.DEVNULL) as sender:
+            id = id or wait_until(lambda: site.index.list_jobs(1), 60, "the job")[0]["id"]
+            plan = planned(site.lake, id)
+            some_way_on(site.lake, plan, least, moments)
+            assert sender.poll() is None, "it ended before it was killed"
         forget(kafka, site.lake, plan)
         # This one waits until the lease of the one that was killed has run out.
-        sender = subprocess.Popen(command(made, "--resume", id), stdout=subprocess.PIPE, text=True)
-    output, _ = sender.communicate(timeout=240)
+        words = command(made, "--resume", id)
+    with spawned(words, stdout=subprocess.PIPE, text=True) as sender:
+        output, _ = sender.communicate(timeout=240)
     report = json.loads(output)["report"]
     assert (sender.returncode, report["failed"]) == (0, {})
     found, repeats = consumed(kafka, topic, 2), 0

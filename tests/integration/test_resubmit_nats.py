@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pipelines.settings import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import NatsSite, fetch, installed, reading, together
 from tests._messages import row, table
+from tests._processes import spawned
 from tests._replay import command, header
 from tests._replay import settings as of
 from tests.servers import wait_until
@@ -107,11 +107,9 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     archive(lake, index, messages, rows_per_file=7_000)
     made = settings(nats, tmp_path, subject)
     words = command(made, "--selection", made.selection or "", "--messages_per_second", "5000")
-    first = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    job = wait_until(lambda: planned(lake), 60, "the plan")
-    wait_until(lambda: total(lake, load_plan(lake, job)).done > 0, 60, "the first commit", pause=0.01)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    with spawned(words, stdout=subprocess.DEVNULL):
+        job = wait_until(lambda: planned(lake), 60, "the plan")
+        wait_until(lambda: total(lake, load_plan(lake, job)).done > 0, 60, "the first commit", pause=0.01)
     done = total(lake, load_plan(lake, job)).done
     assert 0 < done < 100_000
     assert main(["jobs", "--index", made.index, "--job", job, "--action", "rate"]) == 0  # as fast as it can

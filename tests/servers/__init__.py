@@ -161,6 +161,15 @@ class Server:
             self._process.stdin.close()
         self._process = None
 
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Kill it, and start it again once the block has ended, however that was."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
     def restart(self) -> None:
         """Stop, then start on the same port and data."""
         self.stop()

@@ -125,12 +125,6 @@ class ReplicaSet(Cluster):
         """The member that takes writes now."""
         return next((member for member in self.members if _is_primary(member)), None)
 
-    def kill_primary(self) -> MongoDB:
-        """Kill the primary; returns which it was."""
-        primary = wait_until(self.primary, 60, "a primary")
-        primary.kill()
-        return primary
-
     def add_user(self, name: str, **may: list[str]) -> str:
         """A user who may do these things to these collections only; returns name and password for a URL."""
         resources = ({"db": "persistor", "collection": collection} for collection in may)
