@@ -84,7 +84,7 @@ class _Archive:
     """Writes on four threads and inserts on two, as the job does; acks follow a turn's work."""
 
     def __init__(self, lake: str, index: str | None) -> None:
-        self._write = Overlap(BatchWriter(Lake(lake)).write, 4, 128 * 2**20)
+        self._write = Overlap(BatchWriter(Lake(lake), entries=bool(index)).write, 4, 128 * 2**20)
         self._index = registry.index(index).open(index) if index else None
         self._insert: Overlap[WrittenFile, int] = Overlap(self._enter, 2, 64 * 2**20)
         self._acks: list[tuple[str, Acknowledgement]] = []

@@ -40,6 +40,7 @@ def build(pipeline: beam.Pipeline, settings: PersistSettings, shards: Sequence[i
         settings.lake_config,
         dead_letters=settings.dead_letter is not None,
         give_up_after=settings.give_up_after,
+        entries=bool(settings.index or settings.metadata),
     )
     if settings.index:
         _ = files.written | "IndexEntries" >> IndexEntries(settings.index)

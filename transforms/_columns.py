@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Headers", "Parts", "column", "headers", "is_utf8", "parts"]
+__all__ = ["Headers", "Parts", "column", "headers", "overridden", "parts"]
 
 UInts = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
@@ -31,6 +32,16 @@ class Parts:
     array: pa.Array
     lengths: UInts
     valid: Bools
+
+    @cached_property
+    def text(self) -> Bools:
+        """Which values are valid UTF-8; null is."""
+        try:
+            self.array.cast(pa.string())
+        except pa.ArrowInvalid:
+            values = _filled(self.array).to_pylist()
+            return np.fromiter(map(_is_utf8, values), np.bool_, len(values))
+        return np.ones(len(self.array), np.bool_)
 
     def crcs(self) -> UInts:
         """CRC-32 of each value, that of the empty string where null."""
@@ -56,6 +67,11 @@ class Headers:
     bounds: npt.NDArray[np.int64]
     names: Parts
     values: Parts
+
+    @cached_property
+    def overridden(self) -> Bools:
+        """Which headers have a later one of the same name in the same row."""
+        return overridden(self.names.array, self.rows())
 
     def rows(self) -> npt.NDArray[np.int64]:
         """The row of each header."""
@@ -97,13 +113,16 @@ def headers(messages: pa.Table) -> Headers:
     return Headers(counts, bounds, parts(names), parts(values))
 
 
-def is_utf8(values: Parts) -> Bools:
-    """Which values are valid UTF-8; null is."""
-    try:
-        values.array.cast(pa.string())
-    except pa.ArrowInvalid:
-        return np.fromiter(map(_is_utf8, _filled(values.array).to_pylist()), np.bool_, len(values.array))
-    return np.ones(len(values.array), np.bool_)
+def overridden(names: pa.Array, rows: npt.NDArray[np.int64]) -> Bools:
+    """Which headers, given by name and row, have a later one of the same name in the same row."""
+    encoded = names.dictionary_encode()
+    pairs = rows * len(encoded.dictionary) + encoded.indices.to_numpy()
+    result = np.zeros(len(pairs), np.bool_)
+    ordered = np.sort(pairs)
+    if (ordered[1:] == ordered[:-1]).any():
+        order = np.argsort(pairs, kind="stable")
+        result[order[:-1]] = pairs[order[1:]] == pairs[order[:-1]]
+    return result
 
 
 def _crcs(values: pa.Array) -> UInts:

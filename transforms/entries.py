@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms._columns import Headers, Parts, UInts, column, headers, is_utf8, parts
+from transforms._columns import Headers, Parts, UInts, column, headers, overridden, parts
 from transforms.errors import PermanentError
 from transforms.model import ENTRY_SCHEMA, Trait
 
@@ -91,7 +91,10 @@ def checksums(messages: pa.Table) -> pa.Array:
 
 def sizes(messages: pa.Table) -> pa.Array:
     """Bytes of key, data, header names and header values of each message, as int64."""
-    head = headers(messages)
+    return _sizes(messages, headers(messages))
+
+
+def _sizes(messages: pa.Table, head: Headers) -> pa.Array:
     total = parts(column(messages, "key")).lengths + parts(column(messages, "data")).lengths
     return pa.array((total + head.sums(head.names.lengths + head.values.lengths)).view(np.int64))
 
@@ -105,18 +108,21 @@ def total_size(messages: pa.Table) -> int:
 
 def traits(messages: pa.Table) -> pa.Array:
     """What each message needs a destination to carry: a set of ``Trait`` bits, as int32."""
-    head = headers(messages)
+    return _traits(messages, headers(messages))
+
+
+def _traits(messages: pa.Table, head: Headers) -> pa.Array:
     key = parts(column(messages, "key"))
-    text = is_utf8(head.values) & is_utf8(head.names)
+    text = head.values.text & head.names.text
     result = np.zeros(len(messages), np.int32)
     for trait, mask in (
         (Trait.NULL_DATA, pc.is_null(column(messages, "data")).to_numpy(zero_copy_only=False)),
         (Trait.KEY, key.valid),
         (Trait.HEADERS, head.counts > 0),
-        (Trait.REPEATED_HEADERS, head.any(_overridden(head))),
+        (Trait.REPEATED_HEADERS, head.any(head.overridden)),
         (Trait.BINARY_HEADERS, head.any(~text)),
         (Trait.NULL_HEADERS, head.any(~head.values.valid)),
-        (Trait.BINARY_KEY, ~is_utf8(key)),
+        (Trait.BINARY_KEY, ~key.text),
         (Trait.EMPTY_KEY, key.valid & (key.lengths == 0)),
     ):
         result[mask] |= int(trait)
@@ -131,13 +137,16 @@ def attributes(messages: pa.Table, most_bytes: int | None = None) -> pa.Array:
     Args:
         most_bytes: a message whose headers are more than this together has no attributes.
     """
-    head = headers(messages)
-    keep = is_utf8(head.names) & is_utf8(head.values) & head.values.valid
+    return _attributes(headers(messages), most_bytes)
+
+
+def _attributes(head: Headers, most_bytes: int | None) -> pa.Array:
+    keep = head.names.text & head.values.text & head.values.valid
     if most_bytes is not None:
         keep &= (head.sums(head.names.lengths + head.values.lengths) <= most_bytes)[head.rows()]
     names, values, bounds = head.names.array, head.values.array, head.bounds
-    if not keep.all() or _overridden(head).any():
-        keep[keep] = ~_overridden(head, keep)
+    if not keep.all() or head.overridden.any():
+        keep[keep] = ~overridden(names.filter(pa.array(keep)), head.rows()[keep])
         names, values = names.filter(pa.array(keep)), values.filter(pa.array(keep))
         bounds = np.concatenate([[0], np.cumsum(head.sums(keep.astype(np.uint64)))])
     offsets = pa.array(bounds, pa.int32())
@@ -168,15 +177,15 @@ def entries(
         PermanentError: an id names no source, as in files of other products.
     """
     source, incarnation = _sources(column(messages, "id"), column(messages, "offset"))
-    count = len(messages)
+    count, head = len(messages), headers(messages)
     made = {
         "source": source,
         "incarnation": incarnation,
         "ingestion_time": pa.repeat(pa.scalar(ingestion_time, pa.timestamp("us", tz="UTC")), count),
         "key": _short_keys(column(messages, "key")),
-        "attributes": attributes(messages, _SEARCHABLE),
-        "size": sizes(messages),
-        "traits": traits(messages),
+        "attributes": _attributes(head, _SEARCHABLE),
+        "size": _sizes(messages, head),
+        "traits": _traits(messages, head),
         "location": pa.repeat(pa.scalar(location), count),
         "position": pa.array(np.arange(count) if positions is None else positions, pa.int64()),
     }
@@ -253,21 +262,6 @@ def _absorb(state: UInts, word: UInts) -> UInts:
         x *= multiplier
     x ^= x >> _SHIFTS[-1]
     return x
-
-
-def _overridden(head: Headers, keep: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
-    """Which headers (of those to keep) have a later one of the same name in the same row."""
-    names, rows = head.names.array, head.rows()
-    if keep is not None:
-        names, rows = names.filter(pa.array(keep)), rows[keep]
-    encoded = names.dictionary_encode()
-    pairs = rows * len(encoded.dictionary) + encoded.indices.to_numpy()
-    result = np.zeros(len(pairs), np.bool_)
-    ordered = np.sort(pairs)
-    if (ordered[1:] == ordered[:-1]).any():
-        order = np.argsort(pairs, kind="stable")
-        result[order[:-1]] = pairs[order[1:]] == pairs[order[:-1]]
-    return result
 
 
 def origin(id: str, offset: int | None) -> tuple[str, int] | None:

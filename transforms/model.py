@@ -124,11 +124,22 @@ class Batch:
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """One durable file with the entries of its rows (``ENTRY_SCHEMA``)."""
+    """One durable file.
+
+    Attributes:
+        location: its URL.
+        source: the source of its messages.
+        bytes: of the file.
+        messages: how many it holds.
+        size: bytes of their keys, data and headers.
+        entries: of its rows (``ENTRY_SCHEMA``); none where nobody asked for them.
+    """
 
     location: str
     source: str
     bytes: int
+    messages: int
+    size: int
     entries: pa.Table
 
 

@@ -37,22 +37,20 @@ class WriteFiles(beam.PTransform):
     lake_config: Mapping[str, str] = field(default_factory=dict)
     dead_letters: bool = False
     give_up_after: float | None = None
+    entries: bool = True
 
     def expand(self, batches: beam.PCollection[Batch]) -> Any:
         """Two outputs: ``outputs.written`` and ``outputs.dead``."""
-        write = _Write(self.lake, dict(self.lake_config), self.dead_letters, self.give_up_after)
+        write = _Write(self.lake, dict(self.lake_config), self.dead_letters, self.give_up_after, self.entries)
         return batches | beam.ParDo(write).with_outputs(DEAD, main="written")
 
 
 class _Write(beam.DoFn):
-    def __init__(
-        self, lake: str, lake_config: dict[str, str], dead_letters: bool, give_up_after: float | None
-    ) -> None:
-        self._arguments = lake, lake_config, dead_letters, give_up_after
+    def __init__(self, lake: str, lake_config: dict[str, str], *how: Any) -> None:
+        self._lake, self._lake_config, self._how = lake, lake_config, how
 
     def setup(self) -> None:
-        lake, config, dead_letters, give_up_after = self._arguments
-        writer = BatchWriter(Lake(lake, config), dead_letters, give_up_after)
+        writer = BatchWriter(Lake(self._lake, self._lake_config), *self._how)
         self._overlap: Overlap[Batch, Any] = Overlap(noted(writer.write), _THREADS, _MOST_BYTES)
 
     def start_bundle(self) -> None:

@@ -17,7 +17,9 @@ _TIME = datetime(2024, 1, 1, tzinfo=timezone.utc)
 def _message() -> tuple[bytes, list[dict[str, object]]]:
     rows = (row(id=f"s_0_{n}", offset=n, key=b"k", headers=[("a", b"%d" % n)]) for n in range(50))
     made = table(*rows, sums=True)
-    file = WrittenFile("file:///lake/a.parquet", "s", 1, entries(made, "file:///lake/a.parquet", _TIME))
+    file = WrittenFile(
+        "file:///lake/a.parquet", "s", 1, len(made), 1, entries(made, "file:///lake/a.parquet", _TIME)
+    )
     [message] = metadata.encode(file).to_pylist()
     return message["data"], message["headers"]
 

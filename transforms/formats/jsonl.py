@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms._columns import Parts, column, headers, is_utf8, parts
+from transforms._columns import Parts, column, headers, parts
 from transforms.errors import PermanentError
 from transforms.formats._common import Bounds, Rows, bounds_of, checked, damage, header_lists, take
 from transforms.lake import LakeFile
@@ -75,7 +75,7 @@ def bounds(file: LakeFile) -> Bounds:
 
 def _texts(name: str, values: Parts) -> list[dict[str, str | None]]:
     """What each value is in JSON, with its name."""
-    text = is_utf8(values)
+    text = values.text
     if text.all():
         return [{name: value} for value in values.array.cast(pa.string()).to_pylist()]
     encoded = name + "_base64"

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms._columns import Headers, column, headers, is_utf8, parts
+from transforms._columns import Headers, column, headers, parts
 from transforms.model import HEADERS, Trait
 
 __all__ = ["adapt", "not_carried"]
@@ -49,7 +49,7 @@ def _key(keys: pa.Array, lacks: Trait) -> pa.Array:
     if lacks & Trait.KEY:
         keep[:] = False
     if lacks & Trait.BINARY_KEY:
-        keep &= is_utf8(given)
+        keep &= given.text
     if lacks & Trait.EMPTY_KEY:
         keep &= given.lengths > 0
     return pc.if_else(pa.array(keep), keys, pa.scalar(None, pa.binary()))
@@ -60,7 +60,7 @@ def _headers(head: Headers, lacks: Trait) -> pa.Array:
     if lacks & Trait.HEADERS:
         keep[:] = False
     if lacks & Trait.BINARY_HEADERS:
-        keep &= is_utf8(head.values) & is_utf8(head.names)
+        keep &= head.values.text & head.names.text
     if lacks & Trait.REPEATED_HEADERS:
         keep[np.flatnonzero(keep)] = _last_of_name(head, keep)
     names, values = head.names.array.filter(pa.array(keep)), head.values.array.filter(pa.array(keep))
