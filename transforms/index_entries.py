@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from transforms import metadata, metrics, registry, stop
 from transforms.bundles import Overlap
+from transforms.coders import carrying
 from transforms.counters import report
 from transforms.errors import PermanentError, retry
 from transforms.indexes import ConflictError, Index
@@ -65,7 +66,8 @@ class ReadMetadata(beam.PTransform):
 
     def expand(self, batches: beam.PCollection[Batch]) -> Any:
         """Two outputs: ``outputs.entries`` and ``outputs.dead``."""
-        return batches | beam.ParDo(_Decode(self.dead_letters)).with_outputs(DEAD, main="entries")
+        decode = carrying(beam.ParDo(_Decode(self.dead_letters)), pa.Table, dead=DeadLetter)
+        return batches | decode.with_outputs(DEAD, main="entries")
 
 
 class _Insert(beam.DoFn):

@@ -17,6 +17,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 from transforms import stop
+from transforms.coders import carrying
 from transforms.errors import PersistorError
 from transforms.model import Batch
 from transforms.reading.shard import Ready, Shard
@@ -66,7 +67,7 @@ class ReadBatches(beam.PTransform):
         """One element per shard; each is read for ever."""
         numbers = root | "Shards" >> beam.Create(self.shards, reshuffle=len(self.shards) > 1)
         read = _Read(self.source, self.of, alone=len(self.shards) == 1)
-        return numbers | "Read" >> beam.ParDo(read).with_output_types(Batch)
+        return numbers | "Read" >> carrying(beam.ParDo(read), Batch)
 
 
 class PositionsTracker(RestrictionTracker):

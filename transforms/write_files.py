@@ -11,6 +11,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.bundles import Overlap
+from transforms.coders import carrying
 from transforms.counters import report
 from transforms.lake import Lake
 from transforms.model import Batch, DeadLetter, WrittenFile
@@ -42,7 +43,8 @@ class WriteFiles(beam.PTransform):
     def expand(self, batches: beam.PCollection[Batch]) -> Any:
         """Two outputs: ``outputs.written`` and ``outputs.dead``."""
         write = _Write(self.lake, dict(self.lake_config), self.dead_letters, self.give_up_after, self.entries)
-        return batches | beam.ParDo(write).with_outputs(DEAD, main="written")
+        typed = carrying(beam.ParDo(write), WrittenFile, dead=DeadLetter)
+        return batches | typed.with_outputs(DEAD, main="written")
 
 
 class _Write(beam.DoFn):
