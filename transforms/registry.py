@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from types import ModuleType
@@ -41,6 +42,7 @@ def _scheme(url: str, kind: str) -> str:
     return scheme
 
 
+@functools.cache
 def _module(kind: str, name: str) -> ModuleType:
     if name not in names(kind):
         raise ConfigurationError(f"{name!r} is not one of the {kind}; known are {', '.join(names(kind))}.")

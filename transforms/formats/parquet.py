@@ -25,9 +25,9 @@ __all__ = ["bounds", "decode", "encode", "read_rows"]
 
 _MIB = 1024 * 1024
 # A row group is what is read and decompressed to get at one message.
-_ROW_GROUP_BYTES = 2 * _MIB
+_ROW_GROUP_BYTES = _MIB
 # Below this a second request takes longer than the bytes it would save.
-_SMALL_FILE = 1 * _MIB
+_SMALL_FILE = _MIB
 _TAIL = 64 * 1024
 _END, _CRC = 8, 4
 _REPEATING = ["topic", "partition", "headers.list.element.name", "headers.list.element.value"]
@@ -37,7 +37,7 @@ _ERRORS = (OSError, ValueError, KeyError, MemoryError)
 
 
 def encode(table: pa.Table) -> bytes:
-    """See :mod:`transforms.formats`. Row groups hold about 2 MiB, pages have a CRC."""
+    """See :mod:`transforms.formats`. Row groups hold about 1 MiB, pages have a CRC."""
     # One chunk each, since chunks would show in the pages.
     whole = table.combine_chunks().replace_schema_metadata(None)
     groups = max(1, -(-whole.nbytes // _ROW_GROUP_BYTES))
