@@ -130,8 +130,8 @@ class KafkaSite(Site):
 class NatsSite(Site):
     server: Nats
 
-    def __init__(self) -> None:
-        self.server = Nats()
+    def __init__(self, server: Nats | None = None) -> None:
+        self.server = server or Nats()
         self.wrong = {"user": "persistor", "password": "wrong-password"}
 
     def create(self, name: str) -> None:

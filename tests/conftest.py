@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings
 
+from tests._brokers import NatsSite
 from tests.servers import Server, Unavailable
 from tests.servers.azurite import Azurite
 from tests.servers.gcs import GCS
@@ -80,6 +82,19 @@ def kafka(kafka_server: Kafka) -> Iterator[Kafka]:
 @pytest.fixture(scope="session")
 def nats() -> Iterator[Nats]:
     yield from running(Nats)
+
+
+@pytest.fixture(scope="session")
+def nats_site(nats: Nats) -> NatsSite:
+    return NatsSite(nats)
+
+
+@pytest.fixture
+def subject(nats_site: NatsSite) -> str:
+    """A subject of a stream of its own, which forgets the ids of its messages after ten minutes."""
+    name = f"s{uuid.uuid4().hex[:10]}"
+    nats_site.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"], duplicate_window=600))
+    return f"{name}.copy"
 
 
 @pytest.fixture(scope="session")

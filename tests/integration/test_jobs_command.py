@@ -6,8 +6,6 @@ import json
 import signal
 import subprocess
 import threading
-import uuid
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from pipelines import plan, resubmit
 from pipelines.cli import main
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
-from tests._brokers import NatsSite, fetch, installed, reading, together
+from tests._brokers import NatsSite, fetch, reading, together
 from tests._messages import row, table
 from tests._processes import spawned
 from tests._replay import command
@@ -32,26 +30,12 @@ from transforms.jobs.states import possible
 from transforms.lake import Lake
 
 
-@pytest.fixture(scope="module")
-def nats() -> Iterator[NatsSite]:
-    with installed("nats") as site:
-        assert isinstance(site, NatsSite)
-        yield site
-
-
-@pytest.fixture
-def subject(nats: NatsSite) -> str:
-    name = f"j{uuid.uuid4().hex[:10]}"
-    nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"], duplicate_window=600))
-    return f"{name}.copy"
-
-
 def numbered(first: int, end: int, partition: int = 0) -> Any:
     return table(*[row(partition=partition, offset=n, data=b"%d" % n) for n in range(first, end)])
 
 
-def arrived(nats: NatsSite, subject: str, count: int) -> list[bytes]:
-    with reading(nats.reader(subject), {Partition(subject, 0): 1}) as reader:
+def arrived(nats_site: NatsSite, subject: str, count: int) -> list[bytes]:
+    with reading(nats_site.reader(subject), {Partition(subject, 0): 1}) as reader:
         return list(together(fetch(reader, count))["data"].to_pylist())
 
 
@@ -73,7 +57,7 @@ def jobs(made: ResubmitSettings, *words: str) -> int:
 
 
 def test_a_plan_sends_what_it_showed_also_when_more_matches_later(
-    nats: NatsSite,
+    nats_site: NatsSite,
     lake: Lake,
     index: Index,
     tmp_path: Path,
@@ -81,7 +65,7 @@ def test_a_plan_sends_what_it_showed_also_when_more_matches_later(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     archive(lake, index, numbered(0, 30))
-    made = of(tmp_path, f"{nats.server.url}/{subject}")
+    made = of(tmp_path, f"{nats_site.server.url}/{subject}")
     words = ["--index", made.index, "--lake", lake.url, "--json"]
     to = ["--destination", made.destination or "", "--selection", made.selection or ""]
     assert main(["plan", *words, *to]) == 0
@@ -97,15 +81,15 @@ def test_a_plan_sends_what_it_showed_also_when_more_matches_later(
     assert asked(index) == [("plan", shown["job"]), ("run", shown["job"])]
     with pytest.raises(WrongStateError, match="is COMPLETED, which does not allow run"):
         resubmit.run(of(tmp_path, None, selection=None, plan=shown["job"]))
-    stream = nats.do(lambda js: js.stream_info(subject.partition(".")[0]))
-    assert (stream.state.messages, arrived(nats, subject, 30)) == (30, data(0, 30))
+    stream = nats_site.do(lambda js: js.stream_info(subject.partition(".")[0]))
+    assert (stream.state.messages, arrived(nats_site, subject, 30)) == (30, data(0, 30))
 
 
 def test_a_plan_that_cannot_run_is_kept_as_such(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     archive(lake, index, table(row(data=b"x", key=b"k")))
-    made = plan.run(of(tmp_path, f"{nats.server.url}/{subject}"))
+    made = plan.run(of(tmp_path, f"{nats_site.server.url}/{subject}"))
     assert len(made.problems) == 1
     assert look(index, made.job)["plan"]["problems"] == list(made.problems)
     for wrong in ({"plan": made.job}, {"plan": "none"}, {"resume": made.job}):
@@ -117,10 +101,10 @@ def test_a_plan_that_cannot_run_is_kept_as_such(
 
 
 def test_a_plan_whose_lake_is_not_named_stays_a_plan(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     archive(lake, index, numbered(0, 3))
-    made = plan.run(of(tmp_path, f"{nats.server.url}/{subject}"))
+    made = plan.run(of(tmp_path, f"{nats_site.server.url}/{subject}"))
     elsewhere = of(tmp_path, None, selection=None, plan=made.job, lakes=(f"file://{tmp_path}/other",))
     with pytest.raises(ConfigurationError, match="has no plan of job"):
         resubmit.run(elsewhere)
@@ -128,7 +112,7 @@ def test_a_plan_whose_lake_is_not_named_stays_a_plan(
 
 
 def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with(
-    nats: NatsSite,
+    nats_site: NatsSite,
     lake: Lake,
     index: Index,
     tmp_path: Path,
@@ -136,7 +120,7 @@ def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     archive(lake, index, numbered(0, 9000))
-    made = of(tmp_path, f"{nats.server.url}/{subject}")
+    made = of(tmp_path, f"{nats_site.server.url}/{subject}")
     words = command(made, "--selection", made.selection or "", "--messages_per_second", "100")
 
     def sending() -> Row | None:
@@ -168,7 +152,7 @@ def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with
         followed = json.loads(capsys.readouterr().out)
         assert (followed["state"], followed["progress"]["published"]) == ("COMPLETED", 9000)
         assert again.wait(60) == 0
-    assert arrived(nats, subject, 9000) == data(0, 9000)
+    assert arrived(nats_site, subject, 9000) == data(0, 9000)
     assert [action for action, _ in asked(index)] == ["resubmit", "rate", "pause", "rate", "resume"]
 
 
@@ -176,7 +160,7 @@ def test_a_job_of_another_process_is_watched_slowed_down_paused_and_gone_on_with
     ("end", "code", "state"), [("resume", 0, "COMPLETED"), ("cancel", 1, "CANCELLED"), (None, 1, "PAUSED")]
 )
 def test_a_followed_job_is_held_while_it_is_paused(
-    nats: NatsSite,
+    nats_site: NatsSite,
     lake: Lake,
     index: Index,
     tmp_path: Path,
@@ -186,7 +170,7 @@ def test_a_followed_job_is_held_while_it_is_paused(
     state: str,
 ) -> None:
     archive(lake, index, numbered(0, 900))
-    made = of(tmp_path, f"{nats.server.url}/{subject}")
+    made = of(tmp_path, f"{nats_site.server.url}/{subject}")
     words = ["--follow", "--json", "--selection", made.selection or "", "--messages_per_second", "30"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with spawned(command(made, *words), **pipes) as sender:
@@ -212,17 +196,17 @@ def test_a_followed_job_is_held_while_it_is_paused(
     assert (row["state"], row["lease"]) == (state, None)
     sent = row["progress"]["published"]
     assert (report["published"], sent == 900) == (sent, end == "resume")
-    assert arrived(nats, subject, sent) == data(0, sent)
+    assert arrived(nats_site, subject, sent) == data(0, sent)
     if end is None:
         assert possible(row) == ["cancel", "rate"]
         assert f"for the job was paused: go on with --resume {id}" in report["notes"][0]
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_job(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     archive(lake, index, numbered(0, 5000))
-    made = of(tmp_path, f"{nats.server.url}/{subject}", messages_per_second=100)  # until it is let go
+    made = of(tmp_path, f"{nats_site.server.url}/{subject}", messages_per_second=100)  # until it is let go
     sender = threading.Thread(target=resubmit.run, args=(made,))
     sender.start()
     id = wait_until(lambda: index.list_jobs(1), 60, "the job")[0]["id"]
@@ -239,7 +223,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
 
 
 def test_what_a_job_could_not_publish_is_tried_again_alone(
-    nats: NatsSite,
+    nats_site: NatsSite,
     lake: Lake,
     index: Index,
     tmp_path: Path,
@@ -249,7 +233,7 @@ def test_what_a_job_could_not_publish_is_tried_again_alone(
     _, second, _ = archive(lake, index, numbered(0, 60), rows_per_file=20)
     hidden = Path(second.removeprefix("file://"))
     hidden.rename(hidden.with_suffix(".hidden"))
-    made = of(tmp_path, f"{nats.server.url}/{subject}")
+    made = of(tmp_path, f"{nats_site.server.url}/{subject}")
     first = resubmit.run(made)
     assert (first.published, first.failed) == (40, {"missing": 20})
     assert jobs(made, "--job", first.job, "--follow") == 1  # it has ended, and did not send all
@@ -263,4 +247,4 @@ def test_what_a_job_could_not_publish_is_tried_again_alone(
     again = resubmit.run(of(tmp_path, None, selection=None, resume=waiting["id"]))
     assert (again.planned, again.published) == (20, 20)
     assert look(index, first.job)["retried_by"] == waiting["id"]
-    assert arrived(nats, subject, 60) == data(0, 20) + data(40, 60) + data(20, 40)
+    assert arrived(nats_site, subject, 60) == data(0, 20) + data(40, 60) + data(20, 40)

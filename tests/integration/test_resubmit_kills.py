@@ -12,15 +12,13 @@ import random
 import signal
 import subprocess
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from tests._archive import archive
-from tests._brokers import NatsSite, fetch, installed, reading, together
+from tests._brokers import NatsSite, fetch, reading, together
 from tests._messages import row, table
 from tests._processes import spawned
 from tests._replay import ORDERS, command, consumed, expected, numbered, settings
@@ -40,13 +38,6 @@ SECONDS = 33
 """How long a job would take at its rate: each process lives for some commits, which come every 2 s."""
 LIVES_ON = 1.5
 """Seconds after a commit within which a process is killed."""
-
-
-@pytest.fixture(scope="module")
-def nats() -> Iterator[NatsSite]:
-    with installed("nats") as site:
-        assert isinstance(site, NatsSite)
-        yield site
 
 
 @pytest.fixture
@@ -127,17 +118,15 @@ def test_ten_kills_leave_every_message_once_and_in_order_on_kafka(
 
 
 def test_kills_leave_every_message_once_and_in_order_on_nats(
-    nats: NatsSite, site: Site, moments: random.Random
+    nats_site: NatsSite, subject: str, site: Site, moments: random.Random
 ) -> None:
-    name = f"k{uuid.uuid4().hex[:10]}"
-    nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"], duplicate_window=600))
     messages: pa.Table = table(*[row(offset=n, data=b"%d" % n) for n in range(60_000)])
     archive(site.lake, site.index, messages, rows_per_file=7_000)
-    with site.serve({"main": nats.server.url}) as api:
-        done = strike(3, moments, site, api, f"{name}.copy")
+    with site.serve({"main": nats_site.server.url}) as api:
+        done = strike(3, moments, site, api, subject)
     assert (done["state"], done["progress"]["published"]) == ("COMPLETED", 60_000)
     assert done["report"]["failed"] == {}
-    with reading(nats.reader(f"{name}.copy"), {Partition(f"{name}.copy", 0): 1}) as reader:
+    with reading(nats_site.reader(subject), {Partition(subject, 0): 1}) as reader:
         arrived = together(fetch(reader, 60_000))
         assert arrived["data"].to_pylist() == messages["data"].to_pylist()
         assert reader.poll(0.5) == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from pipelines import resubmit
 from pipelines.cli import main
 from pipelines.settings import ResubmitSettings
 from tests._archive import archive
-from tests._brokers import NatsSite, fetch, installed, reading, together
+from tests._brokers import NatsSite, fetch, reading, together
 from tests._messages import row, table
 from tests._processes import spawned
 from tests._replay import command, header
@@ -32,22 +30,8 @@ from transforms.replay.plans import load_plan
 DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"
 
 
-@pytest.fixture(scope="module")
-def nats() -> Iterator[NatsSite]:
-    with installed("nats") as site:
-        assert isinstance(site, NatsSite)
-        yield site
-
-
-@pytest.fixture
-def subject(nats: NatsSite) -> str:
-    name = f"r{uuid.uuid4().hex[:10]}"
-    nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"], duplicate_window=600))
-    return f"{name}.copy"
-
-
-def settings(nats: NatsSite, tmp_path: Path, subject: str, **more: Any) -> ResubmitSettings:
-    return of(tmp_path, f"{nats.server.url}/{subject}", **more)
+def settings(nats_site: NatsSite, tmp_path: Path, subject: str, **more: Any) -> ResubmitSettings:
+    return of(tmp_path, f"{nats_site.server.url}/{subject}", **more)
 
 
 SHAPES: list[dict[str, Any]] = [
@@ -59,8 +43,8 @@ SHAPES: list[dict[str, Any]] = [
 ]
 
 
-def arrived(nats: NatsSite, subject: str, count: int) -> pa.Table:
-    with reading(nats.reader(subject), {Partition(subject, 0): 1}) as reader:
+def arrived(nats_site: NatsSite, subject: str, count: int) -> pa.Table:
+    with reading(nats_site.reader(subject), {Partition(subject, 0): 1}) as reader:
         return together(fetch(reader, count))
 
 
@@ -74,38 +58,38 @@ def contents(messages: pa.Table) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("format", ["parquet", "avro", "jsonl"])
 def test_every_shape_that_nats_carries_arrives_as_it_was(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str, format: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str, format: str
 ) -> None:
     messages = table(*[row(offset=n, **shape) for n, shape in enumerate(SHAPES)])
     archive(lake, index, messages, format=format)
-    report = resubmit.run(settings(nats, tmp_path, subject))
+    report = resubmit.run(settings(nats_site, tmp_path, subject))
     assert (report.published, report.verified_by_checksum, report.exit_code) == (5, 5, 0)
-    assert contents(arrived(nats, subject, 5)) == contents(messages)
+    assert contents(arrived(nats_site, subject, 5)) == contents(messages)
 
 
 def test_what_nats_cannot_carry_is_refused_and_reduced_only_if_lossy(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     rich = row(key=b"k", data=None, headers=[header("n", None), header("m", b"1")])
     archive(lake, index, table(rich, row(offset=1, data=b"plain")))
     with pytest.raises(ConfigurationError) as refused:
-        resubmit.run(settings(nats, tmp_path, subject))
+        resubmit.run(settings(nats_site, tmp_path, subject))
     assert "cannot carry 1 null payloads" in str(refused.value)
     assert "1 keys" in str(refused.value)
     assert "1 null header values" in str(refused.value)
-    report = resubmit.run(settings(nats, tmp_path, subject, lossy=True))
+    report = resubmit.run(settings(nats_site, tmp_path, subject, lossy=True))
     assert (report.published, report.reduced, report.exit_code) == (2, 1, 0)
     reduced = row(key=None, data=b"", headers=[header("n", b""), header("m", b"1")])
     expected = table(reduced, row(offset=1, data=b"plain"))
-    assert contents(arrived(nats, subject, 2)) == contents(expected)
+    assert contents(arrived(nats_site, subject, 2)) == contents(expected)
 
 
 def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     messages = table(*[row(offset=n, data=b"%d" % n) for n in range(100_000)])
     archive(lake, index, messages, rows_per_file=7_000)
-    made = settings(nats, tmp_path, subject)
+    made = settings(nats_site, tmp_path, subject)
     words = command(made, "--selection", made.selection or "", "--messages_per_second", "5000")
     with spawned(words, stdout=subprocess.DEVNULL):
         job = wait_until(lambda: planned(lake), 60, "the plan")
@@ -117,7 +101,7 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     report = json.loads(again.stdout)["report"]
     assert (again.returncode, report["already_published"], report["published"]) == (0, done, 100_000 - done)
     assert report["may_repeat"] == 20_000
-    assert arrived(nats, subject, 100_000)["data"].to_pylist() == messages["data"].to_pylist()
+    assert arrived(nats_site, subject, 100_000)["data"].to_pylist() == messages["data"].to_pylist()
 
 
 def planned(lake: Lake) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from apache_beam.testing.util import assert_that
 
 from pipelines import resubmit
 from tests._archive import archive
-from tests._brokers import NatsSite, installed
+from tests._brokers import NatsSite
 from tests._messages import row, table
 from tests._replay import freeze, settings
 from transforms.errors import ConfigurationError
@@ -23,28 +21,14 @@ from transforms.replay.routing import lane_of
 from transforms.resubmit import ResubmitLanes
 
 
-@pytest.fixture(scope="module")
-def nats() -> Iterator[NatsSite]:
-    with installed("nats") as site:
-        assert isinstance(site, NatsSite)
-        yield site
-
-
-@pytest.fixture
-def subject(nats: NatsSite) -> str:
-    name = f"p{uuid.uuid4().hex[:10]}"
-    nats.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"]))
-    return f"{name}.copy"
-
-
 def fill(lake: Lake, index: Index) -> None:
     for partition in range(3):
         archive(lake, index, table(*[row(partition=partition, offset=n, data=b"x") for n in range(20)]))
 
 
-def test_every_lane_gives_its_report(nats: NatsSite, lake: Lake, index: Index, subject: str) -> None:
+def test_every_lane_gives_its_report(nats_site: NatsSite, lake: Lake, index: Index, subject: str) -> None:
     fill(lake, index)
-    url = f"{nats.server.url}/{subject}"
+    url = f"{nats_site.server.url}/{subject}"
     frozen = freeze(lake, index, url)
     assert sorted(frozen.lanes) == sorted(lane_of("orders", n) for n in range(3))
 
@@ -56,29 +40,29 @@ def test_every_lane_gives_its_report(nats: NatsSite, lake: Lake, index: Index, s
 
 
 def test_the_progress_ends_with_all_that_was_done(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     fill(lake, index)
     told: list[tuple[int, int, int]] = []
     made = settings(
-        tmp_path, f"{nats.server.url}/{subject}", selection='{"sources": ["orders"], "limit": 45}'
+        tmp_path, f"{nats_site.server.url}/{subject}", selection='{"sources": ["orders"], "limit": 45}'
     )
     report = resubmit.run(made, progress=lambda *counts: told.append(counts))
     assert (report.planned, report.published, told[-1]) == (45, 45, (45, 0, 45))
 
 
 def test_a_selection_of_nothing_publishes_nothing(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     report = resubmit.run(
-        settings(tmp_path, f"{nats.server.url}/{subject}", selection='{"sources": ["absent"]}')
+        settings(tmp_path, f"{nats_site.server.url}/{subject}", selection='{"sources": ["absent"]}')
     )
     assert (report.planned, report.published, report.exit_code) == (0, 0, 0)
 
 
 def test_a_subject_that_no_stream_takes_refuses_the_job(
-    nats: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     fill(lake, index)
     with pytest.raises(ConfigurationError, match="No JetStream stream takes the subject"):
-        resubmit.run(settings(tmp_path, f"{nats.server.url}/absent"))
+        resubmit.run(settings(tmp_path, f"{nats_site.server.url}/absent"))
