@@ -17,6 +17,7 @@ a missing topic or refused credentials. Nothing is read or sent before the first
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from transforms.errors import PermanentError
 from transforms.model import Trait
 
 __all__ = [
+    "UNTOLD",
     "Acknowledgement",
     "Destination",
     "FencedError",
@@ -37,6 +39,7 @@ __all__ = [
     "Publisher",
     "Reader",
     "Undelivered",
+    "digest",
 ]
 
 
@@ -218,8 +221,24 @@ class PublishOptions:
     extra_headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
 
 
+UNTOLD = "*"
+"""Stands for messages that are too many to be named."""
+
+
+def digest(id: str) -> str:
+    """What a publisher keeps of a message's id where there is little room."""
+    return f"{zlib.crc32(id.encode()):08x}"
+
+
 class Publisher(Protocol):
-    """Publishes to one topic in the order given. Used by one thread at a time."""
+    """Publishes to one topic in the order given. Used by one thread at a time.
+
+    Attributes:
+        left_out: digests of the messages that the commit did not hold whose number :meth:`begin`
+            gives, or ``UNTOLD``; nothing where the destination keeps no progress.
+    """
+
+    left_out: frozenset[str]
 
     def destination(self) -> Destination:
         """Look the destination up. Raises ``TransientError`` where it does not answer."""

@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as NotYet
 
 import pyarrow as pa
 
-from transforms.brokers import FencedError, Publisher, PublishOptions
+from transforms.brokers import UNTOLD, FencedError, Publisher, PublishOptions, digest
 from transforms.errors import TransientError, retry
 from transforms.lake import Lake
 from transforms.replay.control import Wish
@@ -29,6 +29,11 @@ COMMIT_MESSAGES = 20_000
 _COMMIT_BYTES = 16 << 20
 _COMMIT_SECONDS = 2.0
 _FILES_AT_A_TIME = 4
+_REFUSED = "the destination refused it before the process ended"
+_REFUSED_NOTE = (
+    "The destination refused more messages than it keeps count of, just before the process ended: they "
+    "count as published, and the topic holds fewer."
+)
 
 
 class Sender:
@@ -252,7 +257,13 @@ class _Lane:
                     self._commit()
 
     def _count_gap(self, checked: Checked) -> None:
+        """Count what the destination has by a commit of which the ledger does not know."""
         self._gap -= len(checked.window)
+        if left_out := self._publisher.left_out:
+            ids = checked.messages["id"].to_pylist()
+            checked.lose({id: _REFUSED for id in ids if digest(id) in left_out})
+            if UNTOLD in left_out and _REFUSED_NOTE not in self.report.notes:
+                self.report.notes.append(_REFUSED_NOTE)
         self.earlier.add(checked.tally())
         self._count([checked])
 

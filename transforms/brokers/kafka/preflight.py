@@ -15,7 +15,7 @@ from transforms.brokers.kafka.client import TIMEOUT, Client, only_for_clients
 from transforms.errors import PersistorError
 from transforms.model import Trait
 
-__all__ = ["ACLS", "look_up", "retention"]
+__all__ = ["ACLS", "largest_batch", "look_up", "retention"]
 
 _CARRIES = ~Trait(0)
 _FOREVER = 2**63 - 1
@@ -69,6 +69,18 @@ def retention(client: Client, admin: AdminClient, topic: str) -> float | None:
     config = _config(client, admin, topic)
     kept = int(config.get("retention.ms", -1))
     return kept / 1000 if "delete" in config.get("cleanup.policy", "delete") and kept >= 0 else None
+
+
+def largest_batch(client: Client, settings: Mapping[str, Any], topic: str) -> int | None:
+    """Bytes of the largest batch that the topic takes, None where the broker does not say.
+
+    Raises:
+        TransientError: the cluster does not answer, or there is no such topic.
+        ConfigurationError: it refuses this user.
+    """
+    admin = client.hears(AdminClient(only_for_clients(settings)))
+    size = _config(client, admin, topic).get("max.message.bytes")
+    return int(size) if size else None
 
 
 def _config(client: Client, admin: AdminClient, topic: str) -> dict[str, str]:

@@ -39,6 +39,8 @@ class NatsPublisher:
     header values are sent empty.
     """
 
+    left_out: frozenset[str] = frozenset()
+
     def __init__(self, url: str, config: Mapping[str, str], name: str | None) -> None:
         address = parse_url(url)
         subjects = address.subjects

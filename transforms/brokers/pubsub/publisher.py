@@ -45,6 +45,8 @@ class PubsubPublisher:
     Delivery: at least once; messages of one key in order, others in any.
     """
 
+    left_out: frozenset[str] = frozenset()
+
     def __init__(self, url: str, config: Mapping[str, str]) -> None:
         project, topics = parse_url(url)
         if len(topics) != 1:

@@ -1,0 +1,219 @@
+"""Publishing to one Kafka topic idempotently: in order and without repeats while the process lives."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from transforms.brokers import Destination, PublishOptions, Undelivered
+from transforms.brokers.kafka.client import TIMEOUT, Client, configured
+from transforms.brokers.kafka.preflight import largest_batch, look_up
+from transforms.errors import ConfigurationError, PersistorError, TransientError
+
+__all__ = ["DEFAULTS", "OURS", "KafkaPublisher", "is_own_fault", "raised"]
+
+OURS = {"enable.idempotence": True, "acks": "all"}
+"""Properties of publishers that nobody may change."""
+DEFAULTS = {
+    # Java's default: librdkafka's own would put keys on other partitions than the live producers do.
+    "partitioner": "murmur2_random",
+    "linger.ms": 20,
+    "compression.type": "lz4",
+    "queue.buffering.max.kbytes": 65_536,
+    # Larger limits are the broker's to enforce; this one is the client's own.
+    "message.max.bytes": 100_000_000,
+    "delivery.timeout.ms": 60_000,
+}
+"""Properties of publishers that anybody may change."""
+_OWN_FAULT = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.INVALID_RECORD,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+}
+_BATCH_BYTES = 1_000_000
+_ANY_PARTITION = -1
+_NOW = 0
+_Headers = list[tuple[str, "bytes | None"]]
+_T = TypeVar("_T")
+
+
+class KafkaPublisher(Client):
+    """Idempotent: in order and without repeats for as long as its process lives."""
+
+    left_out: frozenset[str] = frozenset()
+
+    def __init__(self, settings: dict[str, Any], topic: str) -> None:
+        """Connect; see :func:`transforms.brokers.kafka.publisher.open_publisher`."""
+        super().__init__()
+        self._topic = topic
+        self._settings = {**settings, "error_cb": self.note_error}
+        self._sent: list[tuple[pa.Table, PublishOptions]] = []
+        self._refused: dict[str, str] = {}
+        self._failed: list[tuple[KafkaError, bytes | None, bytes | None]] = []
+        self._fitted = "batch.size" in settings
+        self._producer = configured(lambda: Producer(self._settings))
+
+    def destination(self) -> Destination:
+        """The topic's partitions, limits and retention."""
+        return look_up(self, self._settings, self._topic)
+
+    def begin(self) -> int | None:
+        """Nothing is kept at the destination."""
+        self._fit()
+        return None
+
+    def send(self, messages: pa.Table, options: PublishOptions) -> None:
+        """Queue rows in order; blocks while librdkafka's queue is full."""
+        self._sent.append((messages, options))
+        self._produce(messages, options)
+
+    def commit(self, done: int) -> list[Undelivered]:  # noqa: ARG002 - nothing is kept here
+        """Wait for every delivery report."""
+        self._flush()
+        refused = {**self._refused, **self._suspects()}
+        self._forget()
+        return [Undelivered(id, reason) for id, reason in refused.items()]
+
+    def finish(self) -> None:
+        """Nothing: only lanes keep progress at the destination."""
+
+    def close(self) -> None:
+        """Drop what is queued."""
+        self._producer.purge()
+        with contextlib.suppress(PersistorError):  # nothing is wanted of the broker any more
+            self._serve(lambda: self._producer.flush(TIMEOUT))
+
+    def _fit(self) -> None:
+        """Send no batch that is larger than the topic takes: the broker's limit is one of batches."""
+        if self._fitted:
+            return
+        try:
+            most = largest_batch(self, self._settings, self._topic)
+        except TransientError:
+            return  # asked again when it begins again
+        except ConfigurationError:
+            most = None  # it is not for this user to know
+        self._fitted = True
+        if most is not None and most < _BATCH_BYTES:
+            self._settings["batch.size"] = most
+            self._producer = configured(lambda: Producer(self._settings))
+
+    def _produce(self, messages: pa.Table, options: PublishOptions, alone: Container[str] = ()) -> None:
+        """Queue rows, those in ``alone`` each in a request of its own; stops where one was refused."""
+        # By position, and without a call of ours: this is a third of what a message costs here.
+        produce, topic, report = self._producer.produce, self._topic, self._report
+        for id, value, key, headers, partition, time in _rows(messages, options):
+            while True:
+                try:
+                    produce(topic, value, key, partition, report, timestamp=time, headers=headers)
+                    break
+                except BufferError:
+                    self._serve(lambda: self._producer.poll(0.1))
+                except KafkaException as exception:
+                    if not self._goes_on_behind(id, exception):
+                        return
+                    break
+            if id in alone:
+                self._flush()
+                if self._failed:
+                    return
+        self._serve(lambda: self._producer.poll(0))
+
+    def _goes_on_behind(self, id: str, exception: KafkaException) -> bool:
+        """Note a message that is refused for what it is; others end it all."""
+        if is_own_fault(exception.args[0]):
+            self._refused[id] = exception.args[0].str()
+            return True
+        if not self._failed:
+            self._flush()  # tells what was fatal, such as fencing, and what has spoiled a transaction
+        if not self._failed:
+            self.ask(functools.partial(raised, exception))
+        return False
+
+    def _report(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed.append((error, message.key(), message.value()))
+
+    def _flush(self) -> None:
+        while self._serve(lambda: self._producer.flush(TIMEOUT)):
+            pass
+        self._raise_lost()
+
+    def _raise_lost(self) -> None:
+        lost = [error for error, _, _ in self._failed if not is_own_fault(error)]
+        if lost:
+            count, error = len(lost), lost[0]
+            self._forget()
+            raise TransientError(f"kafka: {count} messages were not confirmed: {error.str()}")
+
+    def _suspects(self) -> dict[str, str]:
+        """Ids whose delivery failed, with the reason; found by content, which shares its fate."""
+        if not self._failed:
+            return {}
+        failed = (one for one in self._failed if is_own_fault(one[0]))
+        reasons = {(key, value): error.str() for error, key, value in failed}
+        found: dict[str, str] = {}
+        for messages, _ in self._sent:
+            contents = zip(messages["key"].to_pylist(), messages["data"].to_pylist(), strict=True)
+            ids = zip(messages["id"].to_pylist(), contents, strict=True)
+            found.update({id: reasons[content] for id, content in ids if content in reasons})
+        return found
+
+    def _forget(self) -> None:
+        self._sent, self._refused, self._failed = [], {}, []
+
+    def _serve(self, call: Callable[[], _T]) -> _T:
+        """Call what serves callbacks; a fatal error comes out of there as a SystemError's cause."""
+        try:
+            return self.ask(call)
+        except SystemError as error:
+            if not isinstance(error.__cause__, KafkaException):
+                raise
+            cause = error.__cause__
+            return self.ask(functools.partial(raised, cause))
+
+
+def _rows(messages: pa.Table, options: PublishOptions) -> Iterator[tuple[Any, ...]]:
+    """(id, value, key, headers, partition, time in ms) by row, made column by column."""
+    rows = len(messages)
+    partitions: Iterable[int] = itertools.repeat(_ANY_PARTITION, rows)
+    if options.partitions == "original":
+        partitions = pc.fill_null(messages["partition"], _ANY_PARTITION).to_pylist()
+    times: Iterable[int] = itertools.repeat(_NOW, rows)
+    if options.original_time:
+        microseconds = pc.fill_null(messages["publish_time"].cast(pa.int64()), _NOW).to_numpy()
+        times = np.floor_divide(microseconds, 1000).tolist()
+    columns = (messages[name].to_pylist() for name in ("id", "data", "key"))
+    return zip(*columns, _headers(messages, options), partitions, times, strict=True)
+
+
+def _headers(messages: pa.Table, options: PublishOptions) -> list[_Headers]:
+    """Each row's headers as (name, value) tuples, sliced from two flat lists."""
+    lists = messages["headers"].combine_chunks()
+    flat = lists.flatten()
+    pairs = list(zip(flat.field("name").to_pylist(), flat.field("value").to_pylist(), strict=True))
+    ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False)).tolist()
+    bounds, extra = zip([0, *ends[:-1]], ends, strict=False), list(options.extra_headers)
+    if extra:
+        return [pairs[start:end] + extra for start, end in bounds]
+    return [pairs[start:end] for start, end in bounds]
+
+
+def is_own_fault(error: KafkaError) -> bool:
+    """Whether a message is refused for what it is, by the client or by the broker."""
+    return error.code() in _OWN_FAULT
+
+
+def raised(exception: BaseException) -> NoReturn:
+    """Raise it, where a call is asked for."""
+    raise exception

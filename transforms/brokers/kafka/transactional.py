@@ -1,0 +1,176 @@
+"""Publishing to one Kafka topic in transactions, which hold the progress of a lane too."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Collection, Container, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from transforms.brokers import UNTOLD, PublishOptions, Undelivered, digest
+from transforms.brokers.kafka.client import TIMEOUT, GoneError, configured, only_for_clients
+from transforms.brokers.kafka.idempotent import DEFAULTS, OURS, KafkaPublisher, is_own_fault
+from transforms.brokers.kafka.preflight import ACLS
+from transforms.errors import ConfigurationError, PersistorError, TransientError
+
+__all__ = ["TransactionalKafkaPublisher"]
+
+_MOST_TOLD_APART = 100
+_MOST_NOTED = 400
+"""Digests that fit into what a broker keeps with an offset, 4096 bytes."""
+_GRACE = 2.0
+_LOOK = 0.5
+
+
+class TransactionalKafkaPublisher(KafkaPublisher):
+    """Exactly once: messages and the lane's progress are committed in one transaction."""
+
+    def __init__(self, settings: dict[str, Any], topic: str, name: str) -> None:
+        """Connect; nothing is fenced before :meth:`begin`."""
+        # A report of each message wakes whoever waits for a few; of many it costs time of its own.
+        for_many = {"transactional.id": f"persistor-{name}", "delivery.report.only.error": True}
+        super().__init__({**settings, **for_many}, topic)
+        self._began = self._open = False
+        # A transaction's offsets need a partition that exists; the destination's first one does.
+        self._ledger = TopicPartition(topic, 0)
+        for_consumer = {k: v for k, v in settings.items() if k not in DEFAULTS and k not in OURS}
+        self._group_id = f"persistor-resubmission-{name}"
+        group = {"group.id": self._group_id, "enable.auto.commit": False}
+        self._group = configured(lambda: Consumer({**for_consumer, **group}))
+
+    def begin(self) -> int | None:
+        """Fence and abort an older publisher of this name, then read the committed progress.
+
+        Raises:
+            ConfigurationError: the broker refuses this user; says which ACLs are needed.
+        """
+        try:
+            return self._begin()
+        except ConfigurationError as error:
+            raise ConfigurationError([*error.problems, ACLS]) from error
+
+    def _begin(self) -> int | None:
+        self._fit()
+        if self._began:  # librdkafka takes up transactions once in a producer's life
+            self._producer = configured(lambda: Producer(self._settings))
+        self._began, self._open = True, False
+        self._forget()
+        self._serve(lambda: self._producer.init_transactions(TIMEOUT * 3))
+        [found] = self.ask(lambda: self._group.committed([self._ledger], timeout=TIMEOUT))
+        self.left_out = frozenset((found.metadata or "").split())
+        return None if found.offset < 0 else int(found.offset)
+
+    def send(self, messages: pa.Table, options: PublishOptions) -> None:
+        """Send within the open transaction, opening one where none is."""
+        self._ensure_open()
+        super().send(messages, options)
+
+    def commit(self, done: int) -> list[Undelivered]:
+        """Commit messages and ``done`` together; what the broker refuses is left out and reported.
+
+        Raises:
+            TransientError: nothing was committed, or it is not known: begin again.
+            FencedError: a newer publisher has taken this lane over.
+        """
+        self._ensure_open()
+        self._flush()
+        refused: dict[str, str] = {}
+        alone: set[str] = set()
+        while suspects := self._suspects():
+            # A broker refuses whole requests: each suspect goes alone once, to tell the guilty.
+            if suspects.keys() <= alone or len(refused) >= _MOST_TOLD_APART:
+                refused.update(suspects)
+            alone.update(suspects)
+            self._send_again(refused, alone)
+        refused.update(self._refused)
+        topic, partition = self._ledger.topic, self._ledger.partition
+        position = TopicPartition(topic, partition, done, metadata=_noted(refused))
+        group = self._group.consumer_group_metadata()
+        self._within_timeout(
+            functools.partial(self._producer.send_offsets_to_transaction, [position], group, TIMEOUT)
+        )
+        self._serve(lambda: self._producer.commit_transaction(TIMEOUT * 3))
+        self._open = False
+        self._forget()
+        return [Undelivered(id, reason) for id, reason in refused.items()]
+
+    def _flush(self) -> None:
+        # One message that is refused spoils the transaction: what waits with it would only time out.
+        while self._serve(lambda: self._producer.flush(_LOOK)):
+            if self._is_spoiled():
+                self._producer.purge()
+        if not self._is_spoiled():
+            self._raise_lost()
+
+    def _is_spoiled(self) -> bool:
+        return any(is_own_fault(error) for error, _, _ in self._failed)
+
+    def finish(self) -> None:
+        """Delete the group that holds the lane's progress."""
+        admin = self.hears(AdminClient(only_for_clients(self._settings)))
+        [future] = admin.delete_consumer_groups([self._group_id], request_timeout=TIMEOUT).values()
+        with contextlib.suppress(GoneError):
+            self.ask(future.result)
+
+    def close(self) -> None:
+        """Abort what is open; where that fails, the next publisher of this name aborts it."""
+        if self._open:
+            self._producer.purge()
+            with contextlib.suppress(PersistorError):
+                self._serve(lambda: self._producer.abort_transaction(TIMEOUT))
+        self._group.close()
+
+    def _within_timeout(self, call: Callable[[], None]) -> None:
+        """Call on a thread that is left behind where librdkafka forgets its own timeout.
+
+        It does when the group's coordinator was restarted (librdkafka#5456, #5511); the producer
+        is of no use then, and :meth:`begin` makes another.
+        """
+        outcome: Future[None] = Future()
+        threading.Thread(target=_resolve, args=(outcome, lambda: self._serve(call)), daemon=True).start()
+        try:
+            outcome.result(TIMEOUT + _GRACE)
+        except NotYet as error:
+            raise TransientError("kafka: the group's coordinator does not answer") from error
+
+    def _ensure_open(self) -> None:
+        if not self._open:
+            self._serve(self._producer.begin_transaction)
+            self._open = True
+
+    def _send_again(self, refused: Mapping[str, str], alone: Container[str]) -> None:
+        """Abort and send again, in order, all but ``refused``."""
+        # One whose message was refused purges what it is given next: another one aborts for it.
+        self._producer.purge()
+        self._serve(lambda: self._producer.flush(TIMEOUT))
+        self._producer = configured(lambda: Producer(self._settings))
+        self._serve(lambda: self._producer.init_transactions(TIMEOUT * 3))
+        self._open, self._failed = False, []
+        self._ensure_open()
+        without = pa.array(list(refused), pa.string())
+        for messages, options in self._sent:
+            if not self._failed:
+                kept = messages.filter(pc.invert(pc.is_in(messages["id"], without)))
+                self._produce(kept, options, alone)
+        self._flush()
+
+
+def _noted(refused: Collection[str]) -> str:
+    """What is kept with the progress: which messages the transaction left out."""
+    return UNTOLD if len(refused) > _MOST_NOTED else " ".join(map(digest, refused))
+
+
+def _resolve(outcome: Future[None], call: Callable[[], None]) -> None:
+    try:
+        call()
+        outcome.set_result(None)
+    except BaseException as error:  # noqa: BLE001 - raised where the outcome is asked for
+        outcome.set_exception(error)
