@@ -149,6 +149,11 @@ class Lake:
             # Not every store of Azure's or Google's kind heeds where to begin.
             yield from ((m["path"], m["size"]) for m in page if after is None or m["path"] > after)
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Names of what lies right below ``prefix`` and has objects below itself."""
+        found = self._call(lambda: obstore.list_with_delimiter(self._store, prefix))
+        return [path.rpartition("/")[2] for path in found["common_prefixes"]]
+
     def delete(self, path: str) -> None:
         """Delete an object of ``_persistor/`` that has served its time; one that is gone is no error."""
         if not path.startswith(INTERNAL):

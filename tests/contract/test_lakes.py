@@ -134,6 +134,8 @@ def test_a_list_has_every_object_with_its_size(lake: Lake) -> None:
     below = {f"claims/orders/0/{number:020d}": number for number in range(5)}
     assert dict(lake.list("claims/orders/0")) == below
     assert dict(lake.list("claims/nobody")) == {}
+    assert sorted(lake.folders("claims/orders")) == ["0", "00"]
+    assert list(lake.folders("claims/nobody")) == []
 
 
 def test_a_list_after_a_path_has_only_what_sorts_behind_it(lake: Lake) -> None:

@@ -17,6 +17,7 @@ from transforms.errors import ConfigurationError, PermanentError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.model import Trait
+from transforms.reading.claims import Chain, Claim, Claims
 from transforms.replay import check_retry, delete_plan, freeze_plan, freeze_retry, make_plan
 from transforms.replay.cutting import WINDOW_BYTES, WINDOW_ROWS, _cuts
 from transforms.replay.failed import FailedRows
@@ -61,6 +62,16 @@ def test_a_job_id_has_26_letters_and_digits_and_sorts_by_time() -> None:
     assert all(len(id) == 26 and id.isalnum() for id in ids)
     assert [id[:10] for id in ids] == sorted(id[:10] for id in ids)
     assert len(set(ids)) == 200
+
+
+@pytest.mark.parametrize(("claimed", "chosen"), [((0, 1, 2), "original"), ((0, 1, 2, 3), "key"), ((), "key")])
+def test_claims_tell_how_many_partitions_a_source_has_of_which_one_is_selected(
+    lake: Lake, index: Index, claimed: tuple[int, ...], chosen: str
+) -> None:
+    fill(lake, index, 5)
+    for number in claimed:
+        Claims(lake).make(Chain("orders", 1, number), 0, Claim(5, 5, 0, "{topic}", "parquet"))
+    assert plan(lake, index).options.partitions == chosen
 
 
 def test_a_plan_counts_what_is_selected(lake: Lake, index: Index) -> None:

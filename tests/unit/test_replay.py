@@ -104,6 +104,15 @@ def test_partitions_are_kept_where_both_topics_have_as_many(
     assert plan_for(survey(highest=highest), partitions=partitions).options.partitions == chosen
 
 
+@pytest.mark.parametrize(
+    ("had", "partitions", "chosen"), [(3, 3, "original"), (12, 3, "key"), (3, 12, "key")]
+)
+def test_what_a_selection_misses_of_its_source_counts(had: int, partitions: int, chosen: str) -> None:
+    found = survey(highest=0)
+    found.topics["copy"].source_partitions = had
+    assert plan_for(found, partitions=partitions).options.partitions == chosen
+
+
 def test_original_partitions_that_the_destination_lacks_refuse_the_job() -> None:
     wanted = Options(partitions="original")
     assert plan_for(survey(highest=2), wanted, partitions=4).problems == ()

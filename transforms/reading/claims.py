@@ -21,7 +21,7 @@ from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.model import Layout
 
-__all__ = ["Chain", "Claim", "Claims", "check_same", "file_stem", "note", "noted"]
+__all__ = ["Chain", "Claim", "Claims", "check_same", "file_stem", "note", "noted", "partitions"]
 
 _DIGITS = 20
 _MOST_AHEAD = 1000
@@ -164,6 +164,16 @@ class Claims:
 
     def _read(self, path: str) -> Claim:
         return Claim(**json.loads(bytes(self._lake.get(path))))
+
+
+def partitions(lake: Lake, source: str, incarnation: int) -> int:
+    """How many partitions a topic had, as far as messages of them were read; 0 where nothing tells.
+
+    Raises:
+        TransientError: the lake is away.
+    """
+    numbers = lake.folders(f"{INTERNAL}claims/{_incarnated(quote(source, safe=''), incarnation)}")
+    return max(map(int, numbers), default=-1) + 1
 
 
 def file_stem(source: str, incarnation: int, partition: int, start: int) -> str:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from transforms.indexes import Index
 from transforms.lake import Lake
+from transforms.reading.claims import partitions
 from transforms.replay.cutting import Cutter
 from transforms.replay.figures import Figures
 from transforms.replay.plans import WINDOW_SCHEMA, Options
@@ -19,7 +20,8 @@ from transforms.selection import Selection, sample_and_limit
 
 __all__ = ["Survey", "TopicSurvey", "survey"]
 
-_ALWAYS = {*WINDOW_SCHEMA.names, "partition", "traits"}
+_SOURCE = ["source", "incarnation"]
+_ALWAYS = {*WINDOW_SCHEMA.names, "partition", "traits", "incarnation"}
 _LANES_OPEN = 256
 """Lanes whose rows wait for more; with many topics the others' are cut off early."""
 
@@ -33,6 +35,8 @@ class TopicSurvey:
         highest_partition: the highest partition number, -1 where no message has one.
         oldest_us: earliest publish time, microseconds since 1970.
         newest_us: latest publish time.
+        sources: sources and incarnations of the messages.
+        source_partitions: how many partitions these had, 0 where nothing tells.
     """
 
     traits: dict[int, int] = field(default_factory=dict)
@@ -40,6 +44,8 @@ class TopicSurvey:
     highest_partition: int = -1
     oldest_us: int | None = None
     newest_us: int | None = None
+    sources: set[tuple[str, int]] = field(default_factory=set)
+    source_partitions: int = 0
 
     def add(self, table: pa.Table) -> None:
         """Count rows."""
@@ -47,6 +53,8 @@ class TopicSurvey:
             self.traits[counted["values"]] = self.traits.get(counted["values"], 0) + counted["counts"]
         highest = pc.max(table["partition"]).as_py()
         self.highest_partition = max(self.highest_partition, -1 if highest is None else highest)
+        for pair in table.select(_SOURCE).group_by(_SOURCE, use_threads=False).aggregate([]).to_pylist():
+            self.sources.add((pair["source"], pair["incarnation"]))
         self.add_extent(table)
 
     def add_extent(self, table: pa.Table) -> None:
@@ -119,7 +127,7 @@ def survey(
 
     Raises:
         ConfigurationError: the pattern cannot be right, or gives no topics.
-        TransientError: the index is away.
+        TransientError: the index or a lake is away.
     """
     found, router, cutters = Survey(), Router(topic, options), _Cutters(keep)
     columns = sorted(_ALWAYS | router.columns)
@@ -133,6 +141,10 @@ def survey(
             return found
     cutters.finish()
     found.requests = cutters.requests
+    if options.partitions is None and not options.restore:
+        for one in found.topics.values():
+            counts = (partitions(lake, *source) for lake in lakes for source in one.sources)
+            one.source_partitions = max(counts, default=0)
     return found
 
 

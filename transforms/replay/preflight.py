@@ -87,8 +87,9 @@ def _partitions(survey: TopicSurvey, destination: Destination, options: Options)
         return options.partitions
     if options.restore:  # it goes back to where it was
         return "original" if 0 <= survey.highest_partition < (destination.partitions or 0) else "key"
-    # The selection may miss the last partitions of the source; then the key decides, as it did there.
-    return "original" if survey.highest_partition + 1 == destination.partitions else "key"
+    # The selection may miss the last partitions of its source, which its claims tell.
+    had = max(survey.source_partitions, survey.highest_partition + 1)
+    return "original" if had == destination.partitions else "key"
 
 
 def _common(chosen: Iterable[str], default: str | None) -> str | None:
