@@ -215,7 +215,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
         assert watcher.stderr
         assert watcher.stderr.readline().startswith("RUNNING, ")
         watcher.send_signal(signal.SIGINT)
-        assert watcher.wait(30) == 130
+        assert watcher.wait(90) == 130
         assert watcher.stderr.read().endswith("The job goes on without being watched.\n")
     assert jobs(made, "--job", id, "--action", "rate") == 0
     sender.join(60)
