@@ -30,6 +30,7 @@ class Outbox:
         self._publisher: Publisher = registry.broker(url).open_publisher(url, config)
         self._what = f"publish to {url.rpartition('/')[2]}"
         self._waiting: list[pa.Table] = []
+        self._lost = False
         self.max_bytes: int | None = None
 
     def look_up(self) -> None:
@@ -39,9 +40,13 @@ class Outbox:
     def send(self, messages: pa.Table) -> None:
         """Send rows (``MESSAGE_SCHEMA``)."""
         self._waiting.append(messages)
+        if self._lost:
+            return
         try:
             self._publisher.send(messages, _OPTIONS)
         except TransientError:
+            # With its connection a publisher forgets what it sent, and then has nothing to confirm.
+            self._lost = True
             metrics.RETRIES.labels("publish").inc()  # confirm() sends all of it again
 
     def confirm(self) -> None:
@@ -52,19 +57,22 @@ class Outbox:
         """
         if not self._waiting:
             return
-        try:
-            undelivered = self._publisher.commit(0)
-        except TransientError:
+        if not self._lost:
+            try:
+                undelivered = self._publisher.commit(0)
+            except TransientError:
+                self._lost = True
+        if self._lost:
             undelivered = self._retry(self._send_again)
-        self._waiting = []
+        self.forget()
         if undelivered:
             raise PermanentError(
                 f"the {self._name} topic refused {len(undelivered)} messages: {undelivered[0].reason}"
             )
 
     def forget(self) -> None:
-        """Drop what a failed bundle left behind."""
-        self._waiting = []
+        """Drop what is not confirmed, such as what a failed bundle left behind."""
+        self._waiting, self._lost = [], False
 
     def close(self) -> None:
         """Disconnect."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from transforms.brokers import Destination, PublishOptions, Undelivered
 from transforms.brokers.nats.connection import Connection, parse_url
 from transforms.brokers.nats.headers import encode_headers
+from transforms.brokers.nats.wire import Raw
 from transforms.errors import ConfigurationError, TransientError
 from transforms.model import Trait
 
@@ -53,6 +54,8 @@ class NatsPublisher:
         self._connection = Connection(address, config)
         self._generation = self._sent = self._bytes = 0
         self._waiting: dict[int, tuple[str, int]] = {}
+        self._inbox = ""
+        self._answers: list[Raw] = []
         self._undelivered: list[Undelivered] = []
 
     def destination(self) -> Destination:
