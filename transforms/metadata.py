@@ -24,18 +24,19 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 def encode(file: WrittenFile) -> pa.Table:
     """The metadata messages of one file (``MESSAGE_SCHEMA``), each up to 512 KiB.
 
-    Each is an Arrow IPC stream (zstd) of ``ENTRY_SCHEMA``, keyed by the file's location. They may
-    be indexed in any order and any number of times.
+    Each is an Arrow IPC stream (zstd) of ``ENTRY_SCHEMA``. They may be indexed in any order and any
+    number of times. No two have the same key, of which a compacted topic would keep the last one only.
     """
     payloads = list(_payloads(file.entries))
     rows = len(payloads)
+    ids = [f"{file.location}#{part}" for part in range(rows)]
     columns = {
-        "id": [f"{file.location}#{part}" for part in range(rows)],
+        "id": ids,
         "topic": [""] * rows,
         "partition": [None] * rows,
         "offset": [None] * rows,
         "publish_time": [None] * rows,
-        "key": [file.location.encode()] * rows,
+        "key": [id.encode() for id in ids],
         "data": payloads,
         "headers": pa.array([[(VERSION_HEADER, _VERSION)]] * rows, HEADERS),
     }
