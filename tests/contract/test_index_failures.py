@@ -72,6 +72,19 @@ class TestSqlite:
         (tmp_path / "moved.db").rename(tmp_path / "index.db")
         assert index.insert(stream(0, 1)) == 1
 
+    def test_a_process_does_not_remember_every_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite, "_NAMES_KEPT", 5)
+        index = sqlite.open(f"sqlite://{tmp_path}/index.db")
+        files = [f"file:///lake/{number:02d}.parquet" for number in range(30)]
+        for number, location in enumerate(files):
+            index.insert(table(entry(f"orders_0_{number}", offset=number, location=location)))
+        assert [*index._numbers] == ["orders"]
+        [found] = index.select(EVERYTHING, ["location"])
+        assert found["location"].to_pylist() == files
+        assert len(index._names) <= 5
+
     def test_another_writer_is_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         index = sqlite.open(f"sqlite://{tmp_path}/index.db")
         monkeypatch.setattr("transforms.indexes._sqlite_file.BUSY_SECONDS", 0.1)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def delete_files(connection: sqlite3.Connection, locations: Sequence[str]) -> int:
     """Delete the entries of files; returns how many there were.
 
-    The files' names stay: processes that insert remember their numbers.
+    The files' names stay: processes that read remember them by their numbers.
     """
     # Made by the first removal: an archive that is kept for ever need not pay for it at each insert.
     connection.execute("CREATE INDEX IF NOT EXISTS entries_by_location ON entries (location)")

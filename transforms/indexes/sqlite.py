@@ -32,6 +32,7 @@ __all__ = ["LOCAL", "SqliteIndex", "open"]
 LOCAL = True
 
 _ROWS = 10_000
+_NAMES_KEPT = 10_000
 _COLUMNS = ", ".join(ENTRY_SCHEMA.names)
 _SOURCE_NAME = "(SELECT name FROM names WHERE number = source)"
 _REPLAY_ORDER = "incarnation, partition, offset, id"
@@ -85,7 +86,9 @@ class SqliteIndex(SqliteJobs):
             connection.executemany(_INSERT, rows_of(entries, numbers))
             inserted = connection.total_changes - before
             conflicts = [] if inserted == len(entries) else _conflicts(connection, entries)
-        self._numbers.update(numbers)
+        # Not those of files, of which there are ever more.
+        files = set(pc.unique(entries["location"]).to_pylist())
+        self._numbers.update({name: number for name, number in numbers.items() if name not in files})
         if conflicts:
             raise ConflictError(conflicts)
         return inserted
@@ -182,6 +185,8 @@ class SqliteIndex(SqliteJobs):
     def _name_of(self, connection: sqlite3.Connection, number: int) -> str:
         name = self._names.get(number)
         if name is None:
+            if len(self._names) >= _NAMES_KEPT:
+                self._names.clear()
             found = connection.execute("SELECT name FROM names WHERE number = ?", (number,))
             name = self._names[number] = found.fetchone()[0]
         return name
