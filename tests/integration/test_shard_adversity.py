@@ -5,14 +5,18 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, Message
 
-from tests._reading import Reading, reading
+from tests._reading import DEADLINE, Reading, reading
+from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.kafka_raw import produce_raw
+from transforms.brokers.kafka.reader import KafkaReader
 from transforms.dead_letters import dead_messages
-from transforms.errors import PermanentError
+from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import Lake
 from transforms.model import Batch, Layout
 from transforms.reading import following
@@ -124,3 +128,42 @@ def _entries(writer: BatchWriter, batches: list[Batch]) -> set[str]:
     return {
         id for batch in batches for file in writer.write(batch)[0] for id in file.entries["id"].to_pylist()
     }
+
+
+class _RefusedMeanwhile:
+    """A consumer that is told of a refused login, by another broker, whenever one gives it messages."""
+
+    def __init__(self, reader: KafkaReader) -> None:
+        self._reader, self._consumer = reader, reader._consumer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def consume(self, most: int, seconds: float) -> list[Message]:
+        messages = self._consumer.consume(most, seconds)
+        if any(message.error() is None for message in messages):
+            self._reader.note_error(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED))
+        return messages
+
+
+def test_a_refusal_that_is_told_while_messages_come_costs_none_of_them(
+    kafka: Kafka, topic: str, source: Source
+) -> None:
+    kafka.produce(topic, _values(0, 20))
+    refusals: list[str] = []
+    with reading(source) as opened:
+        reader = opened.shard._reader
+        assert isinstance(reader, KafkaReader)
+        reader._consumer = _RefusedMeanwhile(reader)
+
+        def all_read() -> bool:
+            try:
+                opened.turn()
+            except ConfigurationError as error:  # a runner that tries the bundle again
+                refusals.append(str(error))
+            return len(opened.ids) >= 20
+
+        wait_until(all_read, DEADLINE, "all messages")
+    assert opened.ids == [f"{topic}_0_{offset}" for offset in range(20)]
+    assert refusals
+    assert "refuses access" in refusals[0]

@@ -77,7 +77,7 @@ class Client:
             self._distrust = f" ({error.str()})"
 
     def ask(self, call: Callable[[], _T]) -> _T:
-        """Call.
+        """Call. A refusal that is noted while it succeeds is raised by the next one, lest its result be lost.
 
         Raises:
             ConfigurationError: the broker refuses this user.
@@ -85,13 +85,14 @@ class Client:
             FencedError: a newer publisher of the same name has begun.
             TransientError: anything else that librdkafka reports.
         """
+        self._raise_refusal()
         try:
             return call()
         except KafkaException as exception:
             self._hear()
-            raise self._translated(exception.args[0]) from exception
-        finally:
+            failure = self._translated(exception.args[0])
             self._raise_refusal()
+            raise failure from exception
 
     def hears(self, client: _Pollable) -> _Pollable:
         """Ask this client of librdkafka why, when a call has failed."""

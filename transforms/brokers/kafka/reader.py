@@ -167,7 +167,8 @@ class KafkaReader(Client):
         messages = self.ask(lambda: self._consumer.consume(1, seconds))
         if messages:
             # librdkafka waits for as many as it is asked for: a moment is enough to make it worth while.
-            messages += self.ask(lambda: self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER))
+            # Not through ask(), which may raise: the first one is read already.
+            messages += self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER)
         good = messages if not any(map(Message.error, messages)) else self._without_errors(messages)
         groups = _by_partition(good, several=len(self._seen) > 1)
         fetched = [_fetched(topic, number, group) for topic, number, group in groups]
