@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, Message
+from prometheus_client import REGISTRY
 
 from tests._reading import DEADLINE, Reading, reading
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.kafka_raw import produce_raw
+from transforms import metrics
 from transforms.brokers.kafka.reader import KafkaReader
 from transforms.dead_letters import dead_messages
 from transforms.errors import ConfigurationError, PermanentError
@@ -128,6 +130,24 @@ def _entries(writer: BatchWriter, batches: list[Batch]) -> set[str]:
     return {
         id for batch in batches for file in writer.write(batch)[0] for id in file.entries["id"].to_pylist()
     }
+
+
+def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
+    kafka: Kafka, topic: str, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_DISCOVER_EVERY", 0.0)
+    kafka.produce(topic, _values(0, 5))
+
+    def told(name: str) -> float | None:
+        return REGISTRY.get_sample_value(f"persistor_{name}", {"source": topic})
+
+    with reading(replace(source, limits=Limits(age=3600))) as opened:
+        wait_until(lambda: opened.turn() == [] and opened.open_rows == 5, DEADLINE, "all read")
+        assert told("oldest_unarchived_seconds")
+        kafka.delete_topic(topic)
+        metrics.LAG.labels(topic).set(7)  # as where the last messages were never read
+        wait_until(lambda: opened.turn() == [] and not opened.open_rows, DEADLINE, "the rest to go out")
+        assert (told("oldest_unarchived_seconds"), told("lag_messages")) == (0, 0)
 
 
 class _RefusedMeanwhile:

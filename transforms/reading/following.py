@@ -39,6 +39,7 @@ class Following:
         self._asking = asking
         self._discovered = -_DISCOVER_EVERY
         self._broker: str | None = None
+        self._told: set[str] = set()
 
     @property
     def live(self) -> list[Track]:
@@ -110,12 +111,17 @@ class Following:
 
     def report(self) -> None:
         """Set the gauges of every source."""
+        sources = {track.source for track in self.tracks.values()}
+        for source in self._told - sources:  # its topic is gone: nothing of it is open any more
+            metrics.LAG.labels(metrics.label(source)).set(0)
+            metrics.oldest(source, None)
+        self._told = sources
         lags: dict[str, int] = defaultdict(int)
         for partition, lag in self._reader.lag().items():
             lags[self._source.name_of(partition.topic)] += lag
         for source, lag in lags.items():
             metrics.LAG.labels(metrics.label(source)).set(lag)
-        oldest: dict[str, list[float]] = {track.source: [] for track in self.tracks.values()}
+        oldest: dict[str, list[float]] = {source: [] for source in sources}
         for track in self.tracks.values():
             oldest[track.source].extend(track.oldest())
         for source, times in oldest.items():
