@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from tests._reading import DEADLINE, Reading, reading
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
+from transforms.brokers import Acknowledgement
 from transforms.errors import ConfigurationError
 from transforms.lake import Lake
 from transforms.model import Batch, Layout
@@ -103,6 +104,27 @@ def test_a_restart_goes_on_behind_what_was_acknowledged(kafka: Kafka, topic: str
     with reading(source) as second:
         second.until(5)
     assert second.ids == _ids(topic, 20, 25)
+
+
+@pytest.mark.parametrize("claims", [True, False])
+def test_what_an_earlier_process_committed_is_committed_again_so_that_kafka_does_not_forget_it(
+    kafka: Kafka, topic: str, source: Source, claims: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka.create_topic(topic)
+    kafka.produce(topic, _values(0, 20))
+    source = source if claims else replace(source, lake=None)
+    with reading(source) as first:
+        first.until(20).acknowledge()
+    told: list[Acknowledgement] = []
+    with reading(source) as second:
+        monkeypatch.setattr(second.shard._reader, "acknowledge", told.extend)
+        wait_until(lambda: second.turn() == [] and told, DEADLINE, "a commit")
+        second.turn()
+    last = first.ready[-1].acknowledgement
+    assert last is not None
+    assert [(one.partition, one.position, one.note) for one in told] == [
+        (last.partition, last.position, last.note)
+    ]
 
 
 def test_without_the_groups_offsets_reading_goes_on_behind_the_last_durable_claim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -29,6 +30,10 @@ class Acknowledger:
         self._lock = threading.Lock()
         self._done: dict[Partition, tuple[float, Acknowledgement]] = {}
         self._out: dict[int, tuple[float, Acknowledgement]] = {}
+
+    def found(self, one: Acknowledgement) -> None:
+        """The broker was told this by an earlier process, nobody knows when."""
+        self._done[one.partition] = -math.inf, one
 
     def handed_out(self, one: Acknowledgement) -> None:
         """This is on its way; :meth:`add` is to follow."""

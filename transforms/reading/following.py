@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from transforms import metrics
-from transforms.brokers import Fetched, Partition, Reader
+from transforms.brokers import Acknowledgement, Fetched, Partition, Reader
 from transforms.errors import PermanentError
+from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.asking import Asking
 from transforms.reading.buffers import Buffer
 from transforms.reading.claims import Chain, Claim, Claims, noted
@@ -29,7 +30,14 @@ class Following:
         tracks: by their keys; also those whose topic is gone, until they are exhausted.
     """
 
-    def __init__(self, source: Source, reader: Reader, claims: Claims | None, asking: Asking) -> None:
+    def __init__(
+        self,
+        source: Source,
+        reader: Reader,
+        claims: Claims | None,
+        asking: Asking,
+        acknowledger: Acknowledger,
+    ) -> None:
         """Nothing is asked of broker or lake yet."""
         self.tracks: dict[str, Track] = {}
         self._live: dict[Partition, Track] = {}
@@ -37,6 +45,7 @@ class Following:
         self._reader = reader
         self._claims = claims
         self._asking = asking
+        self._acknowledger = acknowledger
         self._discovered = -_DISCOVER_EVERY
         self._broker: str | None = None
         self._told: set[str] = set()
@@ -163,6 +172,8 @@ class Following:
         if entered is None:
             return
         incarnation, position = entered
+        if committed is not None and position == committed[0]:
+            self._acknowledger.found(Acknowledgement(partition, *committed))
         metrics.GAPS.labels(metrics.label(source))  # at 0: an increase is seen only of what was there before
         track = Track(partition, source, incarnation, identity, 0, Buffer(0))
         track.durable = position or 0

@@ -82,9 +82,9 @@ class Shard:
         )
         self._claims = None if source.lake is None else Claims(Lake(source.lake, source.lake_config))
         self._asking = Asking(stopping, source.give_up_after)
-        self._following = Following(source, self._reader, self._claims, self._asking)
-        self._claimers = ThreadPoolExecutor(_CLAIMS_AT_ONCE, "claim")
         self._acknowledger = Acknowledger(self._reader)
+        self._following = Following(source, self._reader, self._claims, self._asking, self._acknowledger)
+        self._claimers = ThreadPoolExecutor(_CLAIMS_AT_ONCE, "claim")
 
     def turn(self, seconds: float, positions: Mapping[str, int], *, drain: bool = False) -> list[Ready]:
         """Read for up to ``seconds`` and return what is ready, in order per track.
