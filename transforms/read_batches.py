@@ -139,7 +139,8 @@ class _Provider(RestrictionProvider):
 
     def restriction_size(self, element: int, restriction: Positions) -> float:  # noqa: ARG002
         """The shard's lag, in messages, where this process reads it."""
-        return float(max((shard.lag() for key, shard in _shards.items() if key[1] == element), default=1))
+        shards = list(_shards.items())  # others may be opened meanwhile
+        return float(max((shard.lag() for key, shard in shards if key[1] == element), default=1))
 
     def truncate(self, element: int, restriction: Positions) -> None:
         """A draining job reads nothing more."""

@@ -144,7 +144,7 @@ class Reader(Protocol):
         """
 
     def lag(self) -> Mapping[Partition, int]:
-        """Messages between the reading position and the end, as far as known without waiting."""
+        """Messages from the reading position to the end, as far as known without waiting; from any thread."""
 
     def close(self) -> None:
         """Leave without acknowledging; unacknowledged messages are delivered again."""

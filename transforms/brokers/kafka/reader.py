@@ -195,7 +195,7 @@ class KafkaReader(Client):
 
     def lag(self) -> Mapping[Partition, int]:
         """Messages up to the end, 0 where the end was met even if markers lie behind the last message."""
-        lags = {p: self._partition_lag(p, at) for p, at in self._positions.items()}
+        lags = {p: self._partition_lag(p, at) for p, at in list(self._positions.items())}
         return {p: lag for p, lag in lags.items() if lag is not None}
 
     def close(self) -> None:

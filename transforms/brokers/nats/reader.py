@@ -133,7 +133,7 @@ class NatsReader:
 
     def lag(self) -> Mapping[Partition, int]:
         """See :class:`transforms.brokers.Reader`."""
-        return {partition: lane.lag for partition, lane in self._lanes.items()}
+        return {partition: lane.lag for partition, lane in list(self._lanes.items())}
 
     def close(self) -> None:
         """See :class:`transforms.brokers.Reader`."""

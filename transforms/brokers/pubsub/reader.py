@@ -101,7 +101,7 @@ class PubsubReader:
 
     def lag(self) -> Mapping[Partition, int]:
         """Messages pulled and not yet given; Pub/Sub does not tell how many wait behind them."""
-        return {partition: deliveries.waiting for partition, deliveries in self._deliveries.items()}
+        return {partition: deliveries.waiting for partition, deliveries in list(self._deliveries.items())}
 
     def close(self) -> None:
         """Give back all that is not acknowledged; see :class:`transforms.brokers.Reader`."""
