@@ -20,7 +20,7 @@ from transforms._columns import column
 from transforms.entries import entries, verify
 from transforms.errors import ConfigurationError, PermanentError, retry
 from transforms.indexes import ConflictError, Index
-from transforms.lake import INTERNAL, Lake
+from transforms.lake import INTERNAL, Lake, ObjectMissingError
 
 __all__ = ["Rebuilt", "rebuild"]
 
@@ -131,7 +131,10 @@ class _Rebuild:
             with self._lock:
                 self.report.skipped += 1
             return
-        data = retry(lambda: self._lake.get(path), f"read {path}")
+        try:
+            data = retry(lambda: self._lake.get(path), f"read {path}")
+        except ObjectMissingError:
+            return  # it has expired since it was listed
         try:
             table = format.decode(data)
         except PermanentError as error:

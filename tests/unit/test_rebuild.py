@@ -114,6 +114,18 @@ def test_files_of_other_products_name_no_source(lake: Lake, index: Index) -> Non
     assert everything(index) == []
 
 
+def test_a_file_that_expires_after_it_was_listed_is_left_out(
+    lake: Lake, lost: Index, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [path_of(location) for location in archive(lake, lost, messages(20), rows_per_file=10)]
+    listed = list(lake.list())
+    monkeypatch.setattr(lake, "list", lambda: iter(listed))
+    files[0].unlink()
+    report = rebuild(lake, index, LATER)
+    assert (report.files, report.skipped, report.indexed, report.failed) == (1, 0, 10, {})
+    assert [entry["id"] for entry in everything(index)] == [f"orders_0_{n}" for n in range(10, 20)]
+
+
 def test_what_persistor_keeps_for_itself_is_left_out(lake: Lake, index: Index) -> None:
     assert lake.put_new("_persistor/dead/x.parquet", b"not a file of messages")
     assert rebuild(lake, index, LATER).files == 0
