@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from google.api_core import exceptions
 from google.cloud import pubsub_v1
 
 from tests._brokers import PubsubSite, fetch, installed, messages, numbered, reading, together
@@ -50,6 +52,26 @@ def test_released_messages_come_again_at_once(pubsub: PubsubSite) -> None:
         assert time.monotonic() - started < 9, "before the deadline of 10 s"
         assert sorted(again["id"].to_pylist()) == sorted(together(first)["id"].to_pylist()[1:])
         reader.acknowledge([Acknowledgement(first[0].partition, 0, "", [kept])])
+
+
+@pytest.mark.parametrize("refusal", [exceptions.InvalidArgument, exceptions.FailedPrecondition])
+def test_ids_that_an_exactly_once_subscription_refuses_end_no_job(
+    pubsub: PubsubSite, refusal: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = pubsub.topic()
+    pubsub.publish(topic, numbered(1))
+    with reading(pubsub.reader(topic)) as reader:
+        [one] = fetch(reader, 1)
+        client = reader._client  # type: ignore[attr-defined]
+        asked = []
+
+        def refuse(**request: Any) -> None:
+            asked.append(request["ack_ids"])
+            raise refusal("Some acknowledgement ids in the request were invalid.")
+
+        monkeypatch.setattr(client, "acknowledge", refuse)  # the emulator takes every id
+        reader.acknowledge([Acknowledgement(one.partition, 0, "", one.receipts)])
+        assert asked == [list(one.receipts)]
 
 
 def test_deadlines_are_extended_for_as_long_as_the_reader_is_polled(pubsub: PubsubSite) -> None:

@@ -8,7 +8,8 @@ its id is Pub/Sub's message id, and there is no offset. The partition is the sub
 incarnation the topic that it is subscribed to; the identity is the project.
 
 Delivery: at least once. What is read stays unacknowledged until ``acknowledge``; its deadline is
-extended while the reader is polled. A reader that nobody polls for 60 s gives everything back.
+extended while the reader is polled. A reader that nobody polls for 60 s gives everything back. Where a
+subscription with exactly-once delivery refuses ids, since their deadline has passed, the messages come again.
 
 **Not carried** when publishing: key that is not UTF-8, empty key, null data, and headers that repeat,
 are null or are not UTF-8. The publish time is always the service's own.

@@ -95,7 +95,7 @@ class Deliveries:
         receipts = list(receipts)
         for ids in _portions(receipts):
             with calling(f"acknowledge messages of {self._path}"):
-                self._client.acknowledge(subscription=self._path, ack_ids=ids, retry=_RETRY)
+                self._acknowledge(ids)
         self._drop(receipts)
 
     def release(self, receipts: Iterable[str]) -> None:
@@ -111,6 +111,13 @@ class Deliveries:
             self._closed = True
             self._changed.notify_all()
         self._release_all()
+
+    def _acknowledge(self, ids: list[str]) -> None:
+        try:
+            self._client.acknowledge(subscription=self._path, ack_ids=ids, retry=_RETRY)
+        except (exceptions.InvalidArgument, exceptions.FailedPrecondition) as error:
+            # So a subscription with exactly-once delivery refuses ids whose deadline has passed.
+            _log.warning("messages of %s will be delivered again: %s", self._path, type(error).__name__)
 
     def _release_all(self) -> None:
         with self._changed:
