@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,8 @@ from transforms.reading.claims import Chain, Claim, Claims
 from transforms.replay import check_retry, delete_plan, freeze_plan, freeze_retry, make_plan
 from transforms.replay.cutting import WINDOW_BYTES, WINDOW_ROWS, _cuts
 from transforms.replay.failed import FailedRows
+from transforms.replay.ledger import Ledger
+from transforms.replay.outcome import Tally
 from transforms.replay.plans import (
     LANES,
     WINDOW_SCHEMA,
@@ -189,6 +192,41 @@ def test_the_first_of_two_plans_of_a_job_stays(lake: Lake, index: Index) -> None
     racing.add(1, window_of(2))
     assert racing.finish(some_plan("01job", {1: 2})) == first
     assert len(list(lake.list("_persistor/plans/01job"))) == 2
+
+
+class Answerless(Lake):
+    """A store whose answer to each first write is lost: its client asks again, and meets its own object."""
+
+    def put_new(self, path: str, data: Any) -> bool:
+        super().put_new(path, data)
+        return super().put_new(path, data)
+
+
+def test_a_plan_whose_confirmation_was_lost_is_kept(lake: Lake, index: Index) -> None:
+    fill(lake, index, 30)
+    frozen = freeze(Answerless(lake.url), index)
+    assert load_plan(lake, frozen.job) == frozen
+    assert [row[0] for row in rows_of(lake, frozen)] == [f"orders_0_{n}" for n in range(30)]
+
+
+def test_a_claim_whose_confirmation_was_lost_is_ours(lake: Lake) -> None:
+    claims, chain = Claims(Answerless(lake.url)), Chain("orders", 1, 0)
+    assert [claims.incarnation("orders", "broker", topic) for topic in ("a", "b", "a")] == [1, 2, 1]
+    mine = Claim(10, 10, 0, "{topic}", "parquet", first=7, first_position=0, directories=["orders"])
+    assert claims.make(chain, 0, mine) == mine
+    assert claims.make(chain, 0, replace(mine, rows=9)) == mine
+
+
+def test_a_ledger_whose_confirmations_were_lost_is_kept(lake: Lake) -> None:
+    plan, tally = some_plan("job", {7: 12}), Tally(published=5, failed={"missing": 1})
+    ledger = Ledger(Answerless(lake.url), plan, 7)
+    assert ledger.start() == (Tally(), False)
+    failed = pa.table(window_of(1).columns, WINDOW_SCHEMA).append_column("category", pa.array(["missing"]))
+    ledger.write(tally, failed.append_column("reason", pa.array(["gone"])), 0)
+    assert Ledger(lake, plan, 7).read() == (tally, True)
+    ledger.leave()
+    assert Ledger(lake, plan, 7).start() == (tally, False)
+    assert [row["id"] for batch in FailedRows(lake, "job", 7).read() for row in batch.to_pylist()] == ["0"]
 
 
 def test_a_refused_plan_leaves_nothing_behind(lake: Lake, index: Index) -> None:

@@ -306,10 +306,12 @@ class PlanStore:
         for lane in list(self._open):
             self._put(lane)
         plan = replace(plan, attempt=self._attempt)
-        if not self._lake.put_new(f"{folder(self._job)}/plan.json", plan.to_json().encode()):
+        if self._lake.put_new(f"{folder(self._job)}/plan.json", plan.to_json().encode()):
+            return plan
+        stored = load_plan(self._lake, self._job)
+        if stored.attempt != self._attempt:  # else it is ours, and the store's first answer was lost
             self.abandon()
-            return load_plan(self._lake, self._job)
-        return plan
+        return stored
 
     def abandon(self) -> None:
         """Remove what was written."""
