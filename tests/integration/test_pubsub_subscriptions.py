@@ -146,6 +146,25 @@ def test_messages_of_one_key_come_in_order_where_ordering_is_enabled(pubsub: Pub
     assert read == [b"0", b"1", b"2", b"3", b"4"]
 
 
+def test_nothing_overtakes_what_has_failed(pubsub: PubsubSite) -> None:
+    topic = f"{pubsub.topic()}-late"
+    publisher = pubsub.publisher(topic)
+    publisher.begin()
+    sent = [messages({"key": b"k", "data": b"%d" % number}) for number in range(3)]
+    publisher.send(sent[0], PublishOptions())
+    pubsub.create(topic)
+    for one in sent[1:]:
+        publisher.send(one, PublishOptions())
+    with pytest.raises(ConfigurationError, match="Pub/Sub refuses to publish"):
+        publisher.commit(3)
+    for one in [*sent, messages({"data": b"end"})]:
+        publisher.send(one, PublishOptions())
+    assert publisher.commit(4) == []
+    publisher.close()
+    with reading(pubsub.reader(topic)) as reader:
+        assert sorted(together(fetch(reader, 4))["data"].to_pylist()) == [b"0", b"1", b"2", b"end"]
+
+
 def test_attributes_are_sorted_by_name(pubsub: PubsubSite) -> None:
     topic = pubsub.topic()
     headers = [{"name": name, "value": b"1"} for name in ("b", "c", "a")]

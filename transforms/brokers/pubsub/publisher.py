@@ -84,6 +84,8 @@ class PubsubPublisher:
 
     def send(self, messages: pa.Table, options: PublishOptions) -> None:
         """See :class:`transforms.brokers.Publisher`. Failures are kept for :meth:`commit`."""
+        if self._failure:
+            return  # what comes later of a key must not overtake what has failed
         lanes: dict[str, list[_Message]] = {}
         for message in _messages(messages, options.extra_headers):
             refusal = _refusal(message)
