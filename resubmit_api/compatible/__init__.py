@@ -224,7 +224,7 @@ def _mask(column: Any, name: str, said: str, wanted: Any) -> Any:
             return pc.fill_null(_ARROW[said](column, pa.scalar(value, column.type)), False)
         among = pc.is_in(column, value_set=pa.array(value, column.type))
         return among if said == "in" else pc.invert(among)
-    except (pa.ArrowException, TypeError, OverflowError) as error:
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
         raise RefusedError(f"(BadValue) {name}: ${said} does not take such a value") from error
 
 
