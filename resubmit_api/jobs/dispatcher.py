@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -118,14 +118,22 @@ class Dispatcher:
 
     def _unattended(self, *states: str) -> list[Row]:
         """Jobs that nobody works on, the oldest first."""
+        found, before = list[Row](), None
+        while rows := self._page(before, states):
+            tell = time.monotonic() >= self._leases_tell_from
+            found += [row for row in rows if row["lease"] is None or (tell and is_free(row))]
+            before = rows[-1]["id"]
+        return found[::-1]
+
+    def _page(self, before: str | None, states: Sequence[str]) -> list[Row]:
+        """Jobs below ``before``, the newest first."""
         asked, away, self._away = time.monotonic(), self._away, True
-        rows = self._backends.index.list_jobs(_AT_A_TIME, states=states)
+        rows = self._backends.index.list_jobs(_AT_A_TIME, before, states)
         now, self._away = time.monotonic(), False
         if away or now - asked > _SLOW:
             # While the index was away nobody could renew a lease: all holders get the time to do so.
             self._leases_tell_from = now + LEASE_SECONDS
-        tell = now >= self._leases_tell_from
-        return [row for row in reversed(rows) if row["lease"] is None or (tell and is_free(row))]
+        return rows
 
     def _take_up(self, row: Row) -> None:
         if row["state"] == "CANCELLING":

@@ -12,8 +12,10 @@ import pytest
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
-from transforms.jobs import Row
-from transforms.replay.plans import new_job_id
+from transforms.jobs import Row, create, new_row
+from transforms.jobs.rows import at
+from transforms.replay.plans import Options, new_job_id
+from transforms.selection import Selection
 
 MESSAGES = 300
 
@@ -90,3 +92,17 @@ def test_progress_in_between_begins_the_count_anew(
     assert api.patch(f"/v1/resubmissions/{id}", json={"rate": {}}).status_code == 200
     assert until(site, id, "COMPLETED")["progress"]["published"] == MESSAGES
     assert streams.payloads(topic) == [b"order %d" % n for n in range(MESSAGES)]
+
+
+def test_jobs_beyond_the_first_page_are_attended_to(
+    site: Site, nats: Nats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resubmit_api.jobs.dispatcher._AT_A_TIME", 2)
+    lease = {"owner": "other:1:x", "until": at(3600)}
+    given: dict[str, Any] = {"selection": Selection(all=True), "options": Options(), "requested_by": None}
+    oldest = new_row(destination="main", topic="t", id=new_job_id(60), state="CANCELLING", **given)
+    for row in (oldest, *(new_row(destination="main", topic="t", lease=lease, **given) for _ in range(4))):
+        create(site.index, row, "resubmit")
+    with site.serve({"main": nats.url}):
+        assert until(site, oldest["id"], "CANCELLED")["lease"] is None
+    assert [row["state"] for row in site.index.list_jobs(9)] == [*["RUNNING"] * 4, "CANCELLED"]
