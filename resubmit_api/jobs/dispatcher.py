@@ -19,7 +19,7 @@ from resubmit_api.metrics import Metrics
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.jobs import HeldError, Row, UnknownJobError, change
 from transforms.jobs.changing import LEASE_SECONDS, held_by, is_free, new_owner, owner_prefix
-from transforms.jobs.rows import ENDED, at, by_command, failed, finished
+from transforms.jobs.rows import ENDED, at, by_command, failed, finished, waits
 from transforms.replay import Report
 from transforms.replay.ledger import total
 from transforms.replay.outcome import Tally
@@ -189,7 +189,7 @@ class Dispatcher:
         owner = new_owner()
         try:
             row = change(self._backends.index, id, partial(_for_launch, owner=owner))
-            run = self._launcher.start(id, self._settings(row))
+            run = self._start(row, owner)
             self._watch(id, run, owner)
         except (HeldError, UnknownJobError):
             return  # another replica was quicker, or the index was made anew
@@ -200,6 +200,14 @@ class Dispatcher:
         finally:
             self._places.release()
             self.nudge()
+
+    def _start(self, row: Row, owner: str) -> dict[str, Any]:
+        """Start a job; a launcher that is away costs no attempt, and is asked again when the lease ends."""
+        try:
+            return self._launcher.start(row["id"], self._settings(row))
+        except TransientError as error:
+            change(self._backends.index, row["id"], partial(_not_started, owner=owner, trouble=str(error)))
+            raise
 
     def _settings(self, row: Row) -> dict[str, Any]:
         url, config = self._backends.publishers.address(row["destination"], row["topic"])
@@ -238,6 +246,10 @@ def _for_launch(row: Row, owner: str) -> Row:
     if not is_free(row) or row["state"] != "RUNNING":
         raise HeldError("somebody was quicker")
     return held_by({**row, "attempts": row["attempts"] + 1, "run": None}, owner, launching=True)
+
+
+def _not_started(row: Row, owner: str, trouble: str) -> Row:
+    return waits({**row, "attempts": max(row["attempts"] - 1, 0)}, trouble) if _is_of(row, owner) else row
 
 
 def _held(row: Row, owner: str, run: dict[str, Any]) -> Row:

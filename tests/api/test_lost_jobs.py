@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Client, Site, Streams, order
-from tests.servers import wait_until
+from tests.servers import free_port, wait_until
 from tests.servers.nats import Nats
 from transforms.jobs import Row, create, new_row
 from transforms.jobs.rows import at
@@ -92,6 +92,26 @@ def test_progress_in_between_begins_the_count_anew(
     assert api.patch(f"/v1/resubmissions/{id}", json={"rate": {}}).status_code == 200
     assert until(site, id, "COMPLETED")["progress"]["published"] == MESSAGES
     assert streams.payloads(topic) == [b"order %d" % n for n in range(MESSAGES)]
+
+
+def test_a_job_waits_for_a_launcher_that_is_away(
+    site: Site, nats: Nats, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.jobs.changing.LEASE_SECONDS", 0.2)
+    flink = f"http://127.0.0.1:{free_port()}"
+    with site.serve({"main": nats.url}, inline_limit=10, flink={"flink_master": flink}) as api:
+        id = asked(site, api, topic)
+
+        def tried_seven_times() -> Row | None:
+            row = look(site, id)  # which a try changes twice
+            return row if row["state"] == "FAILED" or (row["version"] >= 14 and not row["attempts"]) else None
+
+        row = wait_until(tried_seven_times, 120, "the launcher to be asked")
+        why = f"It waits and tries again: Flink at {flink} does not answer: ConnectionError"
+        assert (row["state"], row["reason"], row["attempts"]) == ("RUNNING", why, 0)
+        assert api.get(f"/v1/resubmissions/{id}").json()["reason"] == why
+        assert api.post(f"/v1/resubmissions/{id}/cancel", json={}).status_code == 200
+        assert until(site, id, "CANCELLED")["progress"]["published"] == 0
 
 
 def test_jobs_beyond_the_first_page_are_attended_to(
