@@ -60,12 +60,14 @@ class Dispatcher:
         self._away, self._leases_tell_from = False, 0.0
         self._closing, self._nudged = threading.Event(), threading.Event()
         self._loops: list[threading.Thread] = []
+        self._starting: dict[str, str] = {}
 
     def start(self) -> None:
         """Begin, in threads of its own."""
         works = (
             (self._dispatch, _EVERY),
             (self._inline.renew, _RENEWED_EVERY),
+            (self._hold_starting, _RENEWED_EVERY),
             (self._housekeeping.run, 3600.0),
         )
         self._loops = [threading.Thread(target=self._repeat, args=work, daemon=True) for work in works]
@@ -203,11 +205,20 @@ class Dispatcher:
 
     def _start(self, row: Row, owner: str) -> dict[str, Any]:
         """Start a job; a launcher that is away costs no attempt, and is asked again when the lease ends."""
+        self._starting[owner] = row["id"]
         try:
             return self._launcher.start(row["id"], self._settings(row))
         except TransientError as error:
             change(self._backends.index, row["id"], partial(_not_started, owner=owner, trouble=str(error)))
             raise
+        finally:
+            del self._starting[owner]
+
+    def _hold_starting(self) -> None:
+        """Hold the jobs whose launcher takes its time: nobody else is to start them meanwhile."""
+        for owner, id in list(self._starting.items()):
+            with contextlib.suppress(UnknownJobError):
+                change(self._backends.index, id, partial(_held, owner=owner))
 
     def _settings(self, row: Row) -> dict[str, Any]:
         url, config = self._backends.publishers.address(row["destination"], row["topic"])
@@ -252,8 +263,8 @@ def _not_started(row: Row, owner: str, trouble: str) -> Row:
     return waits({**row, "attempts": max(row["attempts"] - 1, 0)}, trouble) if _is_of(row, owner) else row
 
 
-def _held(row: Row, owner: str, run: dict[str, Any]) -> Row:
-    return held_by({**row, "run": run}, owner, launching=True) if _is_of(row, owner) else row
+def _held(row: Row, owner: str, **known: Any) -> Row:
+    return held_by({**row, **known}, owner, launching=True) if _is_of(row, owner) else row
 
 
 def _left(row: Row, owner: str, run: dict[str, Any], words: str) -> Row:

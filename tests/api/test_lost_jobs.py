@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,6 +114,20 @@ def test_a_job_waits_for_a_launcher_that_is_away(
         assert api.get(f"/v1/resubmissions/{id}").json()["reason"] == why
         assert api.post(f"/v1/resubmissions/{id}/cancel", json={}).status_code == 200
         assert until(site, id, "CANCELLED")["progress"]["published"] == 0
+
+
+def test_a_job_is_held_while_its_launcher_takes_its_time(
+    site: Site, nats: Nats, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.jobs.changing.LEASE_SECONDS", 2.0)
+    monkeypatch.setattr("resubmit_api.jobs.dispatcher._RENEWED_EVERY", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, contextlib.ExitStack() as stack:
+        flink = {"flink_master": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        api = stack.enter_context(site.serve({"main": nats.url}, inline_limit=10, flink=flink))
+        stack.callback(silent.close)  # before the service, which waits for its launcher
+        id, enough = asked(site, api, topic), at(8)
+        wait_until(lambda: (look(site, id)["lease"] or {"until": ""})["until"] > enough, 60, "it to be held")
+        assert (look(site, id)["state"], look(site, id)["attempts"]) == ("RUNNING", 1)
 
 
 def test_jobs_beyond_the_first_page_are_attended_to(
