@@ -33,7 +33,8 @@ class Housekeeping:
             if row["created"] < at(-_PLANS_KEPT) and is_free(row):
                 self._forget(row["id"])
         for row in self._pages(tuple(ENDED), new_job_id(_ENDED_KEPT)):
-            if not row["cleared"] and row["finished"] < at(-_ENDED_KEPT):
+            # A plan that could not be made is cleared as soon as it ends; part of it may lie there.
+            if (row["cleared"] or "") <= row["finished"] < at(-_ENDED_KEPT):
                 self.remove(row["id"])
                 change(index, row["id"], lambda row: {**row, "cleared": at()})
 

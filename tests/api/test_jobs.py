@@ -111,6 +111,18 @@ def test_a_plan_with_problems_is_shown_and_does_not_run(site: Site, api: Client,
     assert post(api, f"resubmissions/{plan['id']}/cancel")["state"] == "CANCELLED"
 
 
+def test_a_plan_that_could_not_be_made_is_never_sent(
+    site: Site, api: Client, streams: Streams, topic: str
+) -> None:
+    site.archive(*(order(n, topic=topic) for n in range(30)))
+    plan = until(api, post(api, "plans", body("{topic}-copy")), "FAILED")
+    assert (plan["plan"], plan["possible"]) == (None, [])
+    streams.create(f"{topic}-copy")
+    refused = post(api, f"resubmissions/{plan['id']}/resume", status=409)
+    assert "nothing is possible any more" in refused["detail"]
+    assert streams.count(f"{topic}-copy") == 0
+
+
 def test_a_job_pauses_resumes_and_takes_a_new_rate(
     site: Site, api: Client, streams: Streams, topic: str
 ) -> None:
@@ -391,8 +403,11 @@ def test_what_nobody_needs_any_more_is_removed(site: Site, nats: Nats, api: Clie
         requested_by=None,
         state="FAILED",
     )
-    create(site.index, {**old, "finished": at(-31 * 86_400)}, "resubmit")
-    site.lake.put_new(f"{folder(old['id'])}/plan.json", b"{}")
+    ended = at(-31 * 86_400)
+    unmade = {**old, "id": new_job_id(32 * 86_400), "cleared": ended}
+    for row in (old, unmade):
+        create(site.index, {**row, "finished": ended}, "resubmit")
+        site.lake.put_new(f"{folder(row['id'])}/plan.json", b"{}")
     Housekeeping(Backends(site.index_url, [site.lake.url], {}, {})).run()
     told = look(api, stale)
     assert (told["state"], told["reason"]) == ("CANCELLED", "The plan was not run within a day.")

@@ -131,6 +131,27 @@ def test_the_command_runs_plans_of_the_service_too_and_only_plans() -> None:
         states.begin_again(job(id="j", **ready))
 
 
+def test_nothing_can_be_asked_of_a_plan_that_could_not_be_made(index: Index, lake: Lake) -> None:
+    for state, destination in (("PLANNED", "main"), ("PLANNED", "kafka://host"), ("CANCELLING", "main")):
+        id = create(index, job(state=state, destination=destination), "plan")["id"]
+        keeper = Keeper(index, lake, id, on_lost=lambda: None)
+        keeper.take()
+        with pytest.raises(ConfigurationError), keeper:
+            raise ConfigurationError("no such topic")
+        row = index.get_job(id) or {}
+        assert (row["state"], row["reason"], states.possible(row)) == ("FAILED", "no such topic", [])
+        assert states.command_for(row, "resume") is None
+        with pytest.raises(ConfigurationError, match="has ended for good: start a new one"):
+            states.begin_again(row)
+
+
+def test_what_is_cleared_is_not_begun_again() -> None:
+    old = job(id="j", state="COMPLETED", **progress(9, 9, 0), cleared="2026-01-01")
+    with pytest.raises(ConfigurationError, match="Job j has ended for good"):
+        states.begin_again(old)
+    assert states.begin_again({**old, "cleared": None})["state"] == "RUNNING"
+
+
 def test_a_retry_whose_asker_died_in_between_is_made_by_the_next_one(index: Index) -> None:
     id = create(index, job(state="FAILED", **progress(9, 8, 1)), "resubmit")["id"]
     first = retry_of(index, id, "ann")

@@ -198,8 +198,13 @@ def ended(row: Row, report: Report) -> Row:
 def failed(row: Row, reason: str) -> Row:
     """The row of a job that cannot go on."""
     progress = {**row["progress"], "rate": None, "seconds_left": None}
+    # To go on with a plan would send what nobody has seen.
+    unseen = row["state"] == "PLANNED" or (row["state"] == "CANCELLING" and row["plan"] is None)
+    now = at()
+    cleared = now if unseen else row["cleared"]
     return {
-        **row, "state": "FAILED", "reason": reason, "finished": at(), "lease": None, "progress": progress
+        **row, "state": "FAILED", "reason": reason, "finished": now, "lease": None, "progress": progress,
+        "cleared": cleared,
     }  # fmt: skip
 
 

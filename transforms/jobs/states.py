@@ -86,7 +86,7 @@ def _may_go_on(row: Row) -> bool:
 
 def command_for(row: Row, action: str) -> str | None:
     """How what is asked is done where no service can, since its destination has no name there."""
-    if not by_command(row):
+    if not by_command(row) or row["cleared"]:
         return None
     if action == "run" and _is_ready(row):
         return f"persistor resubmit --plan {row['id']}"
@@ -126,6 +126,8 @@ def begin_again(row: Row) -> Row:
         raise ConfigurationError(f"Job {row['id']} is a plan: run it with --plan {row['id']}.")
     if row["state"] in {"CANCELLED", "CANCELLING"}:
         raise ConfigurationError(f"Job {row['id']} was cancelled: start a new one.")
+    if row["cleared"]:
+        raise ConfigurationError(f"Job {row['id']} has ended for good: start a new one.")
     if row["mode"] == "inline":
         raise ConfigurationError(f"Job {row['id']} was sent by the service at once: start a new one.")
     fresh = {"reason": None, "finished": None, "report": None, "attempts": 0}
