@@ -7,9 +7,10 @@ from contextlib import closing
 
 from pipelines.replaying import look_up, new_job, open_index, open_lakes, patiently, store
 from pipelines.settings import PlanSettings
-from transforms.jobs import Keeper
+from transforms.jobs import Keeper, Row
 from transforms.jobs.changing import held_by, new_owner
 from transforms.jobs.rows import UNLIMITED, options_of, planned, selection_of
+from transforms.jobs.states import cancel
 from transforms.replay import Plan, make_plan
 
 __all__ = ["run"]
@@ -38,8 +39,13 @@ def run(settings: PlanSettings) -> Plan:
                 ),
                 "plan",
             )
-            keeper.give_back(lambda row: planned(row, plan))
+            keeper.give_back(lambda row: _made(row, plan))
     return plan
+
+
+def _made(row: Row, plan: Plan) -> Row:
+    made = {**planned(row, plan), "lease": None}
+    return cancel(made) if made["state"] == "CANCELLING" else made
 
 
 if __name__ == "__main__":

@@ -100,6 +100,30 @@ def test_a_plan_that_cannot_run_is_kept_as_such(
     assert look(index, made.job)["state"] == "CANCELLED"
 
 
+def test_a_plan_that_is_cancelled_while_it_is_made_ends_cancelled(
+    nats_site: NatsSite,
+    lake: Lake,
+    index: Index,
+    tmp_path: Path,
+    subject: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    archive(lake, index, numbered(0, 3))
+    make = plan.make_plan
+
+    def cancelled_meanwhile(*args: Any, job: str, **others: Any) -> Any:
+        assert jobs(of(tmp_path, None), "--job", job, "--action", "cancel") == 0
+        assert look(index, job)["state"] == "CANCELLING"
+        return make(*args, job=job, **others)
+
+    monkeypatch.setattr(plan, "make_plan", cancelled_meanwhile)
+    made = plan.run(of(tmp_path, f"{nats_site.server.url}/{subject}"))
+    done = look(index, made.job)
+    assert (done["state"], done["reason"], done["lease"]) == ("CANCELLED", "It was cancelled.", None)
+    with pytest.raises(WrongStateError):
+        resubmit.run(of(tmp_path, None, selection=None, plan=made.job))
+
+
 def test_a_plan_whose_lake_is_not_named_stays_a_plan(
     nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:

@@ -27,12 +27,13 @@ from transforms.jobs import (
     states,
 )
 from transforms.jobs.changing import held_by, new_owner, take
-from transforms.jobs.rows import at, finished
+from transforms.jobs.rows import at, finished, wish_of
 from transforms.lake import Lake
 from transforms.replay import Options, Report
 from transforms.selection import Selection
 
 GONE = {"owner": "elsewhere:1:x", "until": "2026-01-01T00:00:00.000000Z"}
+HELD = {**GONE, "until": "9999-01-01T00:00:00.000000Z"}
 
 
 @pytest.fixture
@@ -77,6 +78,8 @@ def progress(planned: int, published: int, failed: int) -> dict[str, Any]:
         ({"state": "PLANNED", "plan": {"problems": []}, "destination": "kafka://host"}, ["cancel"]),
         ({"state": "FAILED", **progress(9, 5, 1), "destination": "kafka://host"}, ["retry"]),
         ({"state": "CANCELLING"}, []),
+        ({"state": "CANCELLING", "destination": "kafka://host", "lease": GONE}, ["cancel"]),
+        ({"state": "CANCELLING", "destination": "kafka://host", "lease": HELD}, []),
         ({"state": "CANCELLED", **progress(9, 5, 0)}, []),
         ({"state": "CANCELLED", **progress(9, 5, 1)}, ["retry"]),
         ({"state": "COMPLETED", **progress(9, 9, 0)}, []),
@@ -168,6 +171,17 @@ def test_a_job_that_nobody_works_on_is_cancelled_at_once() -> None:
     assert states.cancel(job(state="PAUSED", lease=GONE))["state"] == "CANCELLED"
     assert states.cancel(held_by(job(state="PAUSED"), "a:1:x"))["state"] == "CANCELLING"
     assert states.cancel(job(state="RUNNING"))["state"] == "CANCELLING"
+
+
+def test_a_job_of_the_command_whose_process_is_gone_is_cancelled_without_the_service(index: Index) -> None:
+    id = create(index, job(destination="kafka://host", lease=HELD, **progress(9, 5, 0)), "resubmit")["id"]
+    assert change(index, id, states.cancel)["state"] == "CANCELLING"
+    change(index, id, lambda row: {**row, "lease": GONE})  # killed before it heard that
+    row = change(index, id, states.cancel)
+    assert (row["state"], row["reason"], states.possible(row)) == ("CANCELLED", "It was cancelled.", [])
+    assert row["progress"] == {"planned": 9, "published": 5, "failed": 0, "rate": None, "seconds_left": None}
+    at_once = states.cancel(job(destination="kafka://host", lease=GONE))
+    assert (at_once["state"], wish_of(at_once).state) == ("CANCELLED", "cancel")
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def possible(row: Row) -> list[str]:
         # No service can start the command again, but one that follows its job waits for this.
         goes_on = not by_command(row) or not is_free(row)
         return ["resume", "cancel", "rate"] if goes_on else ["cancel", "rate"]
+    if state == "CANCELLING":
+        return ["cancel"] if _is_left(row) else []
     return _after_the_end(row) if state in ENDED else []
 
 
@@ -75,6 +77,11 @@ def _after_the_end(row: Row) -> list[str]:
 
 def _is_ready(row: Row) -> bool:
     return row["state"] == "PLANNED" and bool(row["plan"]) and not row["plan"]["problems"]
+
+
+def _is_left(row: Row) -> bool:
+    """Whether the command's process is gone: the service, which settles its own jobs, may not be there."""
+    return by_command(row) and is_free(row)
 
 
 def _may_go_on(row: Row) -> bool:
@@ -137,9 +144,12 @@ def begin_again(row: Row) -> Row:
 def cancel(row: Row) -> Row:
     """A job that shall end; at once where nobody works on it."""
     _check(row, "cancel")
-    if row["state"] == "RUNNING" or not is_free(row):
+    if not is_free(row) or (row["state"] == "RUNNING" and not _is_left(row)):
         return {**row, "state": "CANCELLING", "reason": None}
-    return {**row, "state": "CANCELLED", "reason": "It was cancelled.", "finished": at()}
+    progress = {**row["progress"], "rate": None, "seconds_left": None}
+    return {
+        **row, "state": "CANCELLED", "reason": "It was cancelled.", "finished": at(), "progress": progress
+    }  # fmt: skip
 
 
 def set_rate(row: Row, rate: Mapping[str, float | None]) -> Row:
