@@ -37,6 +37,7 @@ from transforms.jobs.changing import held_by, new_owner
 from transforms.jobs.rows import options_of, selection_of
 from transforms.lake import Lake
 from transforms.replay import Plan, Progress, Report, freeze_plan, freeze_retry
+from transforms.replay.control import last_version
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
 from transforms.resubmit import ResubmitLanes
@@ -162,7 +163,9 @@ def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
         look_up(settings)
         row = store(index, held_by(new_job(settings, "RUNNING", _rate(settings)), owner), "resubmit")
     elif index.get_job(settings.resume) is None:
-        row = store(index, held_by(row_of(load_plan(lake, settings.resume)), owner), "resubmit")
+        # Its wishes begin behind those that the lake kept of the row that was lost.
+        made = {**row_of(load_plan(lake, settings.resume)), "version": last_version(lake, settings.resume)}
+        row = store(index, held_by(made, owner), "resubmit")
     else:
         row = {"id": settings.resume}
     keeper = Keeper(index, lake, row["id"], owner=owner, on_lost=stop, progress=progress)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from tests._archive import archive
 from tests._brokers import NatsSite, fetch, reading, together
 from tests._messages import row, table
 from tests._processes import spawned
-from tests._replay import command
+from tests._replay import command, freeze
 from tests._replay import settings as of
 from tests.servers import wait_until
+from transforms import registry
 from transforms.brokers import Partition
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index
 from transforms.jobs import Row, WrongStateError
 from transforms.jobs.states import possible
 from transforms.lake import Lake
+from transforms.replay.control import Wish, write_control
 
 
 def numbered(first: int, end: int, partition: int = 0) -> Any:
@@ -224,6 +227,22 @@ def test_a_followed_job_is_held_while_it_is_paused(
     if end is None:
         assert possible(row) == ["cancel", "rate"]
         assert f"for the job was paused: go on with --resume {id}" in report["notes"][0]
+
+
+def test_wishes_of_before_the_index_was_lost_do_not_overrule_the_job(
+    nats_site: NatsSite, lake: Lake, tmp_path: Path, subject: str
+) -> None:
+    made = of(tmp_path, f"{nats_site.server.url}/{subject}", index=f"sqlite://{tmp_path}/first.db")
+    first, again = (registry.index(url).open(url) for url in (made.index, f"sqlite://{tmp_path}/again.db"))
+    with closing(first), closing(again):
+        archive(lake, first, numbered(0, 30))
+        frozen = freeze(lake, first, made.destination or "")
+        write_control(lake, frozen.job, Wish("pause", 1.0), 3)
+        write_control(lake, frozen.job, Wish("pause", 2.0), 41)
+        resumed = of(tmp_path, None, selection=None, resume=frozen.job, index=f"sqlite://{tmp_path}/again.db")
+        report = resubmit.run(resumed)
+        assert (report.published, report.halted, look(again, frozen.job)["state"]) == (30, None, "COMPLETED")
+    assert arrived(nats_site, subject, 30) == data(0, 30)
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_job(

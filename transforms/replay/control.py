@@ -12,7 +12,7 @@ from transforms.errors import TransientError
 from transforms.lake import Lake, ObjectMissingError
 from transforms.replay.plans import folder
 
-__all__ = ["LOOK_EVERY", "Control", "Wish", "write_control"]
+__all__ = ["LOOK_EVERY", "Control", "Wish", "last_version", "write_control"]
 
 LOOK_EVERY = 1.0
 """Seconds after which what was wished is heard."""
@@ -51,6 +51,16 @@ def write_control(lake: Lake, job: str, wish: Wish, version: int) -> None:
     for older, _ in lake.list(prefix):
         if older < path:
             lake.delete(older)
+
+
+def last_version(lake: Lake, job: str) -> int:
+    """The highest version of which a job's lanes were told a wish; 0 where they were told none.
+
+    Raises:
+        TransientError: the lake is away.
+    """
+    paths = (path for path, _ in lake.list(f"{folder(job)}/control"))
+    return max((int(path.rpartition("/")[2].removesuffix(".json")) for path in paths), default=0)
 
 
 class Control:
