@@ -18,6 +18,7 @@ from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.jobs import HeldError, Row, UnknownJobError, change
+from transforms.jobs.acting import release
 from transforms.jobs.changing import LEASE_SECONDS, held_by, is_free, new_owner, owner_prefix
 from transforms.jobs.rows import ENDED, at, by_command, failed, finished, waits
 from transforms.replay import Report
@@ -183,6 +184,7 @@ class Dispatcher:
             return
         if row["state"] in ENDED:
             self._metrics.finished(row)
+        release(self._backends.index, row)
 
     # A job in a process of its own.
 

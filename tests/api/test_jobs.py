@@ -21,7 +21,8 @@ from tests._processes import spawned
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
-from transforms.jobs import create, new_row
+from transforms.jobs import change, create, new_row, retry_of
+from transforms.jobs.changing import held_by
 from transforms.jobs.rows import at
 from transforms.replay.plans import Options, folder, new_job_id
 from transforms.selection import Selection
@@ -180,6 +181,25 @@ def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams,
     assert look(api, job)["retried_by"] == again["id"]
     post(api, f"resubmissions/{job['id']}/retry", status=409)
     assert first
+
+
+def test_a_retry_that_is_cancelled_before_it_sends_can_be_asked_for_again(
+    site: Site, api: Client, streams: Streams, topic: str
+) -> None:
+    _, second, _ = site.archive(*(order(n) for n in range(60)), rows_per_file=20)
+    hidden = Path(second.removeprefix("file://"))
+    hidden.rename(hidden.with_suffix(".hidden"))
+    job = until(api, post(api, "resubmissions", body(topic), 202), "FAILED")
+    hidden.with_suffix(".hidden").rename(hidden)
+    held = held_by(retry_of(site.index, job["id"], None), "elsewhere:1:x")
+    first = create(site.index, held, "retry")
+    assert post(api, f"resubmissions/{first['id']}/cancel")["state"] == "CANCELLING"
+    change(site.index, first["id"], lambda row: {**row, "lease": None})
+    until(api, first, "CANCELLED")
+    wait_until(lambda: look(api, job)["possible"] == ["retry"], 30, "it to be tried again")
+    again = until(api, post(api, f"resubmissions/{job['id']}/retry", status=202), "COMPLETED")
+    assert (again["retry_of"], look(api, job)["retried_by"]) == (job["id"], again["id"])
+    assert streams.count(topic) == 60
 
 
 def test_retry_is_refused_while_the_destination_would_refuse_it(

@@ -20,6 +20,7 @@ from transforms.jobs import (
     Row,
     UnknownJobError,
     WrongStateError,
+    act,
     change,
     create,
     new_row,
@@ -76,7 +77,8 @@ def progress(planned: int, published: int, failed: int) -> dict[str, Any]:
         ({"state": "PAUSED"}, ["resume", "cancel", "rate"]),
         ({"state": "PAUSED", "destination": "kafka://host"}, ["cancel", "rate"]),
         ({"state": "PLANNED", "plan": {"problems": []}, "destination": "kafka://host"}, ["cancel"]),
-        ({"state": "FAILED", **progress(9, 5, 1), "destination": "kafka://host"}, ["retry"]),
+        ({"state": "FAILED", **progress(9, 5, 1), "destination": "kafka://host"}, []),
+        ({"state": "FAILED", **progress(9, 8, 1), "destination": "kafka://host"}, ["retry"]),
         ({"state": "CANCELLING"}, []),
         ({"state": "CANCELLING", "destination": "kafka://host", "lease": GONE}, ["cancel"]),
         ({"state": "CANCELLING", "destination": "kafka://host", "lease": HELD}, []),
@@ -85,7 +87,7 @@ def progress(planned: int, published: int, failed: int) -> dict[str, Any]:
         ({"state": "COMPLETED", **progress(9, 9, 0)}, []),
         ({"state": "FAILED"}, ["resume"]),
         ({"state": "FAILED", **progress(9, 8, 1)}, ["retry"]),
-        ({"state": "FAILED", **progress(9, 5, 1)}, ["resume", "retry"]),
+        ({"state": "FAILED", **progress(9, 5, 1)}, ["resume"]),
         ({"state": "FAILED", **progress(9, 8, 1), "retried_by": "x"}, []),
         ({"state": "FAILED", **progress(9, 8, 1), "cleared": "2026-01-01"}, []),
         ({"state": "FAILED", **progress(9, 8, 1), "mode": "inline", "errors": [{}]}, ["retry"]),
@@ -96,12 +98,12 @@ def test_a_state_says_what_is_possible(values: dict[str, Any], expected: list[st
     row = job(**values)
     assert states.possible(row) == expected
     acts = {"pause": states.pause, "resume": states.resume, "cancel": states.cancel}
-    for name, act in acts.items():
+    for name, ask in acts.items():
         if name in expected:
-            assert act(row)["state"] in {"PAUSED", "RUNNING", "CANCELLED", "CANCELLING"}
+            assert ask(row)["state"] in {"PAUSED", "RUNNING", "CANCELLED", "CANCELLING"}
         else:
             with pytest.raises(WrongStateError) as refused:
-                act(row)
+                ask(row)
             assert refused.value.possible == expected
 
 
@@ -164,6 +166,45 @@ def test_a_retry_whose_asker_died_in_between_is_made_by_the_next_one(index: Inde
     assert [record["action"] for record in index.list_audit(9)] == ["retry", "resubmit"]
     with pytest.raises(WrongStateError):
         retry_of(index, id, "ann")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_retry_that_was_cancelled_before_it_sent_anything_gives_way_to_another(
+    index: Index, told: bool
+) -> None:
+    id = create(index, job(state="FAILED", **progress(9, 7, 2)), "resubmit")["id"]
+    first = create(index, {**retry_of(index, id, "ann"), "state": "PAUSED"}, "retry")
+    if told:
+        act(index, first["id"], "cancel", states.cancel, "ann")
+    else:  # who cancelled it died before the other job was told
+        change(index, first["id"], states.cancel)
+    assert states.possible(index.get_job(id) or {}) == (["retry"] if told else [])
+    second = create(index, retry_of(index, id, "ann"), "retry")
+    assert ((index.get_job(id) or {})["retried_by"], second["retry_of"]) == (second["id"], id)
+    assert second["id"] != first["id"]
+    act(index, second["id"], "cancel", states.cancel, "ann")
+    with pytest.raises(WrongStateError):
+        retry_of(index, id, "ann")  # it is not known yet what that one has sent
+
+
+@pytest.mark.parametrize(("published", "possible"), [(0, ["retry"]), (1, [])])
+def test_a_retry_whose_lanes_end_cancelled_gives_way_where_they_sent_nothing(
+    index: Index, lake: Lake, published: int, possible: list[str]
+) -> None:
+    id = create(index, job(state="FAILED", **progress(9, 7, 2)), "resubmit")["id"]
+    again = create(index, {**retry_of(index, id, "ann"), **progress(2, 0, 0)}, "retry")
+    keeper = Keeper(index, lake, again["id"], on_lost=lambda: None)
+    keeper.take()
+    with keeper:
+        change(index, again["id"], states.cancel)
+        row = keeper.finish(Report(planned=2, published=published)) or {}
+    assert (row["state"], states.possible(index.get_job(id) or {})) == ("CANCELLED", possible)
+
+
+def test_a_retry_that_gave_way_is_not_tried_again_itself() -> None:
+    values = {"state": "CANCELLED", "retry_of": "x"}
+    assert states.possible(job(**values, **progress(9, 0, 1))) == []
+    assert states.possible(job(**values, **progress(9, 1, 1))) == ["retry"]
 
 
 def test_a_job_that_nobody_works_on_is_cancelled_at_once() -> None:

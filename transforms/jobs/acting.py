@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from transforms.indexes import Index
-from transforms.jobs.changing import change
+from transforms.jobs.changing import UnknownJobError, change
 from transforms.jobs.rows import Row, by_command, new_row, options_of, record, selection_of
-from transforms.jobs.states import WrongStateError, retry
+from transforms.jobs.states import WrongStateError, is_void, retry
 from transforms.replay.plans import new_job_id
 from transforms.selection import Selection
 
-__all__ = ["act", "create", "retry_of"]
+__all__ = ["act", "create", "release", "retry_of"]
 
 
 def act(
@@ -35,6 +36,7 @@ def act(
     """
     row = change(index, id, function)
     index.append_audit(record(row, action, who, **others))
+    release(index, row)
     return row
 
 
@@ -50,6 +52,17 @@ def create(index: Index, row: Row, action: str) -> Row:
     return index.create_job(row, record(row, action, row["requested_by"], id=row["id"]))
 
 
+def release(index: Index, row: Row) -> None:
+    """Let a job be tried again whose retry ``row`` was cancelled before anything was sent.
+
+    Raises:
+        TransientError: the index is away.
+    """
+    if is_void(row):
+        with contextlib.suppress(UnknownJobError):  # the index was made anew
+            change(index, row["retry_of"], lambda old: _released(old, row["id"]))
+
+
 def retry_of(index: Index, id: str, who: str | None) -> Row:
     """A job of what another one could not publish, which names it from now on; it is not stored yet.
 
@@ -61,6 +74,9 @@ def retry_of(index: Index, id: str, who: str | None) -> Row:
         TransientError: the index is away.
     """
     by = new_job_id()
+    named = (index.get_job(id) or {}).get("retried_by")
+    if named and (earlier := index.get_job(named)):
+        release(index, earlier)  # where whoever cancelled it died before
     # Whoever dies between the two steps leaves a name that the next one gives to the new job.
     old = change(index, id, lambda row: row if row["retried_by"] else retry(row, by))
     if old["retried_by"] != by and index.get_job(old["retried_by"]) is not None:
@@ -77,6 +93,10 @@ def retry_of(index: Index, id: str, who: str | None) -> Row:
         rate=old["rate"],
         **(_waiting(old["retried_by"]) if by_command(old) else {}),
     )
+
+
+def _released(old: Row, by: str) -> Row:
+    return {**old, "retried_by": None} if old["retried_by"] == by else old
 
 
 def _failed(row: Row) -> Selection:

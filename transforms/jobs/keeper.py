@@ -6,10 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, retry, waiting
 from transforms.indexes import Index
+from transforms.jobs.acting import release
 from transforms.jobs.changing import change, held_by, new_owner, take
 from transforms.jobs.rows import (
     Row,
@@ -149,7 +151,10 @@ class Keeper:
         """
         self._stop()
         self._show(outcome(report))
-        return self._change(lambda row: finished(row, report, stopped=stopped))
+        row = self._change(lambda row: finished(row, report, stopped=stopped))
+        if row is not None:
+            retry(partial(release, self._index, row), f"store job {self._id}", give_up_after=_GIVE_UP_AFTER)
+        return row
 
     def give_back(self, function: Callable[[Row], Row] = lambda row: row) -> Row | None:
         """Give the lease back, with another change of the row."""

@@ -15,6 +15,7 @@ __all__ = [
     "begin_again",
     "cancel",
     "command_for",
+    "is_void",
     "pause",
     "possible",
     "resume",
@@ -63,16 +64,19 @@ def possible(row: Row) -> list[str]:
 
 
 def _after_the_end(row: Row) -> list[str]:
-    if row["cleared"]:
+    if row["cleared"] or is_void(row):
         return []
-    progress, found = row["progress"], []
-    if _may_go_on(row) and not by_command(row):
-        found.append("resume")
+    if _may_go_on(row):  # what failed so far is tried again when all is dealt with
+        return [] if by_command(row) else ["resume"]
+    progress = row["progress"]
     # Of one that was sent inline nothing is kept in the lake: its failures are known by the first hundred.
     kept = row["mode"] == "job" or progress["failed"] == len(row["errors"])
-    if progress["failed"] and kept and row["retried_by"] is None:
-        found.append("retry")
-    return found
+    return ["retry"] if progress["failed"] and kept and row["retried_by"] is None else []
+
+
+def is_void(row: Row) -> bool:
+    """Whether it is a retry that was cancelled before it sent anything: another may take its place."""
+    return row["state"] == "CANCELLED" and bool(row["retry_of"]) and not row["progress"]["published"]
 
 
 def _is_ready(row: Row) -> bool:
