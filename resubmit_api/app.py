@@ -7,9 +7,10 @@ import os
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote
 
 from apiflask import APIFlask
@@ -51,6 +52,7 @@ from transforms.surroundings import watch
 __all__ = ["MAX_BODY", "close_app", "create_app"]
 
 MAX_BODY = 1 << 20
+_MOST_TOLD = 50
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PORT = re.compile(r":[0-9]*\Z")
 _VIEWS = (
@@ -194,7 +196,9 @@ class _Id(BaseConverter):
 class _Request(Request):
     """Says what is wrong with a body that is not JSON."""
 
-    def on_json_loading_failure(self, e: ValueError | None) -> NoReturn:
+    def on_json_loading_failed(self, e: ValueError | None) -> Any:
+        if e is None:  # another type of content, which has an answer of its own
+            return super().on_json_loading_failed(e)
         raise errors.problem(400, "json", f"The body is not JSON: {e}.")
 
 
@@ -241,7 +245,8 @@ def _default_directory() -> Path:
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = dict(pairs)
     if len(names) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the name {twice[:_MOST_TOLD]!r} stands twice in one object")
     return names
 
 

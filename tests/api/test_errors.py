@@ -67,6 +67,25 @@ def test_every_refusal_is_a_problem_document(
     problem_of(api.request(method, address, data=data, headers=headers), status)
 
 
+@pytest.mark.parametrize(
+    ("data", "wrong"),
+    [
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ('{"limit": NaN}', "NaN is not JSON"),
+        ('{"a": {"b": 1}, "a": "a-secret"}', "the name 'a' stands twice in one object"),
+        ('{"x": 1, "x": 2}'.replace("x", "x" * 99), f"the name {'x' * 50!r} stands twice in one object"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_where_and_without_its_values(
+    api: Client, data: str, wrong: str
+) -> None:
+    problem = problem_of(api.post(SEARCH, data=data, headers=JSON), 400)
+    assert problem["title"] == "The request is not JSON"
+    assert problem["detail"] == f"The body is not JSON: {wrong}."
+
+
 def test_all_that_is_wrong_is_named_at_once(api: Client) -> None:
     wrong = {
         "destination": 5,
