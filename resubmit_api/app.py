@@ -272,7 +272,8 @@ def _finish(response: Response) -> Response:
         response.headers.setdefault(name, value)
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
-    seconds = time.perf_counter() - g.get("started", time.perf_counter())
+    now = time.perf_counter()
+    seconds = now - g.get("started", now)  # what is refused under a wrong name has not begun
     route = request.url_rule.rule if request.url_rule else "(none)"
     metrics = current_app.extensions[EXTENSION].metrics
     metrics.answered(_method(), route, response.status_code, seconds)

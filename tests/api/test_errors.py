@@ -160,6 +160,14 @@ def test_a_caller_writes_no_lines_of_the_log_and_no_body_is_in_it(
     assert "secret" not in "".join(lines)
 
 
+def test_what_is_refused_at_the_door_took_no_time(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "resubmit_api.app")
+    with site.serve({"main": "nats://127.0.0.1:1"}, trusted_hosts=["persistor.example"]) as api:
+        problem_of(api.get("/v1/sources"), 400)
+    [line] = [record.getMessage() for record in caplog.records if record.name == "resubmit_api.app"]
+    assert line == "127.0.0.1 GET /v1/sources 400 0.0 ms"
+
+
 def test_hostile_content_is_shown_as_data(site: Site, api: Client) -> None:
     evil = "<script>alert(1)</script>\r\nX: y"
     site.archive(order(0, key=evil.encode(), headers=[{"name": "<b>", "value": evil.encode()}]))
