@@ -82,6 +82,23 @@ def test_everything_that_is_wrong_is_found_in_one_go(
     assert "5 to fix" in told
 
 
+def test_a_kafka_that_does_not_answer_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.brokers.kafka.reader.TIMEOUT", 1.0)
+    code, told = doctor(
+        capsys,
+        "persist",
+        source="kafka://127.0.0.1:1,ann:a-secret@127.0.0.1:2/orders",
+        lake=f"file://{tmp_path}/lake",
+        index=f"sqlite://{tmp_path}/i.db",
+    )
+    assert code == 1
+    assert "source It does not answer: kafka at 127.0.0.1:1,127.0.0.1:2: " in told
+    assert "-> Is it running, and reachable from here? Check address, network and credentials." in told
+    assert "a-secret" not in told
+
+
 def test_a_retention_near_the_age_of_a_batch_and_idle_processes_are_seen(
     kafka: Kafka, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -64,7 +65,9 @@ class GoneError(TransientError):
 class Client:
     """Asks librdkafka and turns its errors into :mod:`transforms.errors`."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        # librdkafka knows no user in an address; where somebody wrote one, it is not shown.
+        self._servers = re.sub(r"[^,@]*@", "", str(settings["bootstrap.servers"]))
         self._refusal: KafkaError | None = None
         self._distrust = ""
         self._told_by: list[AdminClient | Producer] = []
@@ -111,7 +114,7 @@ class Client:
             return FencedError(f"kafka: {error.str()}")
         self.note_error(error)
         distrust, self._distrust = self._distrust, ""
-        return TransientError(f"kafka: {error.str()}{distrust}")
+        return TransientError(f"kafka at {self._servers}: {error.str()}{distrust}")
 
     def _raise_refusal(self) -> None:
         if self._refusal is not None:

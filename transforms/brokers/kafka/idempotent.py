@@ -54,7 +54,7 @@ class KafkaPublisher(Client):
 
     def __init__(self, settings: dict[str, Any], topic: str) -> None:
         """Connect; see :func:`transforms.brokers.kafka.publisher.open_publisher`."""
-        super().__init__()
+        super().__init__(settings)
         self._topic = topic
         self._settings = {**settings, "error_cb": self.note_error}
         self._sent: list[tuple[pa.Table, PublishOptions]] = []

@@ -85,7 +85,7 @@ class KafkaReader(Client):
         exclude: Sequence[str],
     ) -> None:
         """Connect; see :func:`open_reader`."""
-        super().__init__()
+        super().__init__(config)
         self._names = {topic for topic in topics if not _PATTERN_CHARACTERS & set(topic)}
         refused = [name for name in sorted(self._names) if _matches_any(name, exclude)]
         if refused:
