@@ -36,6 +36,7 @@ def message_to_json(found: Found) -> dict[str, Any]:
     [entry] = entries_to_json(found.entry)
     size = pc.binary_length(found.message["data"])[0].as_py()
     return entry | {
+        "key": bytes_to_json(found.message["key"][0].as_py()),
         "headers": [_header(header) for header in _headers(found.message)],
         "payload_size": size,
         "payload": url_for("messages.payload", id=entry["id"]),

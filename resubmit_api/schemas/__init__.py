@@ -99,7 +99,9 @@ class Entry(BaseModel):
     offset: int | None
     publish_time: str | None = Field(description="ISO 8601 in UTC, with microseconds.")
     ingestion_time: str
-    key: Bytes = Field(description="As text where it is UTF-8; null is no key.")
+    key: Bytes = Field(
+        description="As text where it is UTF-8; null is no key, and in a search also one of more than 64 KiB."
+    )
     attributes: dict[str, str] = Field(
         description="The headers that are valid UTF-8, the last one of a name."
     )

@@ -130,6 +130,20 @@ def test_a_message_is_shown_with_its_headers_as_they_were(site: Site, api: Clien
     assert api.get(message["payload"]).content == b"12345"
 
 
+def test_a_key_too_long_to_be_searched_is_shown_with_its_message(site: Site, api: Client) -> None:
+    key = "k" * 70_000
+    site.archive(order(0, key=key.encode()), order(1, key=b"\xff" * 70_000))
+    assert [message["key"] for message in search(api, selection=ORDERS)["messages"]] == [None, None]
+    message = api.get("/v1/messages/orders_0_0").json()
+    assert (message["key"], message["verified_by"]) == (key, "checksum")
+    raw = base64.b64encode(b"\xff" * 70_000).decode()
+    assert api.get("/v1/messages/orders_0_1").json()["key"] == {"base64": raw}
+    page = api.get("/messages/orders_0_0").text
+    assert "k" * 4000 in page
+    assert "k" * 5000 not in page
+    assert "of 70,000 characters" in page
+
+
 @pytest.mark.parametrize("format", ["parquet", "avro", "jsonl"])
 def test_a_payload_is_a_download_of_its_bytes_that_no_browser_runs(
     site: Site, api: Client, format: str
