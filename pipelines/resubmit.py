@@ -30,13 +30,14 @@ from pipelines.replaying import (
 )
 from pipelines.settings import ResubmitSettings
 from pipelines.signals import stopped_by_signals
+from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError, retry
 from transforms.indexes import Index
 from transforms.jobs import Keeper, Row, UnknownJobError, begin, begin_again, record
 from transforms.jobs.changing import held_by, new_owner
 from transforms.jobs.rows import options_of, selection_of
 from transforms.lake import Lake
-from transforms.replay import Plan, Progress, Report, freeze_plan, freeze_retry
+from transforms.replay import LookUp, Plan, Progress, Report, freeze_plan, freeze_retry
 from transforms.replay.control import last_version
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
@@ -160,7 +161,7 @@ def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
     if settings.plan is not None:
         row = _ready(settings, index, lake)
     elif settings.resume is None:
-        look_up(settings)
+        _there(look_up(settings))
         row = store(index, held_by(new_job(settings, "RUNNING", _rate(settings)), owner), "resubmit")
     elif index.get_job(settings.resume) is None:
         # Its wishes begin behind those that the lake kept of the row that was lost.
@@ -175,6 +176,12 @@ def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
     elif settings.resume is not None:
         row = _taken(keeper, _again(index))
     return row, keeper
+
+
+def _there(found: Destination | LookUp) -> None:
+    """Refuse what cannot be sent to before there is a job of it."""
+    if isinstance(found, Destination) and found.problems:
+        raise ConfigurationError(found.problems)
 
 
 def _ready(settings: ResubmitSettings, index: Index, lake: Lake) -> Row:

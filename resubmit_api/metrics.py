@@ -49,7 +49,7 @@ class Metrics:
         said = "Messages of resubmissions that ended, by what became of them."
         sent = ["destination", "outcome"]
         self._messages = Counter("persistor_api_resubmitted_messages", said, sent, registry=registry)
-        said = "Resubmissions that failed within a day and were not resumed or tried again."
+        said = "Resubmissions that failed within a day, less those refused, resumed or tried again."
         self._failed = Gauge("persistor_resubmissions_failed", said, ["destination"], registry=registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:

@@ -107,12 +107,12 @@ class Inline:
     def _working_on(self, row: Row, owner: str) -> Iterator[None]:
         """Holds the row; whatever ends the sending ends the row too."""
         self._working[row["id"]] = owner
-        reason = "The service failed on it; its log says why."
+        reason, refused = "The service failed on it; its log says why.", False
         try:
             yield
             reason = ""
         except ConfigurationError as error:
-            reason = in_words_of_requests(" ".join(error.problems))
+            reason, refused = in_words_of_requests(" ".join(error.problems)), True
             raise
         except TransientError as error:
             reason = f"Something was away, and part of it may have been sent: {error}"
@@ -120,7 +120,7 @@ class Inline:
         finally:
             del self._working[row["id"]]
             if reason:
-                self._finish(row, lambda row: failed(row, reason))
+                self._finish(row, lambda row: {**failed(row, reason), "refused": refused})
 
     def _finish(self, row: Row, function: Any) -> Row:
         row = retry(

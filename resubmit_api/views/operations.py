@@ -16,6 +16,7 @@ from resubmit_api.errors import needs
 from resubmit_api.schemas import Health
 from resubmit_api.views.context import parts, problems
 from transforms.errors import TransientError
+from transforms.jobs import Row
 from transforms.jobs.rows import at
 
 __all__ = ["blueprint"]
@@ -85,7 +86,14 @@ def _failed_lately(backends: Backends) -> Counter[str]:
         rows = backends.index.list_jobs(_MOST_FAILED, states=["FAILED"])
     except TransientError:
         return Counter()  # what is known without the index is told all the same
-    return Counter(row["destination"] for row in rows if row["finished"] > since and not row["retried_by"])
+    return Counter(row["destination"] for row in rows if row["finished"] > since and _concerns(row))
+
+
+def _concerns(row: Row) -> bool:
+    """Whether somebody must look at what failed; who asked for what cannot be was told so then."""
+    # One that is sent inline has its plan only when all of it is dealt with.
+    may_have_sent = row["plan"] or (row["mode"] == "inline" and not row.get("refused"))
+    return bool(may_have_sent) and not row["retried_by"]
 
 
 @blueprint.get("/docs")

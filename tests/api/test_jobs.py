@@ -172,6 +172,8 @@ def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams,
     hidden.rename(hidden.with_suffix(".hidden"))
     job = until(api, post(api, "resubmissions", body(topic), 202), "FAILED")
     assert (counts(job), job["possible"]) == ((60, 40, 20), ["retry"])
+    alert = 'persistor_resubmissions_failed{destination="main"} 1.0'
+    assert alert in api.get("/metrics").text
     hidden.with_suffix(".hidden").rename(hidden)
     again = post(api, f"resubmissions/{job['id']}/retry", status=202)
     assert again["retry_of"] == job["id"]
@@ -179,6 +181,7 @@ def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams,
     assert counts(done) == (20, 20, 0)
     assert streams.payloads(topic) == payloads(0, 20) + payloads(40, 60) + payloads(20, 40)
     assert look(api, job)["retried_by"] == again["id"]
+    assert alert not in api.get("/metrics").text
     post(api, f"resubmissions/{job['id']}/retry", status=409)
     assert first
 

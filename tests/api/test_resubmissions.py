@@ -166,6 +166,7 @@ def test_what_cannot_be_carried_is_refused_unless_lossy(
     assert streams.count(topic) == 0
     [row] = api.get("/v1/resubmissions").json()["resubmissions"]
     assert row["state"] == "FAILED"
+    assert "persistor_resubmissions_failed{" not in api.get("/metrics").text
     lossy = resubmit(api, topic, options={"lossy": True})
     assert (lossy["state"], lossy["report"]["reduced"]) == ("COMPLETED", 1)
 
@@ -262,9 +263,10 @@ def test_what_a_service_was_sending_when_it_died_is_told_as_unfinished(
         job = resubmit(api, topic)
         row = row_of(site, job)
         dead = {"owner": "elsewhere:1:x", "until": "2026-01-01T00:00:00.000000Z"}
-        left = {**row, "state": "RUNNING", "finished": None, "report": None, "lease": dead}
+        left = {**row, "state": "RUNNING", "finished": None, "report": None, "plan": None, "lease": dead}
         assert site.index.replace_job(left, row["version"])
         told = ended(api, job)
+        assert 'persistor_resubmissions_failed{destination="main"} 1.0' in api.get("/metrics").text
     assert (told["state"], told["reason"]) == (
         "FAILED",
         "The service stopped while it sent; part of it may have been sent.",

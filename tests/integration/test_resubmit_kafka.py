@@ -246,6 +246,7 @@ def test_a_missing_topic_refuses_the_job(kafka: Kafka, lake: Lake, index: Index,
     archive(lake, index, numbered(10))
     with pytest.raises(ConfigurationError, match="does not exist"):
         resubmit.run(settings(kafka, tmp_path, "absent"))
+    assert index.list_jobs(9) == []
     assert plan.run(settings(kafka, tmp_path, "absent")).problems
 
 

@@ -66,3 +66,4 @@ def test_a_subject_that_no_stream_takes_refuses_the_job(
     fill(lake, index)
     with pytest.raises(ConfigurationError, match="No JetStream stream takes the subject"):
         resubmit.run(settings(tmp_path, f"{nats_site.server.url}/absent"))
+    assert index.list_jobs(9) == []
