@@ -17,6 +17,7 @@ from resubmit_api.jobs.rows import row_of, told
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.schemas import Rate, ReplayRequest
+from transforms.errors import ConfigurationError
 from transforms.jobs import LISTED, Row, UnknownJobError, act, create, retry_of, states
 from transforms.jobs.rows import by_command
 from transforms.replay.routing import is_pattern
@@ -69,11 +70,11 @@ class Jobs:
         with needs("The index"):
             row = create(self._backends.index, row, "plan")
         future = self._planning.begin(row)
-        try:
-            with needs("The index, a lake or the destination"):
-                return told(row if future is None else future.result(_PLAN_WITHIN))
-        except NotYetError:
-            return told(row)
+        with contextlib.suppress(NotYetError), needs("The index, a lake or the destination"):
+            row = row if future is None else future.result(_PLAN_WITHIN)
+        if row["state"] == "FAILED" and row["plan"] is None:
+            raise ConfigurationError(row["reason"].splitlines())
+        return told(row)
 
     def submit(
         self,

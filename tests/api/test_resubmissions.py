@@ -150,6 +150,21 @@ def test_a_missing_topic_is_refused_and_not_created(
     assert resubmit(api, created)["state"] == "COMPLETED"
 
 
+def test_a_topic_that_a_pattern_gives_and_that_is_missing_is_refused_and_raises_no_alert(
+    site: Site, api: Client
+) -> None:
+    site.archive(order(0))
+    planned = api.post("/v1/plans", json=body("nowhere-{topic}"))
+    assert planned.status_code == 422
+    job = ended(api, resubmit(api, "nowhere-{topic}"))
+    missing = "No JetStream stream takes the subject 'nowhere-orders'"
+    for told in (planned.json()["detail"], planned.json()["errors"][0]["detail"], job["reason"]):
+        assert missing in told
+    kept = api.get("/v1/resubmissions").json()["resubmissions"]
+    assert [(row["state"], row["plan"]) for row in kept] == [("FAILED", None)] * 2
+    assert "persistor_resubmissions_failed{" not in api.get("/metrics").text
+
+
 def test_an_unknown_destination_names_the_known_ones(api: Client) -> None:
     response = api.post("/v1/resubmissions", json={**body("t"), "destination": "nats://evil:4222"})
     assert response.status_code == 422
