@@ -133,10 +133,10 @@ def job_facts(row: Row) -> Iterator[Fact]:
         yield from _moving(progress)
     yield from ([("at most", limits)] if limits else [])
     yield from ((_name(name), row[name]) for name in ("retry_of", "retried_by") if row[name])
-    yield "possible", ", ".join(possible(row)) or "nothing any more"
-    for action in ("run", "resume"):
-        if how := command_for(row, action):
-            yield f"{action} it by", how
+    commands = [(f"{action} it by", how) for action in ("run", "resume") if (how := command_for(row, action))]
+    asked = ", ".join(possible(row))
+    yield from ([("possible", asked or "nothing any more")] if asked or not commands else [])
+    yield from commands
     for source, counts in progress.get("sources", {}).items() if row["state"] != "PLANNED" else ():
         yield f"source {source}", _done(counts)
     yield from _errors(row)

@@ -24,6 +24,7 @@ from pipelines.replaying import (
     open_index,
     open_lakes,
     patiently,
+    place,
     row_of,
     store,
     user,
@@ -35,7 +36,7 @@ from transforms.errors import ConfigurationError, TransientError, retry
 from transforms.indexes import Index
 from transforms.jobs import Keeper, Row, UnknownJobError, begin, begin_again, record
 from transforms.jobs.changing import held_by, new_owner
-from transforms.jobs.rows import options_of, selection_of
+from transforms.jobs.rows import by_command, options_of, selection_of
 from transforms.lake import Lake
 from transforms.replay import LookUp, Plan, Progress, Report, freeze_plan, freeze_retry
 from transforms.replay.control import last_version
@@ -163,12 +164,8 @@ def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
     elif settings.resume is None:
         _there(look_up(settings))
         row = store(index, held_by(new_job(settings, "RUNNING", _rate(settings)), owner), "resubmit")
-    elif index.get_job(settings.resume) is None:
-        # Its wishes begin behind those that the lake kept of the row that was lost.
-        made = {**row_of(load_plan(lake, settings.resume)), "version": last_version(lake, settings.resume)}
-        row = store(index, held_by(made, owner), "resubmit")
     else:
-        row = {"id": settings.resume}
+        row = _known(settings, index, lake, owner)
     keeper = Keeper(index, lake, row["id"], owner=owner, on_lost=stop, progress=progress)
     if settings.plan is not None:
         row = _taken(keeper, lambda row: begin(row, user(), _rate(settings)))
@@ -191,8 +188,39 @@ def _ready(settings: ResubmitSettings, index: Index, lake: Lake) -> Row:
     if row is None:
         raise UnknownJobError(f"There is no plan {id!r}: check the id and --index.")
     begin(row, None)
-    patiently(lambda: load_plan(lake, id), "read the plan")
+    _check_place(settings, patiently(lambda: load_plan(lake, id), "read the plan"), row)
     return row
+
+
+def _known(settings: ResubmitSettings, index: Index, lake: Lake, owner: str) -> Row:
+    """The job to go on with; its row is made where the index was made anew since."""
+    id = settings.resume or ""
+    row = index.get_job(id)
+    if row is None:
+        # Its wishes begin behind those that the lake kept of the row that was lost.
+        made = {**row_of(load_plan(lake, id)), "version": last_version(lake, id)}
+        return store(index, held_by(made, owner), "resubmit")
+    # A mistake of the service's would else be told to nobody but this process.
+    if by_command(row) and (stored := _stored(lake, id)):
+        _check_place(settings, stored, row)
+    return row
+
+
+def _check_place(settings: ResubmitSettings, stored: Plan, row: Row) -> None:
+    if settings.destination in {None, stored.destination}:
+        return
+    what, new = ("plan", "make a new plan") if settings.plan else ("job", "start a new job")
+    if not by_command(row):  # who reads of it knows destinations by their names only
+        raise ConfigurationError(
+            f"{what.capitalize()} {row['id']} sends to {row['topic']} at {row['destination']}, which was "
+            f"another place when it was planned; leave --destination out, or {new}."
+        )
+    given, planned = place(settings.destination or ""), place(stored.destination)
+    login = " with another login" if given == planned else ""
+    raise ConfigurationError(
+        f"--destination {given}: {what} {row['id']} sends to {planned}{login}; "
+        f"leave --destination out, or {new}."
+    )
 
 
 def _taken(keeper: Keeper, otherwise: Callable[[Row], Row]) -> Row:
@@ -225,11 +253,7 @@ def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row
         raise ConfigurationError(f"The plan of job {row['id']} is gone from the lake: start a new job.")
     if stored is None:
         return patiently(lambda: _freeze(settings, index, lakes, row), "plan")
-    if settings.destination not in {None, stored.destination}:
-        raise ConfigurationError(
-            f"Job {stored.job} sends to {row['topic']} at {row['destination']}, which was another place when "
-            "it was planned: leave out --destination or start a new job."
-        )
+    _check_place(settings, stored, row)
     return stored
 
 

@@ -127,6 +127,24 @@ def test_a_plan_that_is_cancelled_while_it_is_made_ends_cancelled(
         resubmit.run(of(tmp_path, None, selection=None, plan=made.job))
 
 
+def test_a_plan_is_not_led_to_another_destination_and_stays_a_plan(
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+) -> None:
+    archive(lake, index, numbered(0, 3))
+    url = f"{nats_site.server.url}/{subject}"
+    made = plan.run(of(tmp_path, url))
+    to = f"plan {made.job} sends to {url}"
+    for given, told in (
+        (f"{url}x", f"--destination {url}x: {to}; "),
+        (url.replace("//", "//me:hush@"), f"--destination {url}: {to} with another login; "),
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            resubmit.run(of(tmp_path, given, selection=None, plan=made.job))
+        assert str(refused.value) == f"{told}leave --destination out, or make a new plan."
+    assert look(index, made.job)["state"] == "PLANNED"
+    assert resubmit.run(of(tmp_path, url, selection=None, plan=made.job)).published == 3
+
+
 def test_a_plan_whose_lake_is_not_named_stays_a_plan(
     nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:

@@ -238,8 +238,9 @@ def test_a_job_is_not_led_to_another_destination(
     kafka.create_topic("led", 1)
     archive(lake, index, numbered(10))
     first = resubmit.run(settings(kafka, tmp_path, "led"))
-    with pytest.raises(ConfigurationError, match="leave out --destination or start a new job"):
+    with pytest.raises(ConfigurationError, match="leave --destination out, or start a new job"):
         resubmit.run(settings(kafka, tmp_path, "other", selection=None, resume=first.job))
+    assert (index.get_job(first.job) or {})["state"] == "COMPLETED"
 
 
 def test_a_missing_topic_refuses_the_job(kafka: Kafka, lake: Lake, index: Index, tmp_path: Path) -> None:

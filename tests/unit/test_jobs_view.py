@@ -175,6 +175,12 @@ def test_what_is_particular_to_a_job_is_said(values: dict[str, Any], fact: tuple
     assert fact in list(job_facts(job(**values)))
 
 
+def test_what_the_command_alone_can_do_is_not_called_impossible() -> None:
+    facts = dict(job_facts(job(state="FAILED")))
+    assert facts["resume it by"] == f"persistor resubmit --resume {ID}"
+    assert "possible" not in facts
+
+
 def test_json_is_what_the_api_tells(capsys: pytest.CaptureFixture[str]) -> None:
     JobsView(as_json=True).row(running())
     told = json.loads(capsys.readouterr().out)
