@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,15 +20,17 @@ _Values = Mapping[str, Any]
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LOOKING = ("plan", "resubmit", "jobs", "rebuild", "expire")
+_OF_THE_PLAN = ("selection", "timestamp", "partitions", "order", "restore", "source_prefix", "lossy")
 _SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
 
 
-def problems(command: str, values: _Values, runner: str | None) -> list[str]:
+def problems(command: str, values: _Values, given: Collection[str], runner: str | None) -> list[str]:
     """Every problem of a command's converted values, each saying what to do.
 
     Args:
         command: the command's name.
         values: by the settings' names, None where not given.
+        given: the names of those that are not left at their default.
         runner: the Beam runner's name, None where none is named.
     """
     return [
@@ -36,7 +38,8 @@ def problems(command: str, values: _Values, runner: str | None) -> list[str]:
         *_paths(command, values),
         *_scale(command, values, runner),
         *_shard(values, runner),
-        *_CHECKS[command](values),
+        *(_replayed(values, given) if command in {"plan", "resubmit"} else ()),
+        *_CHECKS.get(command, _nothing)(values),
     ]
 
 
@@ -139,24 +142,25 @@ def _check_index(values: _Values) -> Iterator[str]:
     yield from _orphans(values, "dead_letter")
 
 
-def _check_plan(values: _Values) -> Iterator[str]:
-    if not values["selection"]:
+def _replayed(values: _Values, given: Collection[str]) -> Iterator[str]:
+    known = [(name, what) for name, what in (("plan", "plan"), ("resume", "job")) if values.get(name)]
+    if not known:
+        yield from _described(values, given)
+    for name, what in known:
+        for other in _OF_THE_PLAN:
+            if other in given:
+                yield f"--{other} belongs to the {what}; leave it out beside --{name}."
+    if len(known) > 1:
+        yield "--plan begins a job and --resume goes on with one: give one of them."
+
+
+def _described(values: _Values, given: Collection[str]) -> Iterator[str]:
+    if "selection" not in given:
         yield "--selection is missing: say what to send."
     if not values["destination"]:
         yield "--destination is missing: a broker and one topic, such as kafka://HOST:9092/orders-replay."
     if values["selection"]:
         yield from _selection(values["selection"])
-
-
-def _check_resubmit(values: _Values) -> Iterator[str]:
-    known = [name for name in ("plan", "resume") if values[name]]
-    if not known:
-        yield from _check_plan(values)
-    for name in known:
-        if values["selection"]:
-            yield f"--{name} has a selection of its own; leave out --selection."
-    if len(known) > 1:
-        yield "--plan begins a job and --resume goes on with one: give one of them."
 
 
 def _check_jobs(values: _Values) -> Iterator[str]:
@@ -174,10 +178,10 @@ def _selection(text: str) -> Iterator[str]:
     try:
         parse_selection(text)
     except ConfigurationError as error:
-        yield from (f"--selection: {problem}" for problem in error.problems)
+        yield from (f"--selection: {problem.removeprefix('selection: ')}" for problem in error.problems)
 
 
-def _check_nothing(values: _Values) -> Iterator[str]:
+def _nothing(values: _Values) -> Iterator[str]:
     del values
     yield from ()
 
@@ -229,11 +233,7 @@ def _orphans(values: _Values, *names: str) -> Iterator[str]:
 _CHECKS: dict[str, Callable[[_Values], Iterator[str]]] = {
     "persist": _check_persist,
     "index": _check_index,
-    "plan": _check_plan,
-    "resubmit": _check_resubmit,
     "jobs": _check_jobs,
-    "rebuild": _check_nothing,
-    "expire": _check_nothing,
     "api": _check_api,
     "token": _check_token,
 }

@@ -99,7 +99,10 @@ def past(text: str) -> datetime:
 
     now = datetime.now(timezone.utc)
     if re.fullmatch(r"[0-9]+[smhd]", text):
-        return now - timedelta(seconds=_age(text))
+        try:
+            return now - timedelta(seconds=_age(text))
+        except (ValueError, OverflowError) as error:
+            raise ValueError("write an age above 0, such as 90d") from error
     try:
         time = parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else text)
     except ValueError as error:

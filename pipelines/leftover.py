@@ -62,9 +62,10 @@ def _unknown(command: str, word: str, theirs: Sequence[str]) -> str:
     if name in others:
         return f"{name} is a setting of persistor {' and '.join(others[name])}, not of {command}."
     ours = [f"--{setting.name}" for setting in settings_of(command)]
-    near = difflib.get_close_matches(
-        name.replace("-", "_").replace("__", "--", 1), ["--config", *ours, *theirs], n=1
-    )
+    meant = name.replace("-", "_").replace("__", "--", 1)
+    # Beam has so many that one of them is always a little like it.
+    alike = difflib.get_close_matches(meant, theirs, n=1, cutoff=0.8)
+    near = difflib.get_close_matches(meant, ["--config", *ours, *alike], n=1)
     advice = f"did you mean {near[0]}?" if near else f"persistor {command} --help lists the settings."
     return f"{name} is not known; {advice}"
 

@@ -87,13 +87,14 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
     """
     namespace, rest = build_parser(kind.command).parse_known_args(argv)
     typed = vars(namespace)
-    filed, filed_rest = _read_file(typed.pop("config"), kind.command)
+    problems: list[str] = []
+    filed, filed_rest = _read_file(typed.pop("config"), kind.command, problems)
     given = filed | {name: texts for name, texts in typed.items() if texts is not None}
     words = [word for name, texts in filed_rest.items() if not _has(rest, name) for word in texts] + rest
     runner, unknown = leftover.check(kind.command, words)
-    problems = list(unknown)
+    problems += unknown
     values = _convert(kind.command, given, problems)
-    problems += checks.problems(kind.command, values, runner)
+    problems += checks.problems(kind.command, values, [name for name in given if given[name]], runner)
     if runner == "FlinkRunner" and kind.command in {"persist", "index"} and not unknown:
         from pipelines import flink  # noqa: PLC0415 - its options exist only where they are Flink's
 
@@ -152,16 +153,40 @@ def _has(words: Iterable[str], name: str) -> bool:
     return any(word.partition("=")[0] == f"--{name}" for word in words)
 
 
-def _read_file(path: str | None, command: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+class _Loader(yaml.SafeLoader):
+    """Notes the names that stand twice in one mapping, of which YAML keeps the last: which one was meant?"""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.twice: list[tuple[int, str]] = []
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        mapping: yaml.MappingNode = super().compose_mapping_node(anchor)
+        names = set[str]()
+        for name in (name for name, _ in mapping.value if isinstance(name, yaml.ScalarNode)):
+            if name.value in names:
+                self.twice.append((name.start_mark.line + 1, name.value))
+            names.add(name.value)
+        return mapping
+
+
+def _read_file(
+    path: str | None, command: str, problems: list[str]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Settings of the file as typed texts, and the words of what is not ours."""
     if path is None:
         return {}, {}
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loader = _Loader(Path(path).read_text(encoding="utf-8"))
+        content = loader.get_single_data()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"--config {path}: {_unreadable(error)}.") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"--config {path}: write one 'name: value' a line.")
+    problems += [
+        f"--config {path}: line {line}: {name!r} stands there twice; leave one of them out."
+        for line, name in sorted(loader.twice)
+    ]
     known = {setting.name: setting for setting in settings_of(command)}
     ours = {name: _as_typed(value, known[name]) for name, value in content.items() if name in known}
     others = {str(name): _as_words(str(name), value) for name, value in content.items() if name not in known}

@@ -313,6 +313,8 @@ def test_the_command_tells_people_what_it_would_do(
         ("2020-13-01", "write it as"),
         ("2020-01-01T00:00:00", "with its time zone"),
         ("soon", "write a time as"),
+        ("0d", "write an age above 0, such as 90d"),
+        ("9999999d", "write an age above 0, such as 90d"),
     ],
 )
 def test_a_date_that_cannot_be_meant_is_refused(

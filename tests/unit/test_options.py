@@ -47,6 +47,12 @@ RESUBMIT = ["--index", "sqlite:///i.db", "--lake", "file:///lake"]
 SELECTION = '{"sources": ["orders"]}'
 
 
+def here(place: Path) -> list[str]:
+    """An index and a lake that are there."""
+    (place / "i.db").touch()
+    return [f"--index=sqlite://{place}/i.db", f"--lake=file://{place}"]
+
+
 def problems(kind: type, *argv: str) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
         parse(kind, argv)
@@ -271,13 +277,42 @@ def test_what_cannot_work_is_refused(words: list[str], problem: str) -> None:
         ),
         (["--selection", "{}", "--destination", "kafka://h/t"], "the selection is empty"),
         (["--selection", "@/no/such/file", "--destination", "kafka://h/t"], "the file cannot be read"),
-        (["--selection", SELECTION, "--resume", "j"], "leave out --selection"),
+        (
+            ["--selection", SELECTION, "--resume", "j"],
+            "--selection belongs to the job; leave it out beside --resume.",
+        ),
         (["--plan", "p", "--resume", "j"], "give one of them"),
-        (["--plan", "p", "--selection", SELECTION], "leave out --selection"),
     ],
 )
 def test_a_resubmission_that_makes_no_sense_is_refused(words: list[str], problem: str) -> None:
     assert problem in "\n".join(problems(ResubmitSettings, *RESUBMIT, *words))
+
+
+def test_what_belongs_to_a_plan_is_not_given_beside_it(tmp_path: Path) -> None:
+    names = ("selection", "timestamp", "partitions", "order", "restore", "source_prefix", "lossy")
+    file = tmp_path / "resubmit.yaml"
+    file.write_text("timestamp: original\npartitions: key\nrestore: true\nlossy: true\n")
+    words = ["--selection", SELECTION, "--order=none", "--source_prefix=eu.", f"--config={file}"]
+    told = problems(ResubmitSettings, *here(tmp_path), *words, "--plan=p")
+    assert told == [f"--{name} belongs to the plan; leave it out beside --plan." for name in names]
+    file.write_text("timestamp:\nmessages_per_second: 5\n")
+    for name in ("plan", "resume"):
+        settings, _ = parse(ResubmitSettings, [*here(tmp_path), f"--config={file}", f"--{name}=p"])
+        assert (settings.timestamp, settings.messages_per_second) == ("original", 5)
+
+
+@pytest.mark.parametrize(
+    ("selection", "told"),
+    [
+        ("@/no/such/file", " '@/no/such/file': the file cannot be read (No such file or directory)."),
+        ('{"all": true, "limt": 1}', ": limt is unknown; known are "),
+        ("", " is empty: leave it out or give a value."),
+    ],
+)
+def test_a_selection_that_is_wrong_is_one_problem(selection: str, told: str, tmp_path: Path) -> None:
+    words = [*here(tmp_path), "--destination=kafka://h/t", "--selection", selection]
+    [problem] = problems(PlanSettings, *words)
+    assert problem.startswith(f"--selection{told}")
 
 
 def test_an_api_open_to_others_must_be_meant() -> None:
@@ -305,6 +340,19 @@ def test_options_that_only_the_job_server_knows_pass_unless_they_are_typing_mist
     assert problems(PersistSettings, *words, "--batch_mesages=5") == [
         "--batch_mesages is not known; did you mean --batch_messages?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("--bogus_option=3", "persistor persist --help lists the settings."),
+        ("--sdk_locatoin=x", "did you mean --sdk_location?"),
+        ("--batch-byte=1", "did you mean --batch_bytes?"),
+    ],
+)
+def test_an_option_of_beam_is_suggested_where_it_is_nearly_that(word: str, told: str) -> None:
+    name = word.partition("=")[0]
+    assert problems(PersistSettings, *PERSIST, word) == [f"{name} is not known; {told}"]
 
 
 def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() -> None:
@@ -373,6 +421,19 @@ def test_a_file_that_is_no_settings_file_is_the_only_problem(tmp_path: Path, tex
     file = tmp_path / "persist.yaml"
     file.write_text(text)
     assert problems(PersistSettings, "--config", str(file)) == [f"--config {file}: {told}"]
+
+
+def test_a_name_that_stands_twice_in_a_file_is_one_of_the_problems(tmp_path: Path) -> None:
+    file = tmp_path / "persist.yaml"
+    file.write_text(
+        "source: kafka://h:9092/a\nlake: file:///one\nlake: file:///two\nindex: none\nbatch_messages: 0\n"
+        "lake_config: &same\n  region: a\n  region: b\nsource_config: {<<: *same, region: c}\n",
+    )
+    assert problems(PersistSettings, "--config", str(file)) == [
+        f"--config {file}: line 3: 'lake' stands there twice; leave one of them out.",
+        f"--config {file}: line 8: 'region' stands there twice; leave one of them out.",
+        "--batch_messages '0': write a whole number from 1 on.",
+    ]
 
 
 def test_a_file_of_characters_that_yaml_does_not_know_is_refused(tmp_path: Path) -> None:
