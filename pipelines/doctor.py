@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.settings import connections
-from pipelines.shown import counted
+from pipelines.shown import counted, visible
 from pipelines.startup import destination_of, open_lake, source_of, topics_of
 from transforms import registry, surroundings
 from transforms.brokers import Partition, Reader
@@ -90,13 +90,10 @@ def show(findings: Iterator[Finding]) -> int:
     """
     out, told = Console(highlight=False), list[Finding]()
     for finding in findings:
-        mark, style = _MARKS[finding.level]
-        row = Table.grid(padding=(0, 1))
-        row.add_column(width=2)
-        row.add_column(width=12)
-        row.add_column(overflow="fold")
-        row.add_row(Text(mark, style=style), finding.what, _text(finding))
-        out.print(row)
+        if out.is_terminal:
+            out.print(_row(finding))
+        else:
+            print("\t".join(_words(finding)), flush=True)
         told.append(finding)
     wrong = sum(finding.level == "wrong" for finding in told)
     care = sum(finding.level == "care" for finding in told)
@@ -104,9 +101,21 @@ def show(findings: Iterator[Finding]) -> int:
     return int(wrong > 0)
 
 
-def _text(finding: Finding) -> Text:
+def _row(finding: Finding) -> Table:
+    mark, style = _MARKS[finding.level]
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=2)
+    row.add_column(width=12)
+    row.add_column(overflow="fold")
     remedy = f"\n-> {finding.remedy}" if finding.remedy else ""
-    return Text(finding.said + remedy)
+    row.add_row(Text(mark, style=style), finding.what, Text(finding.said + remedy))
+    return row
+
+
+def _words(finding: Finding) -> tuple[str, ...]:
+    """Mark, what was looked at, and what was found with its remedy: for pipes and logs."""
+    remedy = f" -> {finding.remedy}" if finding.remedy else ""
+    return _MARKS[finding.level][0], finding.what, visible(finding.said + remedy)
 
 
 def _tried(what: str, examination: Any, *arguments: Any) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipelines.cli import main
+from pipelines.doctor import Finding, show
 from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO
 from tests.unit.test_surroundings import certificate
@@ -123,6 +124,20 @@ def test_what_cannot_be_tried_is_refused_with_advice(
 ) -> None:
     assert main(["doctor", *words]) == 2
     assert "persistor doctor" in capsys.readouterr().err
+
+
+def test_elsewhere_than_on_a_terminal_a_finding_is_a_line_of_three_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lake = f"file:///{'long' * 30} can be listed."
+    findings = [Finding("lake", "fine", lake), Finding("certificate", "wrong", "It\tends.", "Renew it.")]
+    assert show(iter(findings)) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"ok\tlake\t{lake}",
+        "x\tcertificate\tIt\ufffdends. -> Renew it.",
+        "2 checks: 1 to fix, 0 to watch.",
+    ]
 
 
 def test_a_certificate_that_lasts_is_no_worry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
