@@ -159,16 +159,17 @@ def _errors(row: Row) -> Iterator[Fact]:
 
 
 def _table(rows: Sequence[Row], *, wide: bool) -> Table:
-    """All columns where there is room for them."""
+    """All columns where there is room for them; else the topic, and what moves where anything does."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("job", "state", "done", "rate", "left"):
+    moving = wide or any(row["progress"].get("rate") for row in rows)
+    for name in ("job", "state", "done", *(("rate", "left") if moving else ())):
         table.add_column(name, justify="left" if name in {"job", "state"} else "right", no_wrap=True)
-    table.add_column("to", overflow="fold")
+    table.add_column("to" if wide else "topic", overflow="fold")
     for name in ("asked for", "by") if wide else ():
         table.add_column(name, no_wrap=True)
     for row in rows:
-        id, state, *others = job_words(row)
-        shown = others if wide else others[:-2]
+        id, state, done, rate, left, *others = job_words(row)
+        shown = [done, *([rate, left] if moving else []), *(others if wide else [visible(row["topic"])])]
         table.add_row(id, Text(state, style=_COLORS.get(row["state"], "")), *map(Text, shown))
     return table
 

@@ -44,7 +44,7 @@ def plan_facts(told: Mapping[str, Any], *, whole: bool = False) -> Iterator[Fact
         yield f"source {row['source']}", f"{row['messages']:,} ({human_bytes(row['bytes'])})"
     if whole and (histogram := told["histogram"]):
         counts = " ".join(map(str, histogram["messages"]))
-        yield "over time", f"{counts} (every {span(histogram['width_seconds'])} from {histogram['start']})"
+        yield "over time", f"{counts} (every {_width(histogram)} from {histogram['start']})"
     for sample in told["samples"] if whole else ():
         key = f", key {key_text(sample['key'])}" if sample["key"] is not None else ""
         yield "sample", f"{sample['id']}, {sample['publish_time']}, {human_bytes(sample['size'])}{key}"
@@ -113,12 +113,17 @@ def _histogram(histogram: Mapping[str, Any]) -> Group:
         Text(line, style="cyan", no_wrap=True)
         for line in bars([c for c in counts for _ in range(wide)], _HEIGHT)
     ]
-    what = f"a bar is {span(histogram['width_seconds'])}, the highest {max(counts):,} messages"
+    what = f"a bar is {_width(histogram)}, the highest {max(counts):,} messages"
     return Group(
         Text("over time", style="bold"),
         *lines,
         Text(f"from {_short(histogram['start'])}; {what}", style="dim"),
     )
+
+
+def _width(histogram: Mapping[str, Any]) -> str:
+    seconds = histogram["width_seconds"]
+    return span(seconds) if seconds >= 1 else f"{seconds * 1000:.4g} ms"
 
 
 def _samples(told: Mapping[str, Any]) -> Table:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.jobs_view import JobsView, _table, job_facts
-from pipelines.plan_view import show_plan
+from pipelines.plan_view import plan_facts, show_plan
 from pipelines.shown import bars, show_facts, span, visible
 from tests.unit.test_cli import PLAN as SMALL
 from transforms.jobs import Row, new_row
@@ -99,6 +99,14 @@ def test_a_plan_on_a_terminal_has_a_histogram_and_some_of_the_messages() -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("width_us", "told"), [(MINUTE, "1 min"), (999_960, "1000 ms"), (20_000, "20 ms"), (500, "0.5 ms")]
+)
+def test_bars_of_less_than_a_second_are_told_apart(width_us: int, told: str) -> None:
+    facts = dict(plan_facts(replace(PLAN, histogram=Histogram(0, width_us, (1, 2))).report(), whole=True))
+    assert facts["over time"] == f"1 2 (every {told} from 1970-01-01T00:00:00+00:00)"
+
+
 def test_a_plan_elsewhere_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan(Console(), PLAN.report(), whole=True)
     shown = capsys.readouterr().out.splitlines()
@@ -115,11 +123,15 @@ def test_a_plan_elsewhere_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_list_has_the_columns_that_there_is_room_for() -> None:
     rows = [running(), job(state="COMPLETED", requested_by=None)]
     assert on_terminal(lambda out: out.print(_table(rows, wide=False)), 92) == [
-        "job                         state                         done   rate  left  to",
-        f"{ID}  RUNNING    4,075/18,000 (5 failed)  451/s  31 s  kafka://h:9092/",
-        "                                                                             copy",
-        f"{ID}  COMPLETED                      0/0      -     -  kafka://h:9092/",
-        "                                                                             copy",
+        "job                         state                         done   rate  left  topic",
+        f"{ID}  RUNNING    4,075/18,000 (5 failed)  451/s  31 s  copy",
+        f"{ID}  COMPLETED                      0/0      -     -  copy",
+    ]
+    ended = [job(state="COMPLETED", topic="orders-replay-of-november"), job(state="PAUSED")]
+    assert on_terminal(lambda out: out.print(_table(ended, wide=False)), 80) == [
+        "job                         state      done  topic",
+        f"{ID}  COMPLETED   0/0  orders-replay-of-november",
+        f"{ID}  PAUSED      0/0  copy",
     ]
     wide = on_terminal(lambda out: out.print(_table(rows, wide=True)), 140)
     assert wide[0].endswith("to                   asked for            by")
