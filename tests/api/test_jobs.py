@@ -100,7 +100,7 @@ def test_a_plan_sends_what_it_showed_also_when_more_matches_later(
     assert counts(done) == (30, 30, 0)
     assert streams.payloads(topic) == payloads(0, 30)
     again = post(api, "resubmissions", {"plan": plan["id"]}, 409)
-    assert "The resubmission is COMPLETED, which does not allow run" in again["detail"]
+    assert again["detail"] == "It was sent already (COMPLETED); make a new plan to send it again."
 
 
 def test_a_plan_with_problems_is_shown_and_does_not_run(site: Site, api: Client, topic: str) -> None:
@@ -161,7 +161,7 @@ def test_a_cancelled_job_says_what_it_has_sent(site: Site, api: Client, streams:
     sent = streams.count(topic)
     assert 0 < sent < 2000
     assert counts(done) == (2000, sent, 0)
-    assert done["reason"] == f"It was cancelled; {2000 - sent} of 2000 messages were not sent."
+    assert done["reason"] == f"It was cancelled; {2000 - sent:,} of 2,000 messages were not sent."
     refused = post(api, f"resubmissions/{job['id']}/resume", status=409)
     assert "nothing is possible any more" in refused["detail"]
 

@@ -173,7 +173,7 @@ def finished(row: Row, report: Report, *, stopped: bool = False) -> Row:
     if left <= 0:
         return ended(row, report)
     if row["state"] == "CANCELLING":
-        reason = f"It was cancelled; {left} of {report.planned} messages were not sent."
+        reason = f"It was cancelled; {left:,} of {report.planned:,} messages were not sent."
         return {**ended(row, report), "state": "CANCELLED", "reason": reason}
     if row["state"] == "RUNNING" and (stopped or by_command(row)):
         why = "Its process was told to stop" if stopped else "It ended before all was sent"
@@ -188,7 +188,7 @@ def ended(row: Row, report: Report) -> Row:
     return {
         **row,
         "state": "FAILED" if missing else "COMPLETED",
-        "reason": f"{missing} of {report.planned} messages were not published." if missing else None,
+        "reason": f"{missing:,} of {report.planned:,} messages were not published." if missing else None,
         "finished": at(),
         "lease": None,
         "report": told,

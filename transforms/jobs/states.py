@@ -40,6 +40,9 @@ class WrongStateError(PersistorError):
 
     def __init__(self, row: Row, action: str) -> None:
         self.possible = possible(row)
+        if action == "run" and row["state"] == "COMPLETED":
+            super().__init__("It was sent already (COMPLETED); make a new plan to send it again.")
+            return
         instead = f"possible: {', '.join(self.possible)}" if self.possible else "nothing is possible any more"
         what = {"rate": "a new rate"}.get(action, action)
         how = command_for(row, action)
