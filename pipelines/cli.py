@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words[0], words[1:])
     except ConfigurationError as error:
-        _complain(words[0], error.problems)
+        _complain(words, error.problems)
         return 2
     except PersistorError as error:
         _write(sys.stderr, f"persistor {words[0]}: {error}")
@@ -184,11 +184,17 @@ def _doctor(words: list[str]) -> int:
         if set(words) & {"-h", "--help"}:
             _write(sys.stdout, doctor.HELP)
             return 0
-        raise ConfigurationError(
-            f"Say whose settings to try: persistor doctor {'|'.join(kinds)} --config FILE."
-        )
+        raise ConfigurationError(_nobodys(words, kinds))
     settings, _ = options.parse(kinds[words[0]], words[1:])
     return doctor.show(doctor.examine(settings))
+
+
+def _nobodys(words: list[str], kinds: Collection[str]) -> str:
+    if not words or words[0].startswith("-"):
+        return f"Say whose settings to try: persistor doctor {'|'.join(kinds)} --config FILE."
+    near = difflib.get_close_matches(words[0], kinds, n=1)
+    advice = f"did you mean {near[0]}?" if near else f"write one of {', '.join(kinds)}."
+    return f"{words[0]!r} is not a command that can be tried; {advice}"
 
 
 def _token(words: list[str]) -> int:
@@ -229,6 +235,7 @@ def _overview() -> str:
             *lines,
             "",
             "persistor COMMAND --help explains every setting. Secrets stand as ${env:NAME} or ${file:PATH}.",
+            "persistor --version says which version this is.",
         ]
     )
 
@@ -243,11 +250,13 @@ def _version() -> str:
     return f"persistor {version('persistor')}"
 
 
-def _complain(command: str, problems: Sequence[str]) -> None:
-    known = f"persistor {command}" if command in _COMMANDS else "persistor"
+def _complain(words: Sequence[str], problems: Sequence[str]) -> None:
+    known = f"persistor {words[0]}" if words[0] in _COMMANDS else "persistor"
+    whose = words[1] if words[0] == "doctor" and len(words) > 1 else ""
+    explained = f"persistor {whose}" if whose in _COMMANDS else known
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{known} cannot start, {count}:", *(f"  - {problem}" for problem in problems)]
-    _write(sys.stderr, "\n".join([*lines, f"{known} --help explains every setting."]))
+    _write(sys.stderr, "\n".join([*lines, f"{explained} --help explains every setting."]))
 
 
 def _write(stream: object, text: str) -> None:

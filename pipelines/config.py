@@ -272,15 +272,17 @@ EPILOGS: dict[str, str] = {
   persistor persist --source kafka://localhost:9092/orders,payments --lake s3://archive/kafka \\
                     --index mongodb://localhost/persistor
   persistor persist --config persist.yaml --processes 4
-  persistor persist --config persist.yaml --runner=FlinkRunner --flink_master=flink:8081 \\
+  persistor persist --config persist.yaml --runner=FlinkRunner --flink_master=http://flink:8081 \\
                     --environment_type=EXTERNAL --environment_config=localhost:50000
 
 Any option of Apache Beam is accepted as well.
-Stop with Ctrl-C or SIGTERM: open batches are written first.""",
+Stop with Ctrl-C or SIGTERM: open batches are written first.
+Exit code: 0 stopped, 1 a failure at work, 2 something to correct in the settings.""",
     "index": """example:
   persistor index --metadata kafka://localhost:9092/persistor-metadata --index mongodb://localhost/persistor
 
-Any option of Apache Beam is accepted as well.""",
+Any option of Apache Beam is accepted as well.
+Exit code: 0 stopped, 1 a failure at work, 2 something to correct in the settings.""",
     "plan": """example:
   persistor plan --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                  --destination kafka://localhost:9092/orders-replay \\
@@ -306,7 +308,9 @@ Any option of Apache Beam is accepted as well.""",
 
 Exit code: 0 done, 1 the job that was followed did not send all, 2 its state does not allow that.""",
     "rebuild": """example:
-  persistor rebuild --lake s3://archive/kafka --index mongodb://localhost/persistor""",
+  persistor rebuild --lake s3://archive/kafka --index mongodb://localhost/persistor
+
+Exit code: 0 done, 1 some files or rows are damaged (the report says which), 2 it cannot be done as asked.""",
     "expire": """examples:
   persistor expire --lake s3://archive/kafka --index mongodb://localhost/persistor --before 2026-01-01
   persistor expire --config expire.yaml --before 400d --source orders --yes
@@ -315,7 +319,9 @@ A file that also holds newer messages is kept whole until all of them are old en
 Exit code: 0 done, 1 some files are damaged and stay, 2 the request cannot be carried out.""",
     "api": """example:
   persistor api --index mongodb://localhost/persistor --lake s3://archive/kafka \\
-                --destination replay=kafka://localhost:9092""",
+                --destination replay=kafka://localhost:9092
+
+Exit code: 0 stopped, 1 a failure at work, 2 something to correct in the settings.""",
     "token": """example:
   persistor token --name alice --role operator --allow_source 'orders*' >> tokens.yaml
 

@@ -162,6 +162,8 @@ def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _fact(name: str, value: Any) -> tuple[str, str]:
     if name == "seconds":
         return "took", span(value)
+    if name == "destination":  # plans call the whole address so
+        return "topic", str(value)
     if name == "rate":
         return name, f"{counted(round(value), 'message')} a second"
     return name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)

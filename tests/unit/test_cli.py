@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from pipelines.cli import main
-from pipelines.config import SUMMARIES
+from pipelines.config import EPILOGS, SUMMARIES
 from pipelines.progress import View
 from pipelines.shown import human_bytes
 from transforms.replay.figures import SourcePlan
@@ -35,6 +35,7 @@ def test_the_overview_names_every_command(words: list[str], capsys: pytest.Captu
     for command, summary in SUMMARIES.items():
         assert command in shown
         assert summary in shown
+    assert "persistor --version" in shown
 
 
 def test_the_overview_loads_nothing_heavy() -> None:
@@ -88,6 +89,29 @@ def test_all_problems_come_at_once_without_a_stack_trace() -> None:
     )
 
 
+def test_every_command_says_its_exit_codes() -> None:
+    assert [name for name, told in EPILOGS.items() if "\nExit code: 0 " not in told] == ["token"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "explained"),
+    [
+        ([], "Say whose settings to try: persistor doctor persist|index|", "doctor"),
+        (["presist"], "'presist' is not a command that can be tried; did you mean persist?", "doctor"),
+        (["foo"], "'foo' is not a command that can be tried; write one of persist, index, plan,", "doctor"),
+        (["plan", "--indx=x"], "--indx is not known; did you mean --index?", "plan"),
+    ],
+)
+def test_what_doctor_cannot_try_is_named(
+    words: list[str], told: str, explained: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *words]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("persistor doctor cannot start, ")
+    assert lines[1].startswith(f"  - {told}")
+    assert lines[-1] == f"persistor {explained} --help explains every setting."
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "persistor 0.1.0\n"
@@ -115,6 +139,7 @@ PLAN = Plan(
 )
 REPORT = Report(
     job="j1",
+    destination="copy",
     planned=3,
     published=2,
     failed={"missing": 1},
@@ -143,6 +168,7 @@ def test_plan_and_report_are_plain_lines_where_there_is_no_terminal(
         "warning:                It is old.",
         "problem:                It is full.",
         "job:                    j1",
+        "topic:                  copy",
         "planned:                3",
         "published:              2",
         "failed (missing):       1",
