@@ -151,7 +151,8 @@ def create_app(
     if trusted_hosts is not None:
         app.before_request(_only_for(frozenset(trusted_hosts)))
     app.before_request(_begin)
-    guard.attach(app, None if session_key is None else resolve(session_key), lambda: backends.index)
+    key = None if session_key is None else resolve(session_key, "--session_key")
+    guard.attach(app, key, lambda: backends.index)
     app.extensions[EXTENSION] = Parts(
         backends, jobs, metrics, guard, Overview(lambda: backends.index, persist_metrics)
     )

@@ -176,7 +176,7 @@ class Lake:
     def _sync(self, path: str) -> None:
         """Have the disk keep a file and all that leads to it; object stores do so by themselves."""
         if isinstance(self._store, LocalStore):
-            root = Path(resolve(self.url).removeprefix("file://"))
+            root = Path(resolve(self.url, "--lake").removeprefix("file://"))
             above = (root / directory for directory in PurePosixPath(path).parents)
             for place in (root / path, *above, root.parent):
                 _fsync(place)
@@ -254,14 +254,25 @@ def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
         )
     try:
         if scheme == "file":
-            return LocalStore(resolve(url)[len("file://") :], mkdir=True)
+            return _open_directory(url)
         store, client = _divide(resolve_all(config))
         # Which settings there are depends on the scheme: the store itself refuses unknown ones.
         return from_url(  # type: ignore[call-overload]
-            resolve(url), config=store, retry_config=_RETRY, client_options=client
+            resolve(url, "--lake"), config=store, retry_config=_RETRY, client_options=client
         )
     except (UnknownConfigurationKeyError, BaseError, OSError, ValueError) as error:
         raise ConfigurationError(f"--lake {url}: {_first_line(error)}") from error
+
+
+def _open_directory(url: str) -> LocalStore:
+    path = resolve(url, "--lake").removeprefix("file://")
+    try:
+        return LocalStore(path, mkdir=True)
+    except OSError as error:
+        advice = "cannot be created; name a directory that can be written"
+        if Path(path).is_file():
+            advice = "that is a file; name a directory"
+        raise ConfigurationError(f"--lake {url}: {advice}.") from error
 
 
 def _fsync(place: Path) -> None:

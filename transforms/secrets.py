@@ -14,24 +14,28 @@ __all__ = ["resolve", "resolve_all"]
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
 
 
-def resolve(value: str) -> str:
+def resolve(value: str, name: str) -> str:
     """Replace every reference in ``value`` by what it refers to on this machine.
+
+    Args:
+        value: as it was given.
+        name: of the setting that has it.
 
     Raises:
         ConfigurationError: a named variable or file does not exist here.
     """
-    return _REFERENCE.sub(lambda match: _look_up(match[1], match[2]), value)
+    return _REFERENCE.sub(lambda match: _look_up(match[1], match[2], name), value)
 
 
 def resolve_all(values: Mapping[str, str]) -> dict[str, str]:
     """Resolve every value of a mapping; see :func:`resolve`."""
-    return {name: resolve(value) for name, value in values.items()}
+    return {name: resolve(value, name) for name, value in values.items()}
 
 
-def _look_up(kind: str, name: str) -> str:
+def _look_up(kind: str, place: str, name: str) -> str:
     try:
-        return os.environ[name] if kind == "env" else Path(name).read_text(encoding="utf-8").rstrip("\n")
+        return os.environ[place] if kind == "env" else Path(place).read_text(encoding="utf-8").rstrip("\n")
     except (KeyError, OSError) as error:
         raise ConfigurationError(
-            f"${{{kind}:{name}}} is not there: set the variable or mount the file on this machine."
+            f"{name}: ${{{kind}:{place}}} is not there; set the variable or mount the file on this machine."
         ) from error

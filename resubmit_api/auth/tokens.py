@@ -132,7 +132,7 @@ class Tokens:
         self._lock = threading.Lock()
         self._path = None if where.startswith("${") else Path(where)
         self._seen = self._stat()
-        text = resolve(where) if self._path is None else self._text()
+        text = resolve(where, "--tokens") if self._path is None else self._text()
         self._callers: Sequence[Caller] | None = _parse(text)
 
     def find(self, digest: str) -> Caller | None:

@@ -54,9 +54,10 @@ class TestSqlite:
         text.write_bytes(b"not a database, but long enough to be looked at" * 50)
         with sqlite3.connect(other) as connection:
             connection.execute("CREATE TABLE entries (id)")
-        for path in (text, other, tmp_path):
+        taken, unwritable = "; name another file", "; name a file that can be written"
+        for path, advice in ((text, taken), (other, taken), (tmp_path, unwritable)):
             before = path.read_bytes() if path.is_file() else b""
-            with pytest.raises(ConfigurationError, match="name a file that can be written"):
+            with pytest.raises(ConfigurationError, match=rf"{advice}\.$"):
                 sqlite.open(f"sqlite://{path}")
             assert before == (path.read_bytes() if path.is_file() else b"")
 

@@ -413,7 +413,7 @@ class TestOpening:
         scheme, _, rest = url.partition("://")
         monkeypatch.setenv("PLACE", rest)
         registry.index(url).open(f"{scheme}://${{env:PLACE}}").close()
-        with pytest.raises(ConfigurationError, match="NOT_THERE"):
+        with pytest.raises(ConfigurationError, match=r"^--index: \$\{env:NOT_THERE\} is not there; "):
             registry.index(url).open(f"{scheme}://${{env:NOT_THERE}}")
 
 

@@ -256,6 +256,30 @@ def test_a_url_that_is_no_lake_is_a_configuration_error(url: str) -> None:
         Lake(url)
 
 
+def test_what_cannot_be_a_directory_is_refused_with_advice(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    cannot = "cannot be created; name a directory that can be written."
+    for place, told in (
+        (file, "that is a file; name a directory."),
+        (file / "lake", cannot),
+        (Path("/proc/lake"), cannot),
+    ):
+        with pytest.raises(ConfigurationError) as refused:
+            Lake(f"file://{place}")
+        assert str(refused.value) == f"--lake file://{place}: {told}"
+
+
+def test_a_secret_that_is_not_there_is_named_with_its_setting() -> None:
+    advice = "is not there; set the variable or mount the file on this machine."
+    with pytest.raises(ConfigurationError) as refused:
+        Lake("s3://bucket", {"secret_access_key": "${env:NOT_THERE}"})
+    assert str(refused.value) == f"secret_access_key: ${{env:NOT_THERE}} {advice}"
+    with pytest.raises(ConfigurationError) as refused:
+        Lake("s3://${file:/not/there}")
+    assert str(refused.value) == f"--lake: ${{file:/not/there}} {advice}"
+
+
 @pytest.mark.parametrize("url", ["s3://bucket", "gs://bucket", "az://container"])
 def test_an_unknown_setting_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="endpiont"):

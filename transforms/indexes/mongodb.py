@@ -74,7 +74,7 @@ def open(url: str) -> MongoIndex:
     """
     shown = re.sub(r"//[^/]*@", "//…@", url)
     try:
-        resolved = resolve(url)
+        resolved = resolve(url, "--index")
         place = parse_uri(resolved)
         if not place["database"]:
             raise ConfigurationError(f"--index {shown}: name the database, as in mongodb://HOST/persistor.")

@@ -51,7 +51,7 @@ def open(url: str) -> SqliteIndex:
         ConfigurationError: the URL has another form, the file cannot be made or is no index.
         TransientError: another process kept the file locked for too long.
     """
-    resolved = resolve(url)
+    resolved = resolve(url, "--index")
     # Some write four slashes before an absolute path.
     path = Path("/" + resolved.removeprefix("sqlite://").lstrip("/"))
     if not resolved.startswith("sqlite:///") or path == Path("/"):
@@ -63,7 +63,9 @@ def open(url: str) -> SqliteIndex:
         # Changing to WAL fails at once, not after the busy timeout, while another process does the same.
         retry(partial(create, path), f"open {url}", give_up_after=BUSY_SECONDS)
     except (OSError, sqlite3.Error) as error:
-        raise ConfigurationError(f"--index {url}: {error}; name a file that can be written.") from error
+        another = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        advice = "name another file" if another else "name a file that can be written"
+        raise ConfigurationError(f"--index {url}: {error}; {advice}.") from error
     return SqliteIndex(path)
 
 

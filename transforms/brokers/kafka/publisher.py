@@ -21,7 +21,7 @@ def open_publisher(url: str, config: Mapping[str, str], *, name: str | None = No
         ConfigurationError: not exactly one topic, or a property that librdkafka does not know
             or that Persistor must set itself.
     """
-    servers, topics = split_url(resolve(url))
+    servers, topics = split_url(resolve(url, "kafka://…"))
     if len(topics) != 1:
         raise ConfigurationError(f"{url!r}: a destination is exactly one topic.")
     settings = client_config(servers, config, DEFAULTS, OURS)

@@ -67,7 +67,7 @@ def open_reader(
         ConfigurationError: a URL without hosts or topics, a property that librdkafka does not
             know, or one that Persistor must set itself.
     """
-    servers, topics = split_url(resolve(url))
+    servers, topics = split_url(resolve(url, "kafka://…"))
     return KafkaReader(client_config(servers, config, _DEFAULTS, _OURS), topics, shard, group, exclude)
 
 

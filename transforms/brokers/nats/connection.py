@@ -83,8 +83,8 @@ def parse_url(url: str) -> Address:
     """
     parts = _URL.fullmatch(url)
     login, hosts, path = parts.groups("") if parts else ("", "", "")
-    servers = [f"nats://{host}" for host in secrets.resolve(hosts).split(",") if host]
-    subjects = [subject for subject in secrets.resolve(path).split(",") if subject]
+    servers = [f"nats://{host}" for host in secrets.resolve(hosts, "nats://…").split(",") if host]
+    subjects = [subject for subject in secrets.resolve(path, "nats://…").split(",") if subject]
     problems = [
         f"The server {_shown(server)!r} is not HOST:PORT." for server in servers if not _has_host(server)
     ]

@@ -23,7 +23,7 @@ _PASSING = (exceptions.ServerError, exceptions.TooManyRequests, exceptions.Confl
 
 def parse_url(url: str) -> tuple[str, list[str]]:
     """Project and names of ``pubsub://PROJECT/NAME[,…]``."""
-    project, _, path = secrets.resolve(url).partition("://")[2].partition("/")
+    project, _, path = secrets.resolve(url, "pubsub://…").partition("://")[2].partition("/")
     names = [name for name in path.split(",") if name]
     if not project or not names or "/" in path:
         raise ConfigurationError(f"{url!r} is not pubsub://PROJECT/NAME; project or name is missing.")
