@@ -29,6 +29,8 @@ from transforms.read_batches import close_shards
 
 __all__ = ["distant_runner", "in_process_runner", "run_streaming"]
 
+_log = logging.getLogger(__name__)
+
 _LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
 _TOLD = 2000
 _GC_THRESHOLDS = 200_000, 50, 1000
@@ -50,9 +52,12 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
         return _run_elsewhere(build, settings, options)
     with stopped_by_signals(stop.stop):
         startup.check(settings)
-    if settings.processes == 1:
-        return _run_here(build, settings, beam_arguments)
-    return _run_processes(build, settings, beam_arguments)
+    _log.info(startup.begun(settings))
+    run = _run_here if settings.processes == 1 else _run_processes
+    code = run(build, settings, beam_arguments)
+    if code == 0:
+        _log.info(startup.ended(settings))
+    return code
 
 
 def _run_elsewhere(build: _Build, settings: _Settings, options: PipelineOptions) -> int:

@@ -12,7 +12,7 @@ from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, retry
 from transforms.lake import INTERNAL, AccessDeniedError, Lake, ObjectMissingError
 
-__all__ = ["check", "destination_of", "open_lake", "source_of", "topics_of"]
+__all__ = ["begun", "check", "destination_of", "ended", "open_lake", "source_of", "topics_of"]
 
 Source = tuple[str, Mapping[str, str], Sequence[str]]
 """URL, settings of the client, and topics that are not read."""
@@ -25,6 +25,23 @@ def source_of(settings: Any) -> Source | None:
     if settings.command == "index":
         return settings.metadata, settings.metadata_config, ()
     return None
+
+
+def begun(settings: Any) -> str:
+    """What a streaming command does from now on, without what may be a password in a URL."""
+    if settings.command == "persist":
+        what = f"Archiving {_shown(settings.source)} to {_shown(settings.lake)}"
+    else:
+        what = f"Indexing {_shown(settings.metadata)} in {_shown(settings.index)}"
+    metrics = f"; metrics on :{settings.metrics_port}" if settings.metrics_port else ""
+    return f"{what}{metrics}"
+
+
+def ended(settings: Any) -> str:
+    """What a streaming command has done when it has stopped in good order."""
+    done = "archived" if settings.command == "persist" else "indexed"
+    dead = " or a dead letter" if settings.dead_letter else ""
+    return f"Stopped; everything that was read is {done}{dead}."
 
 
 def topics_of(settings: Any) -> Iterator[tuple[str, str, Mapping[str, str]]]:
@@ -74,6 +91,12 @@ def check(settings: Any) -> None:
             problems.extend(error.problems)
     if problems:
         raise ConfigurationError(problems)
+
+
+def _shown(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    place, mark, _ = rest.partition("?")
+    return f"{scheme}://{place.rpartition('@')[2]}{mark and '?…'}"
 
 
 def _questions(settings: Any) -> Iterator[tuple[str, Callable[[], Any]]]:

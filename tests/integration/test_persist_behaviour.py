@@ -95,8 +95,11 @@ def test_an_open_batch_of_an_idle_topic_is_written_at_its_age(
         there = expected(kafka, topic)
         archive.wait_for(there, persist)
         persist.drain()
+        said = [line.partition(" INFO ")[2] for line in persist.output().splitlines() if " INFO " in line]
     archive.check(there)
     assert len(archive.files()) == 1
+    assert said[0] == f"Archiving {kafka.url}/{topic} to {archive.lake.url}"
+    assert said[-1] == "Stopped; everything that was read is archived."
 
 
 def test_files_keep_to_the_bytes_of_a_batch(

@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
+from pipelines import startup
 from pipelines.cli import main
 from pipelines.config import EPILOGS, SUMMARIES
+from pipelines.options import IndexSettings, PersistSettings, parse
 from pipelines.progress import View
 from pipelines.shown import human_bytes
 from transforms.replay.figures import SourcePlan
@@ -87,6 +89,17 @@ def test_all_problems_come_at_once_without_a_stack_trace() -> None:
         "  - --lake '/tmp/lake': write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.\n"
         "persistor rebuild --help explains every setting.\n"
     )
+
+
+def test_who_archives_or_indexes_says_what_without_a_login() -> None:
+    words = ["--source=nats://me:hush@h:4222/a.>", "--lake=s3://b/p", "--index=mongodb://u:hush@m/d?x=hush"]
+    persist, _ = parse(PersistSettings, words)
+    assert startup.begun(persist) == "Archiving nats://h:4222/a.> to s3://b/p; metrics on :2112"
+    assert startup.ended(persist) == "Stopped; everything that was read is archived."
+    more = ["--metadata=kafka://h:9092/meta", "--dead_letter=kafka://h:9092/dead", "--metrics_port=0"]
+    index, _ = parse(IndexSettings, [words[2], *more])
+    assert startup.begun(index) == "Indexing kafka://h:9092/meta in mongodb://m/d?…"
+    assert startup.ended(index) == "Stopped; everything that was read is indexed or a dead letter."
 
 
 def test_every_command_says_its_exit_codes() -> None:
