@@ -252,8 +252,8 @@ def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row
         # Another plan would hold other messages, and what was sent of the first could not be told.
         raise ConfigurationError(f"The plan of job {row['id']} is gone from the lake: start a new job.")
     if stored is None:
-        return patiently(lambda: _freeze(settings, index, lakes, row), "plan")
-    _check_place(settings, stored, row)
+        stored = patiently(lambda: _freeze(settings, index, lakes, row), "plan")
+    _check_place(settings, stored, row)  # what is tried again goes where it went before, or nowhere
     return stored
 
 

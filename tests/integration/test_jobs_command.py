@@ -309,3 +309,19 @@ def test_what_a_job_could_not_publish_is_tried_again_alone(
     assert (again.planned, again.published) == (20, 20)
     assert look(index, first.job)["retried_by"] == waiting["id"]
     assert arrived(nats_site, subject, 60) == data(0, 20) + data(40, 60) + data(20, 40)
+
+
+def test_what_is_tried_again_is_not_led_to_another_destination(
+    nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
+) -> None:
+    _, second, _ = archive(lake, index, numbered(0, 60), rows_per_file=20)
+    hidden = Path(second.removeprefix("file://"))
+    hidden.rename(hidden.with_suffix(".hidden"))
+    first = resubmit.run(of(tmp_path, f"{nats_site.server.url}/{subject}"))
+    hidden.with_suffix(".hidden").rename(hidden)
+    assert jobs(of(tmp_path, None), "--job", first.job, "--action", "retry") == 0
+    again = look(index, first.job)["retried_by"]
+    elsewhere = of(tmp_path, f"{nats_site.server.url}/{subject}.x", selection=None, resume=again)
+    with pytest.raises(ConfigurationError, match="leave --destination out, or start a new job"):
+        resubmit.run(elsewhere)
+    assert arrived(nats_site, subject, 40) == data(0, 20) + data(40, 60)
