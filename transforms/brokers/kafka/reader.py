@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import operator
 import zlib
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from confluent_kafka import Consumer, KafkaError, Message, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition
@@ -167,8 +168,10 @@ class KafkaReader(Client):
         messages = self.ask(lambda: self._consumer.consume(1, seconds))
         if messages:
             # librdkafka waits for as many as it is asked for: a moment is enough to make it worth while.
-            # Not through ask(), which may raise: the first one is read already.
-            messages += self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER)
+            with contextlib.suppress(
+                KafkaException
+            ):  # the first one is read; what is wrong, the next poll says
+                messages += self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER)
         good = messages if not any(map(Message.error, messages)) else self._without_errors(messages)
         groups = _by_partition(good, several=len(self._seen) > 1)
         fetched = [_fetched(topic, number, group) for topic, number, group in groups]
