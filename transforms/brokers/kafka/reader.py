@@ -168,9 +168,8 @@ class KafkaReader(Client):
         messages = self.ask(lambda: self._consumer.consume(1, seconds))
         if messages:
             # librdkafka waits for as many as it is asked for: a moment is enough to make it worth while.
-            with contextlib.suppress(
-                KafkaException
-            ):  # the first one is read; what is wrong, the next poll says
+            # The first one is read already: what is wrong here, the next poll says.
+            with contextlib.suppress(KafkaException):
                 messages += self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER)
         good = messages if not any(map(Message.error, messages)) else self._without_errors(messages)
         groups = _by_partition(good, several=len(self._seen) > 1)
