@@ -101,6 +101,14 @@ def test_an_interest_stream_keeps_messages_until_they_are_acknowledged(nats: Nat
         assert data(fetch(reader, 70)) == [b"%d" % number for number in range(40, 110)]
 
 
+def test_an_interest_stream_that_gave_nothing_yet_is_read_from_its_start(nats: NatsSite, stem: str) -> None:
+    add_stream(nats, stem, retention="interest")
+    with reading(nats.reader(f"{stem}.>"), {Partition(f"{stem}.>", 0): 0}) as reader:
+        reader.poll(0)
+        nats.publish(f"{stem}.a", numbered(3))
+        assert data(fetch(reader, 3)) == [b"0", b"1", b"2"]
+
+
 def test_a_work_queue_loses_only_what_is_acknowledged(nats: NatsSite, stem: str) -> None:
     add_stream(nats, stem, retention="workqueue")
     partition = Partition(f"{stem}.>", 0)

@@ -195,7 +195,7 @@ class Lane:
         config = {
             "name": f"{self._durable[:100]}-reader-{secrets.token_hex(4)}",
             "deliver_policy": "by_start_sequence",
-            "opt_start_seq": position,
+            "opt_start_seq": max(position, 1),
             "ack_policy": "none",
             "mem_storage": True,
             "inactive_threshold": _UNUSED,
