@@ -209,6 +209,20 @@ def test_retention_that_removes_what_comes_next_is_a_gap_behind_what_is_there(
         assert together(fetch(reader, 1))["offset"].to_pylist() == [6]
 
 
+def test_a_stream_that_is_deleted_while_it_is_read_is_no_end(nats: NatsSite, stem: str) -> None:
+    add_stream(nats, stem)
+    partition = Partition(f"{stem}.a", 0)
+    with reading(nats.reader(partition.topic)) as reader:
+        reader.poll(0)
+        for subject in ("a", "b", "a"):
+            nats.publish(f"{stem}.{subject}", numbered(1))
+        wait_until(lambda: reader.lag() == {partition: 2}, 60, "two messages around a hole")
+        nats.delete(stem)
+        with pytest.raises(TransientError, match="is gone"):
+            reader.poll(0)
+        assert reader.poll(0) == []
+
+
 def delivered(nats: NatsSite, name: str) -> int:
     (reader,) = [one for one in nats.do(lambda js: js.consumers_info(name)) if not one.config.durable_name]
     return reader.delivered.stream_seq if reader.delivered else 0

@@ -280,6 +280,9 @@ class Lane:
             return False
         try:
             state = ask(self._connection, f"STREAM.INFO.{self.stream.name}")["state"]
+        except ApiError as error:
+            self._lose()
+            raise TransientError(f"the stream {self.stream.name!r} is gone") from error
         except PersistorError:
             self._lose()
             raise
