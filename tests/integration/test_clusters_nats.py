@@ -24,7 +24,7 @@ from tests.integration.harness import Archive, Persist
 from tests.servers import Unavailable, wait_until
 from tests.servers.nats import Nats, NatsCluster
 from transforms import registry
-from transforms.brokers import PublishOptions
+from transforms.brokers import Partition, PublishOptions, Reader
 from transforms.errors import TransientError
 from transforms.indexes import Index
 from transforms.lake import Lake
@@ -130,6 +130,39 @@ def test_a_stream_is_archived_once_and_acknowledged_whichever_leaders_are_killed
         if consumer.ack_floor and consumer.config.description == "messages that Persistor has archived"
     ]
     assert stream[-1]["offset"] in floors
+
+
+def test_a_stream_whose_only_server_is_away_is_waited_for(
+    cluster: NatsCluster,
+) -> None:
+    name = f"c{uuid.uuid4().hex[:10]}"
+    ask(cluster, lambda js: js.add_stream(name=name, subjects=[f"{name}.a"], storage="memory"))
+    ask(cluster, lambda js: js.add_stream(name=f"{name}-3", subjects=[f"{name}.b"], num_replicas=3))
+    ask(cluster, lambda js: js.publish(f"{name}.a", b""))
+    ask(cluster, lambda js: js.publish(f"{name}.b", b"of others"))
+    partition, other = Partition(f"{name}.a", 0), Partition(f"{name}.b", 0)
+    pattern, late = (
+        registry.broker(cluster.url).open_reader(f"{cluster.url}/{name}.{rest}", {}, group="g")
+        for rest in ("*", "a")
+    )
+    found = pattern.discover()
+    assert list(found) == [partition, other]
+    with leader(cluster, name).killed():
+        wait_until(lambda: "does not answer" in trouble(late), 60, "a cluster that misses a stream")
+        wait_until(lambda: not trouble(pattern), 60, "the other stream's leader")
+        pattern.assign(dict.fromkeys(found, 1))
+        assert together(fetch(pattern, 1))["data"].to_pylist() == [b"of others"]
+    wait_until(lambda: not trouble(late), 60, "the stream to be back")
+    pattern.close()
+    late.close()
+
+
+def trouble(reader: Reader) -> str:
+    try:
+        reader.discover()
+    except TransientError as error:
+        return str(error)
+    return ""
 
 
 def place(row: dict[str, Any]) -> int:

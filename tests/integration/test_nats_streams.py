@@ -12,6 +12,7 @@ import pytest
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo, StreamInfo
 
+from tests import _reading
 from tests._brokers import NatsSite, fetch, installed, jetstream, messages, numbered, reading, together
 from tests.servers import run, wait_until
 from tests.servers.nats import Nats
@@ -19,6 +20,8 @@ from transforms import registry
 from transforms.brokers import Acknowledgement, OffsetGapError, Partition, PublishOptions
 from transforms.brokers.nats import open_publisher, open_reader
 from transforms.errors import ConfigurationError, TransientError
+from transforms.reading.buffers import Limits
+from transforms.reading.source import Source
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +210,26 @@ def test_retention_that_removes_what_comes_next_is_a_gap_behind_what_is_there(
         assert gap.value.gaps == {partition: 6}
         reader.assign({partition: 6})
         assert together(fetch(reader, 1))["offset"].to_pylist() == [6]
+
+
+def source(nats: NatsSite, subject: str, lake: Path) -> Source:
+    return Source(nats.url(subject), lake=f"file://{lake}", limits=Limits(age=0.1))
+
+
+def test_a_named_stream_that_is_deleted_is_waited_for(
+    nats: NatsSite, stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.reading.following._DISCOVER_EVERY", 0.0)
+    add_stream(nats, stem)
+    nats.publish(f"{stem}.a", numbered(2))
+    with _reading.reading(source(nats, f"{stem}.a", tmp_path)) as opened:
+        opened.until(2)
+        nats.delete(stem)
+        assert opened.turn() == []
+        add_stream(nats, stem)
+        nats.publish(f"{stem}.a", numbered(2))
+        opened.until(4)
+    assert opened.ids == [f"{stem}.a_0_1", f"{stem}.a_0_2", f"{stem}.a~2_0_1", f"{stem}.a~2_0_2"]
 
 
 def test_a_stream_that_is_deleted_while_it_is_read_is_no_end(nats: NatsSite, stem: str) -> None:

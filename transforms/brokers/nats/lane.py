@@ -166,6 +166,10 @@ class Lane:
             # The stream is gone; the next discovery says what became of it.
             self._retry_at = time.monotonic() + _ABSENT
             return False
+        except TransientError:
+            # Without a leader it answers after a time-out only, for which other lanes would wait.
+            self._retry_at = time.monotonic() + _ABSENT
+            raise
 
     def _open(self) -> bool:
         info = ask(self._connection, f"STREAM.INFO.{self.stream.name}")

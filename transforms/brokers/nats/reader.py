@@ -56,6 +56,7 @@ class NatsReader:
         self._group = group
         self._exclude = tuple(exclude)
         self._streams: dict[Partition, Stream] = {}
+        self._seen: set[str] = set()
         self._lanes: dict[Partition, Lane] = {}
 
     def identity(self) -> str:
@@ -70,7 +71,9 @@ class NatsReader:
         problems = []
         for subject in self._filters:
             topics = self._topics(subject)
-            if not topics and not _is_pattern(subject):
+            if topics:
+                self._seen.add(subject)
+            elif not _is_pattern(subject) and subject not in self._seen:
                 problems.append(f"No JetStream stream holds {subject!r}; create one or correct the subject.")
             found |= {Partition(topic, 0): stream for topic, stream in topics.items()}
         if problems:
@@ -145,7 +148,10 @@ class NatsReader:
     def _topics(self, subject: str) -> dict[str, Stream]:
         """What a filter matches, one topic for each subject of a stream, as narrow as either."""
         found = {}
-        for stream in streams_of(self._connection, subject):
+        streams, missing = streams_of(self._connection, subject)
+        # A cluster does not list streams that have no leader now: what is known of them stands.
+        known = [stream for stream in self._streams.values() if stream.name in missing]
+        for stream in known + streams:
             for held in stream.subjects:
                 topic = meet(subject, held)
                 if (
@@ -154,6 +160,8 @@ class NatsReader:
                     and not self._is_excluded(topic)
                 ):
                     found[topic] = stream
+        if missing and not (found or _is_pattern(subject) or subject in self._seen):
+            raise TransientError(f"the stream of {subject!r} does not answer")
         return found
 
     def _is_excluded(self, topic: str) -> bool:
@@ -198,7 +206,8 @@ class NatsReader:
             try:
                 table = lane.take(window)
             except PersistorError:
-                # What other lanes gave must not be lost with it; the next call meets it again.
+                # What other lanes gave must not be lost with it; a later call meets it again, behind them.
+                self._lanes[partition] = self._lanes.pop(partition)
                 if fetched:
                     break
                 raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,14 +63,17 @@ def meet(one: str, other: str) -> str | None:
     return ".".join(met)
 
 
-def streams_of(connection: Connection, subject: str) -> Iterator[Stream]:
-    """The streams that take any of a pattern's subjects."""
+def streams_of(connection: Connection, subject: str) -> tuple[list[Stream], set[str]]:
+    """The streams that take any of a pattern's subjects, and the names of those that do not answer."""
+    streams, missing = list[Stream](), set[str]()
     seen, total = 0, 1
     while seen < total:
         page = ask(connection, "STREAM.LIST", {"subject": subject, "offset": seen})
-        streams, total = page.get("streams") or [], page.get("total", 0)
-        yield from map(stream_from, streams)
-        seen += max(len(streams), 1)
+        streams += map(stream_from, page.get("streams") or [])
+        missing.update(page.get("missing") or [])
+        total = page.get("total", 0)
+        seen += max(page.get("limit", 0), 1)
+    return streams, missing
 
 
 def stream_from(info: dict[str, Any]) -> Stream:
