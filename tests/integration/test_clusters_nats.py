@@ -24,7 +24,7 @@ from tests.integration.harness import Archive, Persist
 from tests.servers import Unavailable, wait_until
 from tests.servers.nats import Nats, NatsCluster
 from transforms import registry
-from transforms.brokers import Partition, PublishOptions, Reader
+from transforms.brokers import OffsetGapError, Partition, PublishOptions, Reader
 from transforms.errors import TransientError
 from transforms.indexes import Index
 from transforms.lake import Lake
@@ -132,7 +132,7 @@ def test_a_stream_is_archived_once_and_acknowledged_whichever_leaders_are_killed
     assert stream[-1]["offset"] in floors
 
 
-def test_a_stream_whose_only_server_is_away_is_waited_for(
+def test_a_stream_whose_only_server_is_away_is_waited_for_and_what_it_lost_is_told(
     cluster: NatsCluster,
 ) -> None:
     name = f"c{uuid.uuid4().hex[:10]}"
@@ -153,6 +153,10 @@ def test_a_stream_whose_only_server_is_away_is_waited_for(
         pattern.assign(dict.fromkeys(found, 1))
         assert together(fetch(pattern, 1))["data"].to_pylist() == [b"of others"]
     wait_until(lambda: not trouble(late), 60, "the stream to be back")
+    late.assign({partition: 2})
+    with pytest.raises(OffsetGapError) as gap:
+        wait_until(lambda: late.poll(0.5), 60, "a gap")
+    assert gap.value.gaps == {partition: 1}
     pattern.close()
     late.close()
 

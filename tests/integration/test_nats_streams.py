@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.servers.nats import Nats
 from transforms import registry
 from transforms.brokers import Acknowledgement, OffsetGapError, Partition, PublishOptions
 from transforms.brokers.nats import open_publisher, open_reader
-from transforms.errors import ConfigurationError, TransientError
+from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.reading.buffers import Limits
 from transforms.reading.source import Source
 
@@ -210,6 +211,40 @@ def test_retention_that_removes_what_comes_next_is_a_gap_behind_what_is_there(
         assert gap.value.gaps == {partition: 6}
         reader.assign({partition: 6})
         assert together(fetch(reader, 1))["offset"].to_pylist() == [6]
+
+
+def test_a_stream_that_ends_before_the_position_is_told_unless_it_soon_ends_behind_it(
+    nats: NatsSite, stem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_stream(nats, stem)
+    nats.publish(f"{stem}.a", numbered(5))
+    partition = Partition(f"{stem}.>", 0)
+    with reading(nats.reader(partition.topic), {partition: 11}) as reader:
+        assert reader.poll(0) == []
+        nats.publish(f"{stem}.a", numbered(6, 5))
+        assert together(fetch(reader, 1))["offset"].to_pylist() == [11]
+    monkeypatch.setattr("transforms.brokers.nats.lane._SETTLES", 0.0)
+    with reading(nats.reader(partition.topic), {partition: 13}) as reader:
+        with pytest.raises(OffsetGapError) as gap:
+            reader.poll(0)
+        assert gap.value.gaps == {partition: 12}
+
+
+def test_a_stream_that_lost_what_it_confirmed_is_no_longer_archived(
+    nats: NatsSite, stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.brokers.nats.lane._SETTLES", 0.1)
+    add_stream(nats, stem)
+    nats.publish(f"{stem}.a", numbered(10))
+    with _reading.reading(source(nats, f"{stem}.a", tmp_path)) as opened:
+        opened.until(10)
+        nats.server.kill()
+        [stored] = nats.server.data.rglob(f"{stem}/msgs")
+        shutil.rmtree(stored)
+        nats.server.start()
+        nats.publish(f"{stem}.a", numbered(5))
+        with pytest.raises(PermanentError, match=r"before position 11.*has lost messages"):
+            wait_until(opened.turn, 60, "an end")
 
 
 def source(nats: NatsSite, subject: str, lake: Path) -> Source:

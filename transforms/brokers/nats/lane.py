@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import secrets
 import time
@@ -38,6 +39,8 @@ _EXPIRES = 10.0
 _PATIENCE = 5.0
 _UNUSED = 120 * 10**9
 _ABSENT = 5.0
+_SETTLES = 3.0
+"""Seconds after which a leader that was just elected shows all that was confirmed."""
 _DONE = (b"404", b"408")
 _INTS = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -60,7 +63,8 @@ class Lane:
 
     Attributes:
         given: the position that the caller knows of.
-        gap: where reading goes on behind messages that retention removed, until it is assigned.
+        gap: where reading goes on behind messages that retention removed, until it is assigned; before
+            ``given`` where the stream has lost what was given.
         pending: messages behind the last one taken.
     """
 
@@ -86,6 +90,7 @@ class Lane:
         self._held: pa.Table | None = None
         self._generation = 0
         self._retry_at = 0.0
+        self._short_since = math.inf
         self._received: list[Raw] = []
         self._sid = b""
         self._unacknowledged: deque[tuple[_INTS, list[bytes]]] = deque()
@@ -106,7 +111,7 @@ class Lane:
         Raises:
             TransientError: the broker is away.
         """
-        if self.gap is not None or not self._is_open():
+        if self.gap is not None or (self._held is None and not self._is_open()):
             return None
         table, self._held = self._held, None
         if table is None:
@@ -176,12 +181,9 @@ class Lane:
         if stream_from(info).created != self.stream.created:
             self._retry_at = time.monotonic() + _ABSENT
             return False
-        first = max(info["state"]["first_seq"], 1)
-        if self._held is None and self.stream.retention == "limits" and first > self._next:
-            self._next = self.gap = first
+        if self._is_elsewhere(info["state"]):
             return False
         ensure_durable(self._connection, self.stream, self._durable, self._subject)
-        # Behind what is held: those messages are here already.
         consumer = self._start_consumer(self._next)
         self._consumer = str(consumer["name"])
         self._inbox = self._connection.inbox()
@@ -191,6 +193,23 @@ class Lane:
         self._delivered = self._outstanding = 0
         self._unacknowledged.clear()
         self._heard = time.monotonic()
+        return True
+
+    def _is_elsewhere(self, state: dict[str, Any]) -> bool:
+        """Whether the stream begins behind the position, or ends before it."""
+        first, end = max(state["first_seq"], 1), state["last_seq"] + 1
+        if self.stream.retention == "limits" and first > self._next:
+            self._next = self.gap = first
+            return True
+        if end >= self.given:
+            self._next, self._short_since = min(self._next, end), math.inf
+            return False
+        now = time.monotonic()
+        self._short_since = min(self._short_since, now)
+        if now < self._short_since + _SETTLES:
+            self._retry_at = now + _SETTLES / 4
+        else:
+            self.gap = end
         return True
 
     def _start_consumer(self, position: int) -> dict[str, Any]:
