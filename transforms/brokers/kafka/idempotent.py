@@ -69,11 +69,14 @@ class KafkaPublisher(Client):
 
     def begin(self) -> int | None:
         """Nothing is kept at the destination."""
-        self._fit()
         return None
 
     def send(self, messages: pa.Table, options: PublishOptions) -> None:
         """Queue rows in order; blocks while librdkafka's queue is full."""
+        self._fit()
+        self._queue(messages, options)
+
+    def _queue(self, messages: pa.Table, options: PublishOptions) -> None:
         self._sent.append((messages, options))
         self._produce(messages, options)
 
@@ -100,7 +103,7 @@ class KafkaPublisher(Client):
         try:
             most = largest_batch(self, self._settings, self._topic)
         except TransientError:
-            return  # asked again when it begins again
+            return  # asked again the next time
         except ConfigurationError:
             most = None  # it is not for this user to know
         self._fitted = True

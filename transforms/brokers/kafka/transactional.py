@@ -71,7 +71,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
     def send(self, messages: pa.Table, options: PublishOptions) -> None:
         """Send within the open transaction, opening one where none is."""
         self._ensure_open()
-        super().send(messages, options)
+        self._queue(messages, options)
 
     def commit(self, done: int) -> list[Undelivered]:
         """Commit messages and ``done`` together; what the broker refuses is left out and reported.
