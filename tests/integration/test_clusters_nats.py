@@ -114,7 +114,9 @@ def test_a_stream_is_archived_once_and_acknowledged_whichever_leaders_are_killed
                 with leader(cluster, subject).killed():
                     wait_for_files(archived, job)
                 archived.check_not_overwritten()
-        with reading(registry.broker(url).open_reader(url, {}, group="check")) as reader:
+        check = registry.broker(url).open_reader(url, {}, group="check")
+        wait_until(lambda: not trouble(check), 60, "the cluster to answer")
+        with reading(check) as reader:
             count = ask(cluster, lambda js: js.stream_info(subject)).state.messages
             stream = together(fetch(reader, count, 60)).to_pylist()
         expected = {f"{subject}_0_{row['offset']}": row["data"] for row in stream}
