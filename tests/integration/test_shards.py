@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,7 +23,9 @@ def _shard(kafka: Kafka, topic: str, archive: Archive, log: Path, shard: str, po
 
 
 def test_two_shards_archive_every_partition_once_and_a_third_may_join(kafka: Kafka, tmp_path: Path) -> None:
-    topic = kafka.create_topic(f"orders-{uuid.uuid4().hex[:8]}", partitions=8)
+    topic = kafka.create_topic(
+        "sharded", partitions=8
+    )  # by this name each of two and of three shards has some
     archive = Archive(Lake(f"file://{tmp_path}/lake"), f"sqlite://{tmp_path}/index.db")
     ports = [free_port() for _ in range(4)]
 
