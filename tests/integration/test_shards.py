@@ -23,9 +23,8 @@ def _shard(kafka: Kafka, topic: str, archive: Archive, log: Path, shard: str, po
 
 
 def test_two_shards_archive_every_partition_once_and_a_third_may_join(kafka: Kafka, tmp_path: Path) -> None:
-    topic = kafka.create_topic(
-        "sharded", partitions=8
-    )  # by this name each of two and of three shards has some
+    # By this name each of two and of three shards has some of the partitions.
+    topic = kafka.create_topic("sharded", partitions=8)
     archive = Archive(Lake(f"file://{tmp_path}/lake"), f"sqlite://{tmp_path}/index.db")
     ports = [free_port() for _ in range(4)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -53,8 +54,7 @@ class TopicSurvey:
             self.traits[counted["values"]] = self.traits.get(counted["values"], 0) + counted["counts"]
         highest = pc.max(table["partition"]).as_py()
         self.highest_partition = max(self.highest_partition, -1 if highest is None else highest)
-        for pair in table.select(_SOURCE).group_by(_SOURCE, use_threads=False).aggregate([]).to_pylist():
-            self.sources.add((pair["source"], pair["incarnation"]))
+        self.sources.update(_sources(table))
         self.add_extent(table)
 
     def add_extent(self, table: pa.Table) -> None:
@@ -146,6 +146,15 @@ def survey(
             counts = (partitions(lake, *source) for lake in lakes for source in one.sources)
             one.source_partitions = max(counts, default=0)
     return found
+
+
+def _sources(table: pa.Table) -> Iterator[tuple[str, int]]:
+    found = [pc.unique(table[name]).to_pylist() for name in _SOURCE]
+    if min(map(len, found)) <= 1:  # mostly so, and sooner had than by groups
+        yield from itertools.product(*found)
+        return
+    for pair in table.select(_SOURCE).group_by(_SOURCE, use_threads=False).aggregate([]).to_pylist():
+        yield pair["source"], pair["incarnation"]
 
 
 class _Cutters:
