@@ -211,7 +211,7 @@ def test_requests_at_the_same_time_keep_their_own_counts(service: Client) -> Non
 
 
 def test_a_missing_topic_is_told_and_the_service_stays(service: Client) -> None:
-    for topic in ("nowhere", "a/b", "a,b", "%00", "__consumer_offsets"):
+    for topic in ("no-such-subject", "a/b", "a,b", "%00", "__consumer_offsets"):
         answer = service.post(f"/resubmit/smoke2?topic={topic}", json={"ids": [f"{SOURCE}_1_63"]})
         told = answer.json()
         assert (answer.status_code, told["msg"]) == (400, "resubmission failed due to bad request")
