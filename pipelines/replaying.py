@@ -28,7 +28,6 @@ __all__ = [
     "open_index",
     "open_lakes",
     "patiently",
-    "place",
     "row_of",
     "store",
     "user",
@@ -115,11 +114,6 @@ def store(index: Index, row: Row, action: str) -> Row:
 def user() -> str:
     """Who runs this process, and where."""
     return f"{psutil.Process().username()}@{socket.gethostname()}"
-
-
-def place(url: str) -> str:
-    """A destination's URL without what may be a password in it."""
-    return "/".join(_shown(url))
 
 
 def patiently(call: Callable[[], _T], what: str) -> _T:

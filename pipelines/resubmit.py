@@ -24,12 +24,12 @@ from pipelines.replaying import (
     open_index,
     open_lakes,
     patiently,
-    place,
     row_of,
     store,
     user,
 )
 from pipelines.settings import ResubmitSettings
+from pipelines.shown import without_login
 from pipelines.signals import stopped_by_signals
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError, retry
@@ -215,7 +215,7 @@ def _check_place(settings: ResubmitSettings, stored: Plan, row: Row) -> None:
             f"{what.capitalize()} {row['id']} sends to {row['topic']} at {row['destination']}, which was "
             f"another place when it was planned; leave --destination out, or {new}."
         )
-    given, planned = place(settings.destination or ""), place(stored.destination)
+    given, planned = map(without_login, (settings.destination or "", stored.destination))
     login = " with another login" if given == planned else ""
     raise ConfigurationError(
         f"--destination {given}: {what} {row['id']} sends to {planned}{login}; "

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bars", "counted", "human_bytes", "key_text", "show_facts", "span", "visible"]
+__all__ = ["bars", "counted", "human_bytes", "key_text", "show_facts", "span", "visible", "without_login"]
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _STYLES = {"problem": "bold red", "not sent": "red", "warning": "yellow"}
@@ -81,3 +82,9 @@ def bars(counts: Sequence[int], height: int) -> Iterator[str]:
     eighths = [max(round(count * 8 * height / most), count > 0) for count in counts]
     for line in reversed(range(height)):
         yield "".join(_EIGHTHS[min(max(level - 8 * line, 0), 8)] for level in eighths)
+
+
+def without_login(url: str) -> str:
+    """A URL without user and password, and without its options, which may name others."""
+    parts = urlsplit(url, allow_fragments=False)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"

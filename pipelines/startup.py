@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from pipelines.shown import without_login
 from transforms import registry, stop
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, retry
@@ -30,9 +31,9 @@ def source_of(settings: Any) -> Source | None:
 def begun(settings: Any) -> str:
     """What a streaming command does from now on, without what may be a password in a URL."""
     if settings.command == "persist":
-        what = f"Archiving {_shown(settings.source)} to {_shown(settings.lake)}"
+        what = f"Archiving {without_login(settings.source)} to {without_login(settings.lake)}"
     else:
-        what = f"Indexing {_shown(settings.metadata)} in {_shown(settings.index)}"
+        what = f"Indexing {without_login(settings.metadata)} in {without_login(settings.index)}"
     metrics = f"; metrics on :{settings.metrics_port}" if settings.metrics_port else ""
     return f"{what}{metrics}"
 
@@ -91,12 +92,6 @@ def check(settings: Any) -> None:
             problems.extend(error.problems)
     if problems:
         raise ConfigurationError(problems)
-
-
-def _shown(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    place, mark, _ = rest.partition("?")
-    return f"{scheme}://{place.rpartition('@')[2]}{mark and '?…'}"
 
 
 def _questions(settings: Any) -> Iterator[tuple[str, Callable[[], Any]]]:

@@ -96,6 +96,8 @@ def test_who_archives_or_indexes_says_what_without_a_login() -> None:
     persist, _ = parse(PersistSettings, words)
     assert startup.begun(persist) == "Archiving nats://h:4222/a.> to s3://b/p; metrics on :2112"
     assert startup.ended(persist) == "Stopped; everything that was read is archived."
+    disk, _ = parse(PersistSettings, [words[0], "--lake=file:///data/a@b/lake", words[2]])
+    assert startup.begun(disk) == "Archiving nats://h:4222/a.> to file:///data/a@b/lake; metrics on :2112"
     more = ["--metadata=kafka://h:9092/meta", "--dead_letter=kafka://h:9092/dead", "--metrics_port=0"]
     index, _ = parse(IndexSettings, [words[2], *more])
     assert startup.begun(index) == "Indexing kafka://h:9092/meta in mongodb://m/d?…"
