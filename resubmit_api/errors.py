@@ -12,7 +12,7 @@ from apiflask import APIFlask
 from apiflask.exceptions import HTTPError
 from flask import Response
 
-from transforms.errors import ConfigurationError, TransientError
+from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.jobs import WrongStateError
 
 __all__ = [
@@ -46,6 +46,7 @@ _TITLES = {
     "mismatch": "The stored message failed verification",
     "key": "The Idempotency-Key is another request's",
     "refused": "The request cannot be carried out as it is",
+    "failing": "A server that this needs is damaged or refuses",
     "resubmission": "No such resubmission",
     "state": "The resubmission's state does not allow that",
     "unavailable": "A server that this needs does not answer",
@@ -104,6 +105,7 @@ def register(app: APIFlask) -> None:
     app.error_processor(_to_response)
     app.register_error_handler(ConfigurationError, _refused)
     app.register_error_handler(TransientError, _away)
+    app.register_error_handler(PermanentError, _failing)
     app.register_error_handler(WrongStateError, _wrong_state)
 
 
@@ -126,6 +128,12 @@ def _wrong_state(error: WrongStateError) -> Response:
 def _away(error: TransientError) -> Response:
     detail = str(error) if isinstance(error, AwayError) else "A server that this needs does not answer."
     return _to_response(problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
+
+
+def _failing(error: PermanentError) -> Response:
+    _log.error("A request cannot be answered: %s", error)
+    detail = "The index, a lake or the destination is damaged or refuses; the service's log says which and why."
+    return _to_response(problem(502, "failing", detail))
 
 
 def _to_response(error: HTTPError) -> Response:

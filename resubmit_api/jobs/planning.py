@@ -90,7 +90,7 @@ class Planning:
         try:
             self._make(id)
             future.set_result(self._backends.index.get_job(id) or {})
-        except TransientError as error:
+        except (TransientError, PermanentError) as error:
             future.set_exception(error)
         finally:
             self._places.release()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -393,6 +395,33 @@ def test_a_plan_that_is_cancelled_while_it_is_made_leaves_nothing(site: Site, tm
         answer.result()
         until(api, plan, "CANCELLED")
         wait_until(lambda: not list(site.lake.list("_persistor/plans")), 10, "it to be removed")
+
+
+def test_an_index_that_is_damaged_is_told_at_once_by_every_answer(site: Site, nats: Nats, topic: str) -> None:
+    site.archive(*(order(n) for n in range(30)))
+    _damage_entries(site.directory / "index.db")
+    with site.serve({"main": nats.url}) as api:
+        started = time.monotonic()
+        for path, content in (("plans", body(topic)), ("messages/search", {"selection": ORDERS})):
+            told = post(api, path, content, 502)
+            assert told["detail"].startswith("The index, a lake or the destination is damaged or refuses")
+            assert "index.db" not in str(told)
+        assert time.monotonic() - started < 4, "the plan was waited for, though it had failed"
+        [row] = site.index.list_jobs(1)
+    assert (row["state"], row["progress"]["published"]) == ("FAILED", 0)
+    assert "malformed" in row["reason"]
+
+
+def _damage_entries(file: Path) -> None:
+    """Overwrite the first page of the entries and of each of their indexes; the jobs' own stay whole."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        roots = connection.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'entries'").fetchall()
+        [(size,)] = connection.execute("PRAGMA page_size")
+    with file.open("r+b") as opened:
+        for (page,) in roots:
+            opened.seek((page - 1) * size)
+            opened.write(b"\xff" * size)
 
 
 def test_a_plan_that_the_lake_has_lost_sends_nothing_and_disturbs_no_other_job(
