@@ -17,14 +17,19 @@ from tests._archive import archive
 from tests._brokers import NatsSite, fetch, reading, together
 from tests._messages import row, table
 from tests._processes import spawned
-from tests._replay import command, header
+from tests._replay import command, freeze, header
 from tests._replay import settings as of
 from tests.servers import wait_until
+from tests.servers.nats import Nats
 from transforms.brokers import Partition
+from transforms.brokers import nats as broker
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index
 from transforms.lake import Lake
+from transforms.replay import replay_lane
+from transforms.replay.control import Wish
 from transforms.replay.ledger import total
+from transforms.replay.pacing import Pacer
 from transforms.replay.plans import load_plan
 
 DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"
@@ -102,6 +107,31 @@ def test_a_killed_job_goes_on_and_every_message_arrives_once_in_order(
     assert (again.returncode, report["already_published"], report["published"]) == (0, done, 100_000 - done)
     assert report["may_repeat"] == 20_000
     assert arrived(nats_site, subject, 100_000)["data"].to_pylist() == messages["data"].to_pylist()
+
+
+def test_a_message_counts_once_as_one_that_may_repeat_however_often_the_server_is_lost(
+    lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    archive(lake, index, table(*[row(offset=n, data=b"%d" % n) for n in range(300)]))
+    with Nats(tmp_path / "nats") as server:
+        NatsSite(server).create("copies")
+        url, looks = f"{server.url}/copies", 0
+
+        def wish() -> Wish:
+            nonlocal looks
+            looks += 1
+            if looks in {60, 150, 240}:
+                server.kill()
+                server.start()
+            return Wish(messages_per_second=150)
+
+        plan = freeze(lake, index, url)
+        [lane] = plan.lanes
+        publisher = broker.open_publisher(url, {}, name=f"{plan.job}-{lane}")
+        report = replay_lane(plan, lane, [lake], publisher, pacer=Pacer(wish))
+        publisher.close()
+    assert (report.published, report.exit_code) == (300, 0)
+    assert 0 < report.may_repeat <= 300
 
 
 def planned(lake: Lake) -> str | None:

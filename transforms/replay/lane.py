@@ -165,7 +165,7 @@ class _Lane:
         self.confirmed, self.earlier = Tally(), Tally()
         self._failed: list[pa.Table] = []
         self._started = self._closing = False
-        self._gap = self._written = 0
+        self._gap = self._written = self._doubted = 0
         self.report = Report(job=plan.job, destination=lane_topic(plan, lane), planned=plan.lanes[lane])
 
     def halted(self) -> bool:
@@ -201,8 +201,14 @@ class _Lane:
             self._started, unconfirmed = True, COMMIT_MESSAGES
         self._gap = max(0, (kept or 0) - self.confirmed.done)
         if again and self._is_uncertain(kept):
-            left = self._plan.lanes[self._lane] - self.confirmed.done
-            self.confirmed.may_repeat += min(unconfirmed, left)
+            self._doubt(unconfirmed)
+
+    def _doubt(self, unconfirmed: int) -> None:
+        """Count what may have arrived, each message once, however often the destination is lost."""
+        done = self.confirmed.done
+        end = min(done + unconfirmed, self._plan.lanes[self._lane])
+        self.confirmed.may_repeat += max(0, end - max(done, self._doubted))
+        self._doubted = max(end, self._doubted)
 
     def _is_uncertain(self, kept: int | None) -> bool:
         """Whether what was sent last may have arrived without being known here."""
