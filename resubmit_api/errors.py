@@ -132,7 +132,7 @@ def _away(error: TransientError) -> Response:
 
 def _failing(error: PermanentError) -> Response:
     _log.error("A request cannot be answered: %s", error)
-    detail = "The index, a lake or the destination is damaged or refuses; the service's log says which and why."
+    detail = "The index, a lake or the destination is damaged or refuses; the service's log says why."
     return _to_response(problem(502, "failing", detail))
 
 
