@@ -16,6 +16,7 @@ from resubmit_api.metrics import Metrics
 from resubmit_api.publishers import Lent
 from transforms.errors import ConfigurationError, TransientError, retry
 from transforms.jobs import Row, UnknownJobError, change, create
+from transforms.jobs.acting import release
 from transforms.jobs.changing import held_by, new_owner
 from transforms.jobs.rows import ended, failed, options_of, planned, progressed, selection_of
 from transforms.replay import replay_inline
@@ -130,6 +131,7 @@ class Inline:
             stopped=self._closing.is_set,
         )
         self._metrics.finished(row)
+        release(self._backends.index, row)
         return row
 
 

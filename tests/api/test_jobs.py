@@ -238,6 +238,28 @@ def test_retry_of_a_small_one_sends_what_failed(
     assert streams.payloads(topic) == payloads(0, 4)
 
 
+def test_retry_of_a_small_one_that_meets_a_dead_destination_can_be_asked_for_again(
+    site: Site, tmp_path: Path
+) -> None:
+    _, second = site.archive(*(order(n) for n in range(4)), rows_per_file=2)
+    hidden = Path(second.removeprefix("file://"))
+    hidden.rename(hidden.with_suffix(".hidden"))
+    with Nats(tmp_path / "nats") as server, site.serve({"main": server.url}, answer_within=3) as api:
+        streams = Streams(server.url)
+        job = post(api, "resubmissions", body(streams.create("dying")), 202)
+        hidden.with_suffix(".hidden").rename(hidden)
+        server.pause()
+        first = post(api, f"resubmissions/{job['id']}/retry", status=202)
+        assert (first["state"], look(api, job)["possible"]) == ("RUNNING", [])
+        server.kill()
+        assert "part of it may have been sent" in until(api, first, "FAILED")["reason"]
+        wait_until(lambda: look(api, job)["possible"] == ["retry"], 30, "it to be tried again")
+        server.start()
+        again = post(api, f"resubmissions/{job['id']}/retry", status=202)
+        assert counts(until(api, again, "COMPLETED")) == (2, 2, 0)
+        assert streams.payloads("dying") == payloads(0, 4)
+
+
 def test_retry_that_is_asked_for_at_two_replicas_at_once_sends_once(
     site: Site, nats: Nats, streams: Streams, topic: str
 ) -> None:

@@ -53,7 +53,7 @@ def create(index: Index, row: Row, action: str) -> Row:
 
 
 def release(index: Index, row: Row) -> None:
-    """Let a job be tried again whose retry ``row`` was cancelled before anything was sent.
+    """Let a job be tried again whose retry ``row`` ended before anything counted as sent.
 
     Raises:
         TransientError: the index is away.
@@ -76,7 +76,7 @@ def retry_of(index: Index, id: str, who: str | None) -> Row:
     by = new_job_id()
     named = (index.get_job(id) or {}).get("retried_by")
     if named and (earlier := index.get_job(named)):
-        release(index, earlier)  # where whoever cancelled it died before
+        release(index, earlier)  # where whoever ended it died before
     # Whoever dies between the two steps leaves a name that the next one gives to the new job.
     old = change(index, id, lambda row: row if row["retried_by"] else retry(row, by))
     if old["retried_by"] != by and index.get_job(old["retried_by"]) is not None:
