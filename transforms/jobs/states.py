@@ -78,7 +78,7 @@ def _after_the_end(row: Row) -> list[str]:
 
 
 def is_void(row: Row) -> bool:
-    """Whether it is a retry that ended before anything counted as sent, and cannot go on: another may take its place."""
+    """Whether it is a retry that ended before anything counted as sent: another may take its place."""
     progress = row["progress"]
     lost = row["state"] == "FAILED" and row["mode"] == "inline" and not progress["planned"]
     return bool(row["retry_of"]) and (lost or row["state"] == "CANCELLED") and not progress["published"]
