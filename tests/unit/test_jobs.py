@@ -269,6 +269,8 @@ def test_every_change_is_kept_when_many_make_them(index: Index) -> None:
 def test_a_lease_is_taken_when_it_is_free_or_run_out_or_meant_for_this_process(index: Index) -> None:
     id = create(index, job(), "resubmit")["id"]
     assert take(index, id, "a:1:x")["lease"]["owner"] == "a:1:x"
+    assert take(index, id, "a:1:x", lambda row: {**row, "reason": "its own"})["reason"] == "its own"
+    change(index, id, lambda row: {**row, "reason": None})
     with pytest.raises(HeldError, match=r"is being worked on by process a:1: pause it first"):
         take(index, id, "b:1:x")
     here = {"host": socket.gethostname(), "pid": os.getpid()}

@@ -97,7 +97,7 @@ def take(
     *,
     patience: float = 0.0,
 ) -> Row:
-    """Take a job's lease: one that is free, or one that was held for this process until it started.
+    """Take a job's lease: one that is free, the owner's own, or held for this process until it started.
 
     Args:
         index: where the job is kept.
@@ -124,7 +124,7 @@ def take(
 def _taken(row: Row, owner: str, otherwise: Callable[[Row], Row]) -> Row:
     if _is_for_us(row):
         return held_by(row, owner)
-    if not is_free(row):
+    if not is_free(row) and row["lease"]["owner"] != owner:
         holder = row["lease"]["owner"].rpartition(":")[0]
         raise HeldError(f"Job {row['id']} is being worked on by process {holder}: pause it first.")
     return held_by(otherwise(row), owner)
