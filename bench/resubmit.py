@@ -28,8 +28,8 @@ def resubmit(kafka: Kafka, index: str, count: int, size: int, directory: Path) -
     places = [f"--index={index}", f"--lake=file://{directory}/lake", f"--destination={kafka.url}/{target}"]
     selection = json.dumps({"sources": [topic], **_ALWAYS})
     started = time.monotonic()
-    command = [sys.executable, "-m", "pipelines.resubmit", "--json", f"--selection={selection}", *places]
-    watched = Watched(command)
+    command = [sys.executable, "-m", "pipelines.cli", "resubmit", "--json", *places]
+    watched = Watched([*command, f"--selection={selection}"])
     report = json.loads(watched.output())["report"]
     whole = time.monotonic() - started
     name = index.partition(":")[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.in_process import IN_PROCESS
 from transforms import registry
 from transforms.errors import ConfigurationError
 from transforms.lake import SCHEMES
@@ -92,7 +93,7 @@ def _scale(command: str, values: _Values, runner: str | None) -> Iterator[str]:
         yield "--runner=PortableRunner does not tell which engine works; say --runner=FlinkRunner."
     if runner == "DataflowRunner" and str(values.get("lake", "")).startswith("file:"):
         yield f"--lake {values['lake']}: workers of Dataflow share no disk; use gs://BUCKET/PREFIX."
-    if not _is_local(runner) and (values.get("processes") or 1) > 1:
+    if runner not in IN_PROCESS and (values.get("processes") or 1) > 1:
         yield f"--processes belongs to one machine; {runner} scales by --parallelism or --num_workers."
 
 
@@ -100,12 +101,8 @@ def _shard(values: _Values, runner: str | None) -> Iterator[str]:
     number, of = values.get("shard") or (0, 1)
     if of > 1 and (values.get("processes") or 1) > 1:
         yield f"--shard {number}/{of} is one process; leave out --processes, or let it have all shards."
-    if of > 1 and not _is_local(runner):
+    if of > 1 and runner not in IN_PROCESS:
         yield f"--shard {number}/{of} belongs to processes started one by one; {runner} divides by --shards."
-
-
-def _is_local(runner: str | None) -> bool:
-    return runner is None or "Direct" in runner or runner == "FnApiRunner"
 
 
 def _check_persist(values: _Values) -> Iterator[str]:

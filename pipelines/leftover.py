@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pipelines.config import SETTINGS, settings_of
+from pipelines.in_process import IN_PROCESS, leave_out_clouds, runner_of
 from transforms.errors import ConfigurationError
 
 __all__ = ["ON_BEAM", "check"]
@@ -27,15 +28,17 @@ def check(command: str, words: Sequence[str]) -> tuple[str | None, list[str]]:
     """
     if command not in ON_BEAM:
         return None, _strange(command, words, [])
+    runner = runner_of(words)
+    if runner in IN_PROCESS:
+        leave_out_clouds()
     parser = _beam_parser()
     # argparse lists its options nowhere else
     theirs = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001
     try:
-        namespace, unknown = parser.parse_known_args(words)
+        unknown = parser.parse_known_args(words)[1]
     except ConfigurationError as error:
         unknown = [word for word in words if word.startswith("-") and _name(word) not in theirs]
         return None, error.problems + _strange(command, unknown, theirs)
-    runner = namespace.runner.rpartition(".")[2] if namespace.runner else None
     if runner in _OPEN_RUNNERS:
         ours = [f"--{setting.name}" for setting in settings_of(command)]
         unknown = [

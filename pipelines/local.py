@@ -21,6 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 
 from pipelines import startup
+from pipelines.in_process import IN_PROCESS
 from pipelines.settings import IndexSettings, PersistSettings, connections
 from pipelines.signals import stopped_by_signals
 from transforms import metrics, stop, surroundings
@@ -31,7 +32,6 @@ __all__ = ["distant_runner", "in_process_runner", "run_streaming"]
 
 _log = logging.getLogger(__name__)
 
-_LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
 _TOLD = 2000
 _GC_THRESHOLDS = 200_000, 50, 1000
 _Settings = PersistSettings | IndexSettings
@@ -48,7 +48,7 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
         PersistorError: why the job could not start or had to stop.
     """
     options = PipelineOptions([*beam_arguments, "--streaming"])
-    if options.view_as(StandardOptions).runner not in _LOCAL_RUNNERS:
+    if options.view_as(StandardOptions).runner not in IN_PROCESS:
         return _run_elsewhere(build, settings, options)
     with stopped_by_signals(stop.stop):
         startup.check(settings)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+from pipelines.in_process import IN_PROCESS
 from pipelines.local import distant_runner
 from pipelines.replaying import (
     look_up,
@@ -47,7 +48,6 @@ from transforms.stop import failure, stop, stopping
 
 __all__ = ["run"]
 
-_LOCAL_RUNNERS = {None, "DirectRunner", "FnApiRunner"}
 _COLLECT = 200_000, 50, 1000
 _TOLD = 2000
 _HANDED_OVER = 15.0
@@ -122,7 +122,7 @@ def _send(
 def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str]) -> None:
     options = PipelineOptions(list(beam_args))
     named = options.view_as(StandardOptions).runner
-    here = named in _LOCAL_RUNNERS
+    here = named in IN_PROCESS
     # Beam's many objects make every full collection slow, and none of them goes away.
     gc.freeze()
     gc.set_threshold(*_COLLECT)

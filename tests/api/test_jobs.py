@@ -384,7 +384,7 @@ def test_the_command_goes_on_with_a_job_and_its_own_are_seen_and_cancelled(
 
 
 def command(*words: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    return spawned([sys.executable, "-m", "pipelines.resubmit", *words], stderr=subprocess.PIPE)
+    return spawned([sys.executable, "-m", "pipelines.cli", "resubmit", *words], stderr=subprocess.PIPE)
 
 
 def test_fifty_resubmissions_at_the_same_time_keep_their_own_figures(

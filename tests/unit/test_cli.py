@@ -72,6 +72,26 @@ def test_the_api_never_loads_beam() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [([], False), (["--runner=DirectRunner"], False), (["--runner", "FlinkRunner"], True)],
+)
+def test_beam_loads_its_clients_of_clouds_only_for_runners_that_may_use_them(
+    words: list[str], loaded: bool
+) -> None:
+    script = f"""if True:
+        import sys
+        from pipelines import leftover
+        words = ["--project=p", "--s3_region_name=r", "--temp_location=gs://b", *{words}]
+        runner, problems = leftover.check("resubmit", words)
+        assert not problems, problems
+        from pipelines import index, persist, resubmit
+        from transforms.brokers import pubsub  # has a client of its own
+        clouds = {{"boto3", "google.cloud.bigquery", "google.cloud.storage", "google.cloud.dataflow_v1beta3"}}
+        assert clouds & set(sys.modules) == (clouds if {loaded} else set()), clouds & set(sys.modules)"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
 def test_a_misspelt_command_gets_a_suggestion() -> None:
     done = persistor("presist")
     assert done.returncode == 2
