@@ -39,6 +39,7 @@ def problems(command: str, values: _Values, given: Collection[str], runner: str 
         *_paths(command, values),
         *_scale(command, values, runner),
         *_shard(values, runner),
+        *_unserved(values, given, runner),
         *(_replayed(values, given) if command in {"plan", "resubmit"} else ()),
         *_CHECKS.get(command, _nothing)(values),
     ]
@@ -103,6 +104,11 @@ def _shard(values: _Values, runner: str | None) -> Iterator[str]:
         yield f"--shard {number}/{of} is one process; leave out --processes, or let it have all shards."
     if of > 1 and runner not in IN_PROCESS:
         yield f"--shard {number}/{of} belongs to processes started one by one; {runner} divides by --shards."
+
+
+def _unserved(values: _Values, given: Collection[str], runner: str | None) -> Iterator[str]:
+    if runner == "DataflowRunner" and "metrics_port" in given and values["metrics_port"]:
+        yield "--metrics_port: workers of Dataflow serve none; the job's counters have them. Leave it out."
 
 
 def _check_persist(values: _Values) -> Iterator[str]:

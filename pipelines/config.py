@@ -246,10 +246,10 @@ SETTINGS: tuple[Setting, ...] = (
             "address of the Prometheus metrics",
             default="0.0.0.0"),  # noqa: S104 - scraped from other hosts
     Setting("metrics_port", _PERSIST, _RUNNING, _PORT,
-            "port of the Prometheus metrics, of the first process where there are several; 0 is off",
+            "port of the Prometheus metrics, of the first process or worker of a machine; 0 is off",
             default="2112"),
     Setting("metrics_port", _INDEX, _RUNNING, _PORT,
-            "port of the Prometheus metrics, of the first process where there are several; 0 is off",
+            "port of the Prometheus metrics, of the first process or worker of a machine; 0 is off",
             default="2122"),
 )  # fmt: skip
 

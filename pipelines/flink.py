@@ -1,4 +1,4 @@
-"""What our jobs need of Beam's Flink runner, set by itself; loaded only where Flink is named.
+"""What our jobs need of Beam's Flink runner, and how they get there; loaded only where Flink is named.
 
 On Flink a bundle is done for good when the checkpoint behind it is complete, so that is when
 messages are acknowledged at their broker.
@@ -7,20 +7,30 @@ messages are acknowledged at their broker.
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import requests
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     PipelineOptions,
     PortableOptions,
     StandardOptions,
 )
-from apache_beam.runners.portability.flink_runner import FlinkRunner
+from apache_beam.runners.portability.flink_runner import MAGIC_HOST_NAMES, FlinkRunner
 from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob, FlinkUberJarJobServer
 
-__all__ = ["FlinkNeeds", "choose_runner", "problems"]
+from resubmit_api.launchers.flink import cause
+from transforms.errors import TransientError, retry
+
+__all__ = ["FlinkNeeds", "choose_runner", "missing_jar", "problems"]
+
+_AWAY = 300.0
+"""Seconds that a cluster may take until a job of it is known again."""
+_log = logging.getLogger(__name__)
 
 
 class FlinkNeeds(PipelineOptions):
@@ -64,14 +74,86 @@ def _has(words: Sequence[str], name: str) -> bool:
     return any(word.partition("=")[0] == f"--{name}" for word in words)
 
 
+def missing_jar(words: Sequence[str]) -> Iterator[str]:
+    """What would be noticed only after all the other work."""
+    jar = PipelineOptions(list(words)).view_as(FlinkRunnerOptions).flink_job_server_jar
+    if jar and "://" not in jar and not Path(jar).is_file():
+        yield f"--flink_job_server_jar {jar}: there is no such file."
+
+
 def choose_runner(options: PipelineOptions) -> FlinkRunner:
-    """Beam's runner, or one that writes the job's jar where ``--output_executable_path`` is given."""
+    """A runner that submits the job's jar, or writes it where ``--output_executable_path`` is given."""
     # Submitted as a jar, a job needs no Java here, and no job server that lives as long as it waits.
     options.view_as(FlinkRunnerOptions).flink_submit_uber_jar = True
     if not options.view_as(PortableOptions).output_executable_path:
-        return FlinkRunner()
+        return _Submitter()
     options.view_as(StandardOptions).no_wait_until_finish = True  # nothing runs
     return _Packer()
+
+
+class _Submitter(FlinkRunner):
+    """Beam's runner, whose jobs say how they fare, outlast their JobManager and leave no jar behind."""
+
+    def default_job_server(self, options: PipelineOptions) -> Any:
+        flink = options.view_as(FlinkRunnerOptions)
+        master = self.add_http_scheme(flink.flink_master)
+        if master in MAGIC_HOST_NAMES:
+            return super().default_job_server(options)
+        flink.flink_master = "[auto]"  # what the job itself is told: the cluster that runs it
+        return _Server(master, options)
+
+
+class _Server(FlinkUberJarJobServer):
+    def __init__(self, master: str, options: PipelineOptions) -> None:
+        super().__init__(master, options)
+        self._slots = max(int(options.view_as(FlinkRunnerOptions).parallelism), 1)
+
+    def create_beam_job(self, job_id: str, job_name: str, pipeline: Any, options: Any) -> FlinkBeamJob:
+        job = _Job(self._master_url, self.executable_jar(), job_id, job_name, pipeline, options)
+        job.slots = self._slots
+        return job
+
+
+class _Job(FlinkBeamJob):
+    slots = 1
+    _told = 0
+
+    def run(self) -> None:
+        try:
+            self._warn_of_slots()
+            super().run()
+        finally:
+            # The job has what it needs of them.
+            self.delete_jar()
+            Path(self._jar).unlink(missing_ok=True)
+        _log.info("Submitted to %s as job %s.", self._master_url, self._flink_job_id)
+
+    def _warn_of_slots(self) -> None:
+        overview = self.get("v1/overview")
+        if overview["slots-available"] < self.slots:
+            _log.warning(
+                "Flink has %d of %d slots free and the job takes %d: it waits until there are so many.",
+                overview["slots-available"],
+                overview["slots-total"],
+                self.slots,
+            )
+
+    def _get_state(self) -> Any:
+        return retry(self._ask_state, f"ask Flink for job {self._flink_job_id}", give_up_after=_AWAY)
+
+    def _ask_state(self) -> Any:
+        try:
+            self._tell_failure()
+            return super()._get_state()
+        except (requests.RequestException, RuntimeError) as error:
+            # While another JobManager takes over, none answers, or one that does not know the job yet.
+            raise TransientError(str(error)) from error
+
+    def _tell_failure(self) -> None:
+        told = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")["exceptionHistory"]["entries"]
+        if told and told[0]["timestamp"] > self._told:
+            self._told = told[0]["timestamp"]
+            _log.warning("a task of the job has failed on Flink: %s", cause(told[0]["stacktrace"]))
 
 
 class _Packer(FlinkRunner):
@@ -83,6 +165,13 @@ class _Packer(FlinkRunner):
 
 
 class _PackingServer(FlinkUberJarJobServer):
+    def __init__(self, master: str, options: PipelineOptions) -> None:
+        super().__init__(master, options)
+        self._version = options.view_as(FlinkRunnerOptions).flink_version
+
+    def flink_version(self) -> str:
+        return self._version  # there is no cluster to ask
+
     def create_beam_job(self, job_id: str, job_name: str, pipeline: Any, options: Any) -> FlinkBeamJob:
         return _PackingJob("", self.executable_jar(), job_id, job_name, pipeline, options)
 

@@ -10,6 +10,7 @@ import apache_beam as beam
 from pipelines import local
 from pipelines.settings import IndexSettings
 from transforms.dead_letters import DeadLetters
+from transforms.exposition import Exposition
 from transforms.index_entries import IndexEntries, ReadMetadata
 from transforms.read_batches import ReadBatches
 from transforms.reading.buffers import Limits
@@ -37,12 +38,18 @@ def run(settings: IndexSettings, beam_arguments: Sequence[str] = ()) -> int:
     return local.run_streaming(build, settings, beam_arguments)
 
 
-def build(pipeline: beam.Pipeline, settings: IndexSettings, shards: Sequence[int], of: int) -> None:
-    """Add the job to a pipeline."""
+def build(
+    pipeline: beam.Pipeline,
+    settings: IndexSettings,
+    shards: Sequence[int],
+    of: int,
+    exposition: Exposition | None = None,
+) -> None:
+    """Add the job to a pipeline; see :class:`ReadBatches`."""
     source = Source(
         settings.metadata, settings.metadata_config, limits=_LIMITS, purpose=f"index|{settings.index}"
     )
-    batches = pipeline | ReadBatches(source, tuple(shards), of)
+    batches = pipeline | ReadBatches(source, tuple(shards), of, exposition)
     read = batches | "ReadMetadata" >> ReadMetadata(dead_letters=settings.dead_letter is not None)
     _ = read.entries | "IndexEntries" >> IndexEntries(settings.index)
     if settings.dead_letter:

@@ -26,6 +26,7 @@ from pipelines.settings import IndexSettings, PersistSettings, connections
 from pipelines.signals import stopped_by_signals
 from transforms import metrics, stop, surroundings
 from transforms.errors import PermanentError, PersistorError
+from transforms.exposition import Exposition
 from transforms.read_batches import close_shards
 
 __all__ = ["distant_runner", "in_process_runner", "run_streaming"]
@@ -38,7 +39,14 @@ _Settings = PersistSettings | IndexSettings
 
 
 class _Build(Protocol):
-    def __call__(self, pipeline: beam.Pipeline, settings: Any, shards: Sequence[int], of: int) -> None: ...
+    def __call__(
+        self,
+        pipeline: beam.Pipeline,
+        settings: Any,
+        shards: Sequence[int],
+        of: int,
+        exposition: Exposition | None = None,
+    ) -> None: ...
 
 
 def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) -> int:
@@ -65,10 +73,18 @@ def _run_elsewhere(build: _Build, settings: _Settings, options: PipelineOptions)
     named = str(options.view_as(StandardOptions).runner)
     try:
         with beam.Pipeline(distant_runner(options), options) as pipeline:
-            build(pipeline, settings, range(settings.shards), settings.shards)
+            build(pipeline, settings, range(settings.shards), settings.shards, _exposition(settings, named))
     except (RuntimeError, OSError) as error:  # Beam's words for a job that failed or a cluster away
         raise PermanentError(f"{named}: {str(error).strip()[:_TOLD]}") from error
     return 0
+
+
+def _exposition(settings: _Settings, runner: str) -> Exposition | None:
+    """What workers serve; those of Dataflow are asked by nobody: the service shows Beam's counters."""
+    if runner.endswith("DataflowRunner"):
+        return None
+    urls, configs = connections(settings)
+    return Exposition(settings.command, settings.metrics_host, settings.metrics_port, urls, configs)
 
 
 def distant_runner(options: PipelineOptions) -> Any:

@@ -95,10 +95,11 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
     problems += unknown
     values = _convert(kind.command, given, problems)
     problems += checks.problems(kind.command, values, [name for name in given if given[name]], runner)
-    if runner == "FlinkRunner" and kind.command in {"persist", "index"} and not unknown:
+    if runner == "FlinkRunner" and not unknown:
         from pipelines import flink  # noqa: PLC0415 - its options exist only where they are Flink's
 
-        problems += flink.problems(words)
+        problems += flink.missing_jar(words)
+        problems += flink.problems(words) if kind.command in {"persist", "index"} else ()
     if problems:
         raise ConfigurationError(problems)
     return kind(**_shape(kind.command, values)), words

@@ -10,6 +10,7 @@ import apache_beam as beam
 from pipelines import local
 from pipelines.settings import PersistSettings
 from transforms.dead_letters import DeadLetters
+from transforms.exposition import Exposition
 from transforms.index_entries import IndexEntries, PublishMetadata
 from transforms.read_batches import ReadBatches
 from transforms.reading.buffers import Limits
@@ -32,9 +33,15 @@ def run(settings: PersistSettings, beam_arguments: Sequence[str] = ()) -> int:
     return local.run_streaming(build, settings, beam_arguments)
 
 
-def build(pipeline: beam.Pipeline, settings: PersistSettings, shards: Sequence[int], of: int) -> None:
-    """Add the job to a pipeline."""
-    batches = pipeline | ReadBatches(_source(settings), tuple(shards), of)
+def build(
+    pipeline: beam.Pipeline,
+    settings: PersistSettings,
+    shards: Sequence[int],
+    of: int,
+    exposition: Exposition | None = None,
+) -> None:
+    """Add the job to a pipeline; see :class:`ReadBatches`."""
+    batches = pipeline | ReadBatches(_source(settings), tuple(shards), of, exposition)
     files = batches | "WriteFiles" >> WriteFiles(
         settings.lake,
         settings.lake_config,

@@ -32,7 +32,7 @@ class StreamingSettings:
         processes: on this machine, one shard each.
         shard: number and count of the shard that one process reads.
         shards: on other runners.
-        metrics_port: of the first process; 0 is off.
+        metrics_port: of the first process or worker of a machine; 0 is off.
     """
 
     command: ClassVar[str]

@@ -8,12 +8,15 @@ the sources behind that are counted together as ``(others)``.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
 from prometheus_client import Gauge, Histogram, disable_created_metrics, start_http_server
@@ -37,7 +40,8 @@ __all__ = [
     "RETRIES",
     "WRITE_SECONDS",
     "label",
-    "oldest",
+    "listen",
+    "progress",
     "serve",
     "timed",
     "unreported",
@@ -49,6 +53,8 @@ _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5
 _lock = threading.Lock()
 _sources: set[str] = set()
 _served: dict[int, str] = {}
+_progress: dict[object, dict[str, tuple[int, float]]] = {}
+_shown: set[str] = set()
 _unreported: dict[str, float] = defaultdict(float)
 
 
@@ -105,13 +111,45 @@ def label(source: str) -> str:
         return source
 
 
-def oldest(source: str, publish_time: float | None) -> None:
-    """Note the publish time (seconds since 1970) of a source's oldest open message, None if none is open.
+def progress(reader: object, sources: Mapping[str, tuple[int, float]]) -> None:
+    """Note how far a reader is with its sources, instead of what it said before; nothing once it is closed.
 
-    The gauge is an age that grows between the calls, so that a stuck process is seen to be stuck.
+    Several readers of a process may have partitions of one source: their lags are added up, and of
+    their oldest messages the oldest counts. Its age grows between the calls, so that a stuck process is
+    seen to be stuck.
+
+    Args:
+        reader: who says it.
+        sources: per source the messages that are not read yet, and the publish time (seconds since
+            1970) of the oldest open message, infinite if none is open.
     """
-    gauge = OLDEST.labels(label(source))
-    gauge.set_function(lambda: max(0.0, time.time() - publish_time) if publish_time is not None else 0.0)
+    told: dict[str, tuple[int, float]] = {}
+    for source, (lag, oldest) in sources.items():
+        lag_so_far, oldest_so_far = told.get(name := label(source), (0, math.inf))
+        told[name] = lag_so_far + lag, min(oldest_so_far, oldest)
+    with _lock:
+        if told:
+            _progress[reader] = told
+        else:
+            _progress.pop(reader, None)
+        new = told.keys() - _shown
+        _shown.update(new)
+    for name in new:
+        LAG.labels(name).set_function(partial(_lag, name))
+        OLDEST.labels(name).set_function(partial(_age, name))
+
+
+def _lag(name: str) -> float:
+    return float(sum(lag for lag, _ in _told(name)))
+
+
+def _age(name: str) -> float:
+    return max(0.0, time.time() - min((oldest for _, oldest in _told(name)), default=math.inf))
+
+
+def _told(name: str) -> list[tuple[int, float]]:
+    with _lock:
+        return [told[name] for told in _progress.values() if name in told]
 
 
 def unreported() -> dict[str, int]:
@@ -142,12 +180,21 @@ def serve(port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - Prometheus 
     with _lock:
         if port == 0 or port in _served:
             return
-        # A creation time beside each series would double what is stored for nothing.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         try:
-            start_http_server(port, host)
+            listen(port, host)
         except OSError as error:
             raise ConfigurationError(
                 f"--metrics_port {port} on {host}: {error.strerror}; choose another one, or 0 for none."
             ) from error
         _served[port] = host
+
+
+def listen(port: int, host: str) -> WSGIServer:
+    """Serve this process's metrics until the server is shut down.
+
+    Raises:
+        OSError: the port is taken, or the address is not of this machine.
+    """
+    # A creation time beside each series would double what is stored for nothing.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    return start_http_server(port, host)[0]

@@ -19,6 +19,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 from transforms import stop
 from transforms.coders import carrying
 from transforms.errors import PersistorError
+from transforms.exposition import Exposition
 from transforms.model import Batch
 from transforms.reading.shard import Ready, Shard
 from transforms.reading.source import Source
@@ -57,16 +58,18 @@ class ReadBatches(beam.PTransform):
     Attributes:
         shards: the numbers of the shards that this job reads.
         of: how many shards there are in all.
+        exposition: what the workers serve to Prometheus, None where the process does it by itself.
     """
 
     source: Source
     shards: tuple[int, ...] = (0,)
     of: int = 1
+    exposition: Exposition | None = None
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[Batch]:
         """One element per shard; each is read for ever."""
         numbers = root | "Shards" >> beam.Create(self.shards, reshuffle=len(self.shards) > 1)
-        read = _Read(self.source, self.of, alone=len(self.shards) == 1)
+        read = _Read(self.source, self.of, self.exposition, alone=len(self.shards) == 1)
         return numbers | "Read" >> carrying(beam.ParDo(read), Batch)
 
 
@@ -151,10 +154,15 @@ _WATERMARK = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_
 
 
 class _Read(beam.DoFn):
-    def __init__(self, source: Source, of: int, *, alone: bool) -> None:
+    def __init__(self, source: Source, of: int, exposition: Exposition | None, *, alone: bool) -> None:
         self._source = source
         self._of = of
+        self._exposition = exposition
         self._alone = alone
+
+    def setup(self) -> None:
+        if self._exposition is not None:
+            self._exposition.begin()
 
     @beam.DoFn.unbounded_per_element()
     def process(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import socket
@@ -177,16 +178,19 @@ def test_flink_archives_with_workers_of_the_image(
         *(f"--source={topic.url}", f"--lake={archive.lake.url}", f"--index={index}", "--batch_age=500ms"),
         *(f"--lake_config={name}={value}" for name, value in minio.config.items()),
         "--checkpointing_interval=1000",
+        f"--metrics_port={(figures := free_port())}",
     ]
     python = ["python", "-m", "apache_beam.runners.worker.worker_pool_main"]
     process = worker.start(*pool, entrypoint=python)
     try:
         wait_until(lambda: _listens(port) or process.poll() is not None, 60, "the pool of workers")
         with TaskManager(flink) as taskmanager:
-            cluster = Cluster(flink, taskmanager, _Pool(f"127.0.0.1:{port}"), FlinkRest(flink.url))  # type: ignore[arg-type]
+            cluster = Cluster(flink, [taskmanager], _Pool(f"127.0.0.1:{port}"), FlinkRest(flink.url))  # type: ignore[arg-type]
             job = cluster.submit("persist", *words)
             wait_for(archive, topic.count)
             check_exact(archive, topic)
+            shown = functools.partial(metric, figures, "persistor_messages_total", source=topic.name)
+            wait_until(lambda: shown() == topic.count, 60, "figures")
             cluster.cancel(job)
     finally:
         for child in psutil.Process(process.pid).children(recursive=True):

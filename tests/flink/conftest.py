@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +16,17 @@ import pytest
 from resubmit_api.launchers.flink import ENDED, FlinkRest
 from tests.conftest import running
 from tests.servers import wait_until
-from tests.servers.flink import Flink, TaskManager, WorkerPool, job_server_jar
+from tests.servers.flink import Flink, TaskManager, WorkerPool, ZooKeeper, job_server_jar
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
 class Cluster:
-    """A JobManager with one TaskManager of four slots and a pool of workers beside it."""
+    """A JobManager with two TaskManagers of two slots each and a pool of workers beside them."""
 
     flink: Flink
-    taskmanager: TaskManager
+    taskmanagers: Sequence[TaskManager]
     pool: WorkerPool
     rest: FlinkRest
 
@@ -111,14 +111,19 @@ def _run(command: str, *words: str, code: Path = ROOT) -> str:
 
 
 @pytest.fixture(scope="session")
-def flink() -> Iterator[Flink]:
-    yield from running(Flink)
+def zookeeper() -> Iterator[ZooKeeper]:
+    yield from running(ZooKeeper)
 
 
 @pytest.fixture(scope="session")
-def whole_cluster(flink: Flink) -> Iterator[Cluster]:
-    with TaskManager(flink) as taskmanager, WorkerPool() as pool:
-        yield Cluster(flink, taskmanager, pool, FlinkRest(flink.url))
+def whole_cluster(zookeeper: ZooKeeper) -> Iterator[Cluster]:
+    with (
+        Flink(zookeeper) as flink,
+        TaskManager(flink) as one,
+        TaskManager(flink) as two,
+        WorkerPool() as pool,
+    ):
+        yield Cluster(flink, (one, two), pool, FlinkRest(flink.url))
 
 
 @pytest.fixture

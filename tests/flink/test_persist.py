@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import requests
 
 from pipelines.options import PersistSettings, parse
 from pipelines.persist import run
 from tests.flink.archives import MESSAGES, Topic, check_exact, wait_for
 from tests.flink.conftest import Cluster
-from tests.integration.harness import Archive
+from tests.integration.harness import Archive, metric
 from tests.servers import free_port, wait_until
 from tests.servers.flink import WorkerPool
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 from transforms.errors import PermanentError
+from transforms.exposition import PORTS
 from transforms.lake import Lake
 
 pytestmark = pytest.mark.timeout(900)
@@ -37,7 +41,13 @@ def archive(mongodb: MongoDB, topic: Topic, tmp_path: Path) -> Archive:
 
 
 @pytest.fixture
-def words(topic: Topic, archive: Archive) -> list[str]:
+def port() -> int:
+    """The first of the ports of workers' metrics."""
+    return free_port()
+
+
+@pytest.fixture
+def words(topic: Topic, archive: Archive, port: int) -> list[str]:
     """Of the command; bundles and checkpoints come often, so that every kill meets some."""
     return [
         f"--source={topic.url}",
@@ -47,23 +57,47 @@ def words(topic: Topic, archive: Archive) -> list[str]:
         "--batch_age=500ms",
         "--checkpointing_interval=1000",
         "--max_bundle_time_mills=100",
+        f"--metrics_port={port}",
     ]
 
 
-def test_kills_of_worker_taskmanager_and_pool_lose_and_double_nothing(
-    cluster: Cluster, topic: Topic, archive: Archive, words: list[str]
+def test_kills_of_every_part_lose_and_double_nothing_and_the_numbers_come_back(
+    cluster: Cluster, topic: Topic, archive: Archive, words: list[str], port: int
 ) -> None:
     job = cluster.submit("persist", *words)
-    for kill in (_kill_worker, _kill_taskmanager, _kill_pool):
+    for kill in (_kill_worker, _kill_taskmanager, _kill_jobmanager, _kill_pool):
         before = topic.count
-        topic.produce(MESSAGES // 4)
+        topic.produce(MESSAGES // 5)
         wait_for(archive, before + 1)
+        wait_until(lambda: _sum(port, "persistor_messages_total", source=topic.name), 60, "numbers")
         kill(cluster)
         archive.check_not_overwritten()
     topic.produce(MESSAGES - topic.count)
     wait_for(archive, topic.count)
     check_exact(archive, topic)
+    _check_numbers(cluster, port, topic)
     cluster.cancel(job)
+
+
+def _check_numbers(cluster: Cluster, port: int, topic: Topic) -> None:
+    """The workers that are there are shown on the first ports, and nobody else is."""
+    said = {"command": "persist", "version": version("persistor")}
+
+    def shown() -> list[int]:
+        return [number for number in range(PORTS) if metric(port + number, "persistor_info", **said) == 1]
+
+    wait_until(lambda: shown() and len(shown()) == len(cluster.workers()), 60, "as many as there are workers")
+    assert shown() == list(range(len(shown())))
+    for name in ("lag_messages", "oldest_unarchived_seconds"):
+        wait_until(lambda: _sum(port, f"persistor_{name}", source=topic.name) == 0, 60, name)  # noqa: B023
+    assert (_sum(port, "persistor_messages_total", source=topic.name) or 0) > 0
+    assert (_sum(port, "persistor_index_seconds_count") or 0) > 0
+
+
+def _sum(port: int, name: str, **labels: str) -> float | None:
+    """Over all workers of this machine, None where none knows it."""
+    found = [metric(port + number, name, **labels) for number in range(PORTS)]
+    return sum(value for value in found if value is not None) if any(v is not None for v in found) else None
 
 
 def _kill_worker(cluster: Cluster) -> None:
@@ -71,8 +105,13 @@ def _kill_worker(cluster: Cluster) -> None:
 
 
 def _kill_taskmanager(cluster: Cluster) -> None:
-    cluster.taskmanager.kill()
-    cluster.taskmanager.start()
+    cluster.taskmanagers[0].kill()
+    cluster.taskmanagers[0].start()
+
+
+def _kill_jobmanager(cluster: Cluster) -> None:
+    cluster.flink.kill()
+    cluster.flink.start()
 
 
 def _kill_pool(cluster: Cluster) -> None:
@@ -80,9 +119,10 @@ def _kill_pool(cluster: Cluster) -> None:
     cluster.pool.start()
 
 
-def test_a_job_goes_on_from_its_savepoint_with_more_workers(
-    cluster: Cluster, topic: Topic, archive: Archive, words: list[str], tmp_path: Path
+def test_a_job_goes_on_from_its_savepoint_with_more_workers_and_rocksdb(
+    cluster: Cluster, topic: Topic, archive: Archive, words: list[str], port: int, tmp_path: Path
 ) -> None:
+    words += ["--state_backend=rocksdb", f"--state_backend_storage_path=file://{tmp_path}/checkpoints"]
     topic.produce(MESSAGES // 2)
     job = cluster.submit("persist", *words, parallelism=2)
     wait_for(archive, 1)
@@ -94,6 +134,9 @@ def test_a_job_goes_on_from_its_savepoint_with_more_workers(
     assert max(vertex["parallelism"] for vertex in vertices) == 4
     wait_for(archive, topic.count)
     check_exact(archive, topic)
+    assert len(cluster.workers()) == len(cluster.taskmanagers)
+    _check_numbers(cluster, port, topic)
+    assert "RocksDB" in requests.get(f"{cluster.flink.url}/v1/jobs/{job}/checkpoints/config", timeout=30).text
     assert wait_until(lambda: cluster.rest.counters(job).get("messages"), 60, "figures") <= MESSAGES
 
 
@@ -111,7 +154,7 @@ def test_a_savepoint_of_an_older_release_is_taken_over(
     topic.produce(20_000)
     words.append("--shards=4")
     with WorkerPool(code=old_release) as pool:
-        old = Cluster(cluster.flink, cluster.taskmanager, pool, cluster.rest)
+        old = replace(cluster, pool=pool)
         # What the old release did not ask for by itself.
         needs = ["--flink_submit_uber_jar", "--finish_bundle_before_checkpointing"]
         job = old.submit("persist", *words, *needs, code=old_release)

@@ -145,7 +145,9 @@ def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
         wait_until(lambda: opened.turn() == [] and opened.open_rows == 5, DEADLINE, "all read")
         assert told("oldest_unarchived_seconds")
         kafka.delete_topic(topic)
-        metrics.LAG.labels(topic).set(7)  # as where the last messages were never read
+        # As where the last messages were never read.
+        metrics.progress(opened.shard._following, {topic: (7, 0.0)})
+        assert told("lag_messages") == 7
         wait_until(lambda: opened.turn() == [] and not opened.open_rows, DEADLINE, "the rest to go out")
         assert (told("oldest_unarchived_seconds"), told("lag_messages")) == (0, 0)
 

@@ -24,7 +24,7 @@ import requests
 from tests.servers import Server, fetch_once, free_port, run, tool
 from tests.servers._java import JAVA_LINE, java
 
-__all__ = ["BEAM_ON_FLINK", "VERSION", "Flink", "TaskManager", "WorkerPool", "job_server_jar"]
+__all__ = ["BEAM_ON_FLINK", "VERSION", "Flink", "TaskManager", "WorkerPool", "ZooKeeper", "job_server_jar"]
 
 VERSION = "1.19.3"
 BEAM_ON_FLINK = "2.70.0"
@@ -69,14 +69,14 @@ appender.console.type = CONSOLE
 appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{HH:mm:ss,SSS} %-5p %c{1} - %m%n
 """
-# What Flink's own scripts would derive from one size; small, since four slots share a test's machine.
+# What Flink's own scripts would derive from one size; small, since all slots share a test's machine.
 _MEMORY = {
-    "taskmanager.cpu.cores": "4.0",
+    "taskmanager.cpu.cores": "2.0",
     "taskmanager.memory.framework.heap.size": "128m",
-    "taskmanager.memory.task.heap.size": "512m",
+    "taskmanager.memory.task.heap.size": "384m",
     "taskmanager.memory.framework.off-heap.size": "128m",
     "taskmanager.memory.task.off-heap.size": "64m",
-    "taskmanager.memory.managed.size": "256m",
+    "taskmanager.memory.managed.size": "128m",
     "taskmanager.memory.network.min": "64m",
     "taskmanager.memory.network.max": "64m",
     "taskmanager.memory.jvm-metaspace.size": "384m",
@@ -85,13 +85,60 @@ _MEMORY = {
 }
 
 
+class ZooKeeper(Server):
+    """What a JobManager that is lost leaves its jobs to; Flink brings its own."""
+
+    name: ClassVar[str] = "zookeeper"
+
+    @classmethod
+    def install(cls) -> None:
+        """Fetch Flink, and all that its cluster needs."""
+        Flink.install()
+
+    @property
+    def url(self) -> str:
+        """``host:port``, as Flink takes it."""
+        return f"127.0.0.1:{self.port}"
+
+    def prepare(self) -> None:
+        """Write the configuration, without its HTTP server."""
+        settings = {
+            "clientPort": self.port,
+            "clientPortAddress": "127.0.0.1",
+            "dataDir": self.data / "zookeeper",
+            "admin.enableServer": "false",
+            "4lw.commands.whitelist": "ruok",
+        }
+        lines = [f"{name}={value}\n" for name, value in settings.items()]
+        (self.data / "zoo.cfg").write_text("".join(lines))
+        (self.data / "conf").mkdir(exist_ok=True)
+        (self.data / "conf" / "log4j.properties").write_text(_LOGGING)
+
+    def command(self) -> Sequence[str]:
+        """One process, no quorum."""
+        entry = "org.apache.flink.runtime.zookeeper.FlinkZooKeeperQuorumPeer"
+        config = str(self.data / "zoo.cfg")
+        return [*_java(self, "-Xmx64m"), entry, "--zkConfigFile", config, "--peerId", "1"]
+
+    def answers(self) -> bool:
+        """Whether it says that it is well."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+            connection.sendall(b"ruok")
+            return connection.recv(4) == b"imok"
+
+
 class Flink(Server):
-    """A JobManager that takes jobs over REST; ``TaskManager`` gives it slots."""
+    """A JobManager that takes jobs over REST; each ``TaskManager`` gives it two slots.
+
+    Args:
+        zookeeper: where its jobs outlive it; unless given, they end with it.
+    """
 
     name: ClassVar[str] = "flink"
 
-    def __init__(self, data: Path | None = None, port: int | None = None) -> None:
-        super().__init__(data, port)
+    def __init__(self, zookeeper: ZooKeeper | None = None) -> None:
+        super().__init__()
+        self._zookeeper = zookeeper
         self.rpc_port = free_port()
 
     @classmethod
@@ -114,14 +161,14 @@ class Flink(Server):
         """Write the configuration, which TaskManagers read too."""
         conf = self.data / "conf"
         conf.mkdir(exist_ok=True)
-        settings = {**self._settings(), **_MEMORY}
+        settings = {**self._settings(), **self._high_availability(), **_MEMORY}
         (conf / "config.yaml").write_text(
             "".join(f"{name}: {json.dumps(v)}\n" for name, v in settings.items())
         )
         (conf / "log4j.properties").write_text(_LOGGING)
 
     def command(self) -> Sequence[str]:
-        """One process, without high availability: jobs end with it."""
+        """One process; with ZooKeeper jobs go on when the next one is there."""
         entry = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
         return [
             *_java(self, "-Xmx640m", "-XX:MaxMetaspaceSize=384m"),
@@ -144,7 +191,8 @@ class Flink(Server):
             "rest.port": str(self.port),
             "taskmanager.host": "127.0.0.1",
             "taskmanager.bind-host": "127.0.0.1",
-            "taskmanager.numberOfTaskSlots": "4",
+            "taskmanager.numberOfTaskSlots": "2",
+            "cluster.evenly-spread-out-slots": "true",
             "state.checkpoints.dir": f"file://{self.data}/checkpoints",
             "state.savepoints.dir": f"file://{self.savepoints}",
             "io.tmp.dirs": str(self.data),
@@ -156,9 +204,19 @@ class Flink(Server):
             "web.refresh-interval": "1000",
         }
 
+    def _high_availability(self) -> Mapping[str, str]:
+        if self._zookeeper is None:
+            return {}
+        return {
+            "high-availability.type": "zookeeper",
+            "high-availability.zookeeper.quorum": self._zookeeper.url,
+            "high-availability.zookeeper.client.session-timeout": "10000",
+            "high-availability.storageDir": f"file://{self.data}/ha",
+        }
+
 
 class TaskManager(Server):
-    """Four slots of a JobManager's cluster."""
+    """Two slots of a JobManager's cluster."""
 
     name: ClassVar[str] = "taskmanager"
 
@@ -178,7 +236,7 @@ class TaskManager(Server):
 
     def command(self) -> Sequence[str]:
         """One process; kill it, and its JobManager learns of it from a connection or a heartbeat lost."""
-        memory = "-Xms256m", "-Xmx768m", "-XX:MaxDirectMemorySize=512m", "-XX:MaxMetaspaceSize=512m"
+        memory = "-Xms256m", "-Xmx512m", "-XX:MaxDirectMemorySize=512m", "-XX:MaxMetaspaceSize=512m"
         words = [*_java(self._flink, *memory), "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"]
         place = {"io.tmp.dirs": str(self.data), "taskmanager.resource-id": self._id}
         settings = [word for name, value in place.items() for word in ("-D", f"{name}={value}")]
@@ -229,9 +287,9 @@ class WorkerPool(Server):
             return True
 
 
-def _java(flink: Flink, *options: str) -> list[str]:
+def _java(server: Server, *options: str) -> list[str]:
     """Java with Flink's classes."""
-    log = f"-Dlog4j2.configurationFile=file://{flink.data}/conf/log4j.properties"
+    log = f"-Dlog4j2.configurationFile=file://{server.data}/conf/log4j.properties"
     classes = str(_flink() / "*")
     return [java(), *_SHORT_LIVED, *_OPENS, log, *options, "-cp", classes]
 

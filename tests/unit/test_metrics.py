@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -61,14 +62,29 @@ def test_sources_beyond_the_cap_share_one_label() -> None:
 
 
 def test_the_age_of_the_oldest_open_message_grows_by_itself_until_it_is_archived() -> None:
-    metrics.oldest("aging", time.time() - 100)
+    metrics.progress("reader", {"aging": (0, time.time() - 100)})
     first = sample("persistor_oldest_unarchived_seconds", source="aging")
     second = sample("persistor_oldest_unarchived_seconds", source="aging")
     assert first is not None
     assert second is not None
     assert 100 <= first < second < 160
-    metrics.oldest("aging", None)
+    metrics.progress("reader", {"aging": (0, math.inf)})
     assert sample("persistor_oldest_unarchived_seconds", source="aging") == 0
+
+
+def test_readers_of_one_source_add_up_and_a_closed_one_counts_no_more() -> None:
+    def lag_and_age() -> tuple[float | None, bool]:
+        age = sample("persistor_oldest_unarchived_seconds", source="shared")
+        return sample("persistor_lag_messages", source="shared"), age is not None and age >= 100
+
+    metrics.progress("first", {"shared": (7, time.time() - 100)})
+    metrics.progress("second", {"shared": (3, math.inf), "another": (1, math.inf)})
+    metrics.progress("third", {})
+    assert lag_and_age() == (10, True)
+    metrics.progress("first", {})
+    assert lag_and_age() == (3, False)
+    metrics.progress("second", {})
+    assert lag_and_age() == (0, False)
 
 
 def test_a_failing_call_is_timed_too() -> None:

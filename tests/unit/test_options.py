@@ -237,6 +237,7 @@ def test_every_problem_is_told_at_once() -> None:
     [
         (["--runner=FlinkRunner"], "SQLite lives on one machine"),
         (["--runner=DataflowRunner"], "workers of Dataflow share no disk"),
+        (["--runner=DataflowRunner", "--metrics_port=2112"], "workers of Dataflow serve none"),
         (["--runner=PortableRunner"], "does not tell which engine works"),
         (["--runner=FlinkRunner", "--processes=2"], "--processes belongs to one machine"),
         (["--runner=FlinkRunner", "--shard=1/2"], "FlinkRunner divides by --shards"),
@@ -368,6 +369,16 @@ def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() ->
     assert parse(PersistSettings, [*words, "--finish_bundle_before_checkpointing"])
     ignored = [*words, "--savepoint_path=s3://bucket/savepoint"]
     assert "--savepoint_path is not heeded" in problems(PersistSettings, *ignored)[0]
+
+
+def test_a_job_server_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner"]
+    jar = tmp_path / "job-server.jar"
+    given = [*words, f"--flink_job_server_jar={jar}"]
+    assert problems(PersistSettings, *given) == [f"--flink_job_server_jar {jar}: there is no such file."]
+    jar.touch()
+    assert parse(PersistSettings, given)
+    assert parse(PersistSettings, [*words, "--flink_job_server_jar=https://h/job-server.jar"])
 
 
 def test_every_option_of_beam_and_ours_fit_in_one_parser() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections import defaultdict
@@ -48,7 +49,6 @@ class Following:
         self._acknowledger = acknowledger
         self._discovered = -_DISCOVER_EVERY
         self._broker: str | None = None
-        self._told: set[str] = set()
 
     @property
     def live(self) -> list[Track]:
@@ -119,22 +119,19 @@ class Following:
         self.tracks = {key: track for key, track in self.tracks.items() if not track.exhausted}
 
     def report(self) -> None:
-        """Set the gauges of every source."""
-        sources = {track.source for track in self.tracks.values()}
-        for source in self._told - sources:  # its topic is gone: nothing of it is open any more
-            metrics.LAG.labels(metrics.label(source)).set(0)
-            metrics.oldest(source, None)
-        self._told = sources
+        """Say how far every source is read."""
         lags: dict[str, int] = defaultdict(int)
         for partition, lag in self._reader.lag().items():
             lags[self._source.name_of(partition.topic)] += lag
-        for source, lag in lags.items():
-            metrics.LAG.labels(metrics.label(source)).set(lag)
-        oldest: dict[str, list[float]] = {source: [] for source in sources}
+        oldest: dict[str, float] = defaultdict(lambda: math.inf)
         for track in self.tracks.values():
-            oldest[track.source].extend(track.oldest())
-        for source, times in oldest.items():
-            metrics.oldest(source, min(times, default=None))
+            oldest[track.source] = min([oldest[track.source], *track.oldest()])
+        sources = lags.keys() | oldest.keys()
+        metrics.progress(self, {source: (lags[source], oldest[source]) for source in sources})
+
+    def leave(self) -> None:
+        """Nothing is read here any more."""
+        metrics.progress(self, {})
 
     def _move(self, track: Track, start: int, given_up: int | None) -> None:
         ahead = self._ahead(track, start)
