@@ -52,13 +52,18 @@ format: $(VENV)/installed-dev ## put the code into the agreed form
 	$(BIN)/ruff check --fix-only $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+NEEDS_COMPOSE = docker compose version >/dev/null 2>&1 \
+  || { echo "This needs Docker with its plugin Compose 2: 'docker compose version' has to answer."; exit 1; }
+
 .PHONY: up
 up: ## a whole system in containers: Kafka, MongoDB, MinIO, Persistor, Prometheus, Grafana
+	@$(NEEDS_COMPOSE)
 	@sh templates/secrets.sh
 	docker compose --file templates/compose.yaml up --build --detach
 
 .PHONY: down
 down: ## stop it, and keep its data
+	@$(NEEDS_COMPOSE)
 	docker compose --file templates/compose.yaml down
 
 .PHONY: bench

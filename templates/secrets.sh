@@ -23,8 +23,11 @@ done
 for name in operator_token prometheus_token; do
   keep "$name" "persistor_$(random)"
 done
+sha256() { # FILE: by the program that Linux has, or macOS
+  { sha256sum < "$1" 2>/dev/null || shasum -a 256 < "$1"; } | cut -d ' ' -f 1
+}
 line() { # NAME ROLE FILE ALLOWED, as `persistor token` writes it
-  printf -- '- {"name": "%s", "role": "%s", "sha256": "%s"%s}\n' "$1" "$2" "$(sha256sum < "$3" | cut -d ' ' -f 1)" "${4-}"
+  printf -- '- {"name": "%s", "role": "%s", "sha256": "%s"%s}\n' "$1" "$2" "$(sha256 "$3")" "${4-}"
 }
 metrics_only=', "sources": [], "destinations": []'
 keep api_tokens "$(line operator operator operator_token && line prometheus viewer prometheus_token "$metrics_only")"

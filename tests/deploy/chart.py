@@ -22,8 +22,8 @@ _HERE = Path(__file__).resolve().parent
 CHART = _HERE.parents[1] / "templates" / "helm" / "persistor"
 VALUES = sorted((_HERE / "values").glob("*.yaml"))
 GOLDEN = _HERE / "golden"
-COMMANDS = ("persist", "index", "api")
-OWN = {"shard", "processes", "shards", "metrics_host", "metrics_port", "host", "port"}
+COMMANDS = ("persist", "index", "api", "expire")
+OWN = {"shard", "processes", "shards", "metrics_host", "metrics_port", "host", "port", "yes"}
 """Settings that the chart itself gives."""
 
 
@@ -70,6 +70,13 @@ def schema() -> dict[str, Any]:
 
 
 _TEXT, _SWITCH, _MAP, _LIST = ({"type": kind} for kind in ("string", "boolean", "object", "array"))
+_SHARED = {
+    **dict.fromkeys(("resources", "nodeSelector", "affinity"), _MAP),
+    **dict.fromkeys(("podAnnotations", "podLabels", "serviceAccountAnnotations"), _MAP),
+    "secrets": {"type": "array", "items": _TEXT},
+    **dict.fromkeys(("env", "tolerations"), _LIST),
+    "priorityClassName": _TEXT,
+}
 _PULL = {"enum": ["Always", "IfNotPresent", "Never"]}
 _COUNT = {"type": "integer", "minimum": 1}
 
@@ -85,9 +92,9 @@ def _part(command: str) -> dict[str, Any]:
         service = _closed(type=_TEXT, port=_COUNT, annotations=_MAP)
         token = _closed(name=_TEXT, key=_TEXT)
         own = {"replicas": _COUNT, "autoscaling": scaling, "service": service, "metricsToken": token}
-    shared = dict.fromkeys(("resources", "nodeSelector", "affinity", "podAnnotations"), _MAP)
-    lists = {"secrets": {"type": "array", "items": _TEXT}, "env": _LIST, "tolerations": _LIST}
-    part = _closed(enabled=_SWITCH, settings=_settings(command), **own, **shared, **lists)
+    if command == "expire":
+        own = {"schedule": _TEXT}
+    part = _closed(enabled=_SWITCH, settings=_settings(command), **own, **_SHARED)
     needed = [setting.name for setting in settings_of(command) if setting.required]
     needed += ["tokens"] if command == "api" else []
     part["if"] = {"properties": {"enabled": {"const": True}}}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -68,6 +69,7 @@ def test_compose_accepts_it_without_a_warning() -> None:
     for name in ("persist", "index", "api"):
         one = services[name]
         assert (one["read_only"], one["cap_drop"]) == (True, ["ALL"])
+        assert (one["stop_grace_period"], one["mem_limit"]) == ("3m0s", str(2 << 30))
         assert one["build"]["dockerfile"] == "templates/Dockerfile"
         assert (Path(one["build"]["context"]) / one["build"]["dockerfile"]).exists()
     for name, one in services.items():
@@ -113,6 +115,37 @@ def test_secrets_are_made_once_and_differ(secrets: Path) -> None:
         caller = tokens.find(hashlib.sha256(before[f"{name}_token"]).hexdigest())
         assert caller is not None
         assert (caller.name, caller.role) == (name, role)
+
+
+def test_secrets_are_made_where_sha256_has_the_name_of_macos(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("base64", "chmod", "cut", "dirname", "head", "mkdir", "mv", "tr"):
+        (programs / name).symlink_to(shutil.which(name) or pytest.fail(f"{name} is missing"))
+    (programs / "shasum").write_text(f'#!/bin/sh\n[ "$*" = "-a 256" ] && exec {shutil.which("sha256sum")}\n')
+    (programs / "shasum").chmod(0o755)
+    folder = tmp_path / "secrets"
+    shell = ["/bin/sh", TEMPLATES / "secrets.sh", folder]
+    subprocess.run(shell, check=True, env={"PATH": str(programs)})
+    token = (folder / "operator_token").read_bytes()
+    assert Tokens(str(folder / "api_tokens")).find(hashlib.sha256(token).hexdigest()) is not None
+
+
+@pytest.mark.parametrize("target", ["up", "down"])
+def test_make_says_what_is_missing_where_docker_is(target: str, tmp_path: Path) -> None:
+    make = shutil.which("make") or pytest.fail("make is missing")
+    done = subprocess.run(
+        [make, "--no-print-directory", target],
+        cwd=ROOT,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (
+        2,
+        "This needs Docker with its plugin Compose 2: 'docker compose version' has to answer.\n",
+    )
 
 
 class _Minio(MinIO):

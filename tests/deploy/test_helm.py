@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,15 @@ def _objects(text: str) -> list[dict[str, Any]]:
 
 def _pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     for one in objects:
-        if one["kind"] in {"StatefulSet", "Deployment"}:
-            part = one["metadata"]["labels"]["app.kubernetes.io/component"]
-            yield part, one["spec"]["template"]["spec"]
+        template = _template(one)
+        if template:
+            yield one["metadata"]["labels"]["app.kubernetes.io/component"], template["spec"]
+
+
+def _template(one: dict[str, Any]) -> dict[str, Any]:
+    """Of its pods; nothing where it makes none."""
+    spec = one.get("spec", {})
+    return dict(spec.get("jobTemplate", {}).get("spec", spec).get("template", {}))
 
 
 def test_it_passes_helms_own_checks(values: Path) -> None:
@@ -74,9 +81,7 @@ def test_no_two_objects_share_a_name_and_selectors_find_their_pods(values: Path)
     names = [(one["kind"], one["metadata"]["name"]) for one in objects]
     assert len(set(names)) == len(names)
     pods = {
-        one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
-        for one in objects
-        if "template" in one.get("spec", {})
+        one["metadata"]["name"]: _template(one)["metadata"]["labels"] for one in objects if _template(one)
     }
     services = {
         one["metadata"]["name"]: one["metadata"]["labels"] for one in objects if one["kind"] == "Service"
@@ -104,6 +109,9 @@ def test_every_pod_is_confined(values: Path) -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert container["resources"]["limits"]["memory"], part
+        if part == "expire":
+            assert pod["restartPolicy"] == "Never"
+            continue
         assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys()
         [port] = container["ports"]
         default = {setting.name: setting.default for setting in settings_of(part)}
@@ -145,6 +153,58 @@ def test_shards_are_as_many_as_pods(values: Path) -> None:
             )
 
 
+def test_every_part_has_an_account_of_its_own_with_its_own_annotations_before_those_of_all(
+    values: Path,
+) -> None:
+    objects = _objects(rendered(values))
+    accounts = {
+        one["metadata"]["name"]: one["metadata"] for one in objects if one["kind"] == "ServiceAccount"
+    }
+    used = {pod["serviceAccountName"]: part for part, pod in _pods(objects)}
+    assert used.keys() == accounts.keys()
+    given = yaml.safe_load(values.read_text())
+    for name, part in used.items():
+        wanted = {
+            **given.get("serviceAccount", {}).get("annotations", {}),
+            **given.get(part, {}).get("serviceAccountAnnotations", {}),
+        }
+        assert accounts[name].get("annotations", {}) == wanted
+
+
+def test_expire_runs_daily_alone_and_deletes() -> None:
+    objects = _objects(rendered(next(path for path in VALUES if path.stem == "whole")))
+    [job] = [one["spec"] for one in objects if one["kind"] == "CronJob"]
+    assert (job["schedule"], job["timeZone"], job["concurrencyPolicy"]) == ("30 2 * * *", "Etc/UTC", "Forbid")
+    [container] = job["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["expire", "--config=/etc/persistor/settings.yaml", "--yes"]
+    [policy] = [
+        one["spec"]
+        for one in objects
+        if one["kind"] == "NetworkPolicy" and one["metadata"]["name"].endswith("-expire")
+    ]
+    assert ("Ingress" in policy["policyTypes"], "ingress" in policy) == (True, False)  # nobody may call it
+    for path in VALUES:
+        if path.stem != "whole":
+            assert "CronJob" not in rendered(path), "it is off unless asked for"
+
+
+def test_the_notes_name_what_there_is_and_commands_of_ours(values: Path, tmp_path: Path) -> None:
+    chart = tmp_path / "persistor"
+    shutil.copytree(CHART, chart)
+    shutil.copy(CHART / "templates" / "NOTES.txt", chart / "files" / "notes.txt")
+    (chart / "templates" / "notes.yaml").write_text(
+        'notes: {{ tpl (.Files.Get "files/notes.txt") . | quote }}'
+    )
+    done = helm("template", "archive", chart, f"--values={values}", "--show-only=templates/notes.yaml")
+    notes = yaml.safe_load(done.stdout)["notes"]
+    made = {f"{one['kind'].lower()}/{one['metadata']['name']}": one for one in _objects(rendered(values))}
+    named = set(re.findall(r"(?:statefulset|deployment|cronjob|service)/[\w-]+", notes))
+    assert named <= made.keys()
+    assert {name for name, one in made.items() if _template(one)} <= named
+    for command in re.findall(r"-- persistor doctor (\w+) --config", notes):
+        assert command in COMMANDS
+
+
 def test_the_objects_of_the_prometheus_operator_are_whole() -> None:
     objects = _objects(rendered(next(path for path in VALUES if path.stem == "whole")))
     own = {one["kind"]: one for one in objects if one["apiVersion"] == "monitoring.coreos.com/v1"}
@@ -172,6 +232,8 @@ def test_the_objects_of_the_prometheus_operator_are_whole() -> None:
         ("persist.shards=0", "persist.shards: Must be greater than or equal to 1"),
         ("persist.settings=null", "persist: settings is required"),
         ("index.replicas=2", "index: Additional property replicas is not allowed"),
+        ("expire.settings=null", "expire: settings is required"),
+        ("expire.settings.yes=true", "expire.settings: Additional property yes is not allowed"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(setting: str, told: str) -> None:

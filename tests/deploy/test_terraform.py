@@ -1,4 +1,4 @@
-"""Terraform for Google Cloud: formatted, parsed, closed in itself, no right too many, no provider asked."""
+"""Terraform for Google Cloud: formatted, closed in itself, no right too many, planned by its provider."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import hcl2
@@ -17,7 +21,7 @@ import pytest
 from pipelines.config import settings_of
 from tests.deploy.commands import parsed
 from tests.servers import Unavailable
-from tests.servers.programs import TERRAFORM
+from tests.servers.programs import PROVIDER, TERRAFORM, Program
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "templates" / "terraform" / "gcp"
@@ -52,15 +56,18 @@ def _blocks(kind: str) -> Iterator[tuple[list[str], dict[str, Any]]]:
             yield labels, {name: value for name, value in block.items() if not name.startswith("__")}
 
 
-def _terraform(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def _installed(program: Program) -> Path:
     try:
-        program = TERRAFORM.install()
+        return program.install()
     except Unavailable as missing:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(missing))
-    environment = {**os.environ, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-    command = [program, *arguments]
+
+
+def _terraform(*arguments: str, cwd: Path, **own: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", **own}
+    command = [_installed(TERRAFORM), *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -83,6 +90,107 @@ def _evaluated(directory: Path, values: dict[str, Any], **expressions: str) -> d
 
 
 _VALUES = {"project": "p", "region": "europe-west3", "topics": ["orders", "payments"]}
+
+
+class _Google(BaseHTTPRequestHandler):
+    """Answers what a plan looks up: that a topic exists, and the account of the storage service."""
+
+    def do_GET(self) -> None:
+        place = self.path.partition("?")[0].strip("/")
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"name": place, "email_address": "storage@example.com"}).encode())
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def _google() -> Iterator[dict[str, str]]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Google) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = f"http://127.0.0.1:{server.server_port}/"
+        names = ("GOOGLE_PUBSUB_CUSTOM_ENDPOINT", "GOOGLE_STORAGE_CUSTOM_ENDPOINT")
+        yield {"GOOGLE_OAUTH_ACCESS_TOKEN": "none", **dict.fromkeys(names, place)}
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def provided(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The module but for its job, a beta resource, and what makes Terraform take the built provider."""
+    folder = tmp_path_factory.mktemp("provided")
+    module = folder / "module"
+    shutil.copytree(MODULE, module, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    job = re.compile(r'(?ms)^resource "google_dataflow_flex_template_job".*?^}\n')
+    (module / "dataflow.tf").write_text(job.sub("", (MODULE / "dataflow.tf").read_text()))
+    place = _installed(PROVIDER).parent
+    overrides = "".join(f'"hashicorp/{name}" = "{place}"\n' for name in ("google", "google-beta"))
+    configuration = folder / "terraform.rc"
+    configuration.write_text(f"provider_installation {{\ndev_overrides {{\n{overrides}}}\ndirect {{}}\n}}\n")
+    return module, {"TF_CLI_CONFIG_FILE": str(configuration)}
+
+
+def _planned(module: Path, own: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The resources that a plan makes, by address.
+
+    Raises:
+        ValueError: the provider, or Terraform, refuses the values; says why.
+    """
+    (module / "terraform.tfvars.json").write_text(json.dumps(values))
+    with _google() as endpoints:
+        done = _terraform("plan", "-input=false", "-no-color", "-out=plan", cwd=module, **own, **endpoints)
+    if done.returncode:
+        raise ValueError(" ".join(done.stderr.replace("│", " ").split()))
+    shown = json.loads(_terraform("show", "-json", "plan", cwd=module, **own).stdout)
+    return {one["address"]: one["change"]["after"] for one in shown["resource_changes"]}
+
+
+def test_googles_provider_accepts_it(provided: tuple[Path, dict[str, str]]) -> None:
+    module, own = provided
+    told = json.loads(_terraform("validate", "-json", cwd=module, **own).stdout)
+    assert (told["error_count"], [one["summary"] for one in told["diagnostics"]]) == (
+        0,
+        ["Provider development overrides are in effect"],
+    )
+
+
+def test_googles_provider_plans_it_with_and_without_dataflow(provided: tuple[Path, dict[str, str]]) -> None:
+    module, own = provided
+    few = _planned(module, own, {**_VALUES, "project": "some-project"})
+    values = {
+        "image": "i",
+        "template": "gs://t/persist.json",
+        "expire_after_days": 400,
+        "destinations": ["copy"],
+    }
+    more = _planned(module, own, {**_VALUES, "project": "some-project", **values})
+    assert few.keys() < more.keys()
+    assert {address.partition(".")[0] for address in more.keys() - few.keys()} == {
+        "google_project_iam_member",
+        "google_pubsub_topic_iam_member",
+        "google_service_account_iam_member",
+        "google_storage_bucket_iam_member",
+    }
+    ages = [
+        [rule["condition"][0]["age"] for rule in plan["google_storage_bucket.lake"]["lifecycle_rule"]]
+        for plan in (few, more)
+    ]
+    assert ages == [[7], [430, 7]]
+    subscription = few['google_pubsub_subscription.source["orders"]']
+    assert (subscription["name"], subscription["topic"]) == (
+        "orders-persistor",
+        "projects/some-project/topics/orders",
+    )
+
+
+def test_the_beta_job_has_arguments_that_its_documentation_names() -> None:
+    _installed(PROVIDER)
+    page = PROVIDER.source() / "website" / "docs" / "r" / "dataflow_flex_template_job.html.markdown"
+    told = dict(re.findall(r"(?m)^\* `(\w+)` - (\(Required\))?", page.read_text()))
+    [job] = [body for labels, body in _blocks("resource") if labels[0] == "google_dataflow_flex_template_job"]
+    of_terraform = {"count", "provider", "depends_on"}
+    assert job.keys() - of_terraform <= told.keys()
+    assert {name for name, required in told.items() if required} <= job.keys()
 
 
 def test_it_is_formatted() -> None:
@@ -173,6 +281,8 @@ def test_without_retention_nothing_is_deleted(tmp_path: Path) -> None:
         ({"lake_prefix": "lake/"}, "without a slash at its ends"),
         ({"backstop_days": 1}, "The index must be cleared first"),
         ({"name": "A"}, "3 to 15 small letters"),
+        ({"undelete_days": 3}, "0, or 7 to 90"),
+        ({"expire_after_days": 0}, "at least 1 whole day"),
     ],
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], told: str, tmp_path: Path) -> None:

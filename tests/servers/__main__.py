@@ -18,7 +18,7 @@ from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
 from tests.servers.moto import Moto
 from tests.servers.nats import Nats
-from tests.servers.programs import BOOT, COMPOSE, HELM, TERRAFORM
+from tests.servers.programs import BOOT, COMPOSE, HELM, PROVIDER, TERRAFORM
 from tests.servers.pubsub import Pubsub
 
 
@@ -33,7 +33,7 @@ class _Installed(Protocol):
 
 # The slowest first: they are built from source, the others are downloads.
 _SERVERS: tuple[_Installed, ...] = (
-    *(MinIO, HELM, COMPOSE, BOOT, GCS, Pubsub, Flink, Debian),
+    *(MinIO, PROVIDER, HELM, COMPOSE, BOOT, GCS, Pubsub, Flink, Debian),
     *(Kafka, MongoDB, Azurite, Moto, Nats, Chromium, TERRAFORM),
 )
 

@@ -18,9 +18,10 @@ from tests.servers import SERVERS, Unavailable, fetch_once, run, tool
 __all__ = ["Container", "Debian", "built", "forget", "holding"]
 
 _ROOT = Path(__file__).resolve().parents[2]
-_BASE = "localhost/persistor-base:bookworm"
+_BASE = "localhost/persistor-base:bookworm-slim"
 _APT = "apt-get install buildah debootstrap"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_NOT_IN_SLIM = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists")
 _ISOLATED = "unshare", "--mount", "--pid", "--fork", "--kill-child"
 _SCRIPT = """
 touch "$ROOT/etc/hosts"
@@ -85,7 +86,7 @@ class Container:
 class Debian:
     """The base that images are built on here, where no registry of images is asked."""
 
-    name = "debian-bookworm"
+    name = "debian-bookworm-slim"
 
     @classmethod
     def install(cls) -> Path:
@@ -149,6 +150,8 @@ def _bootstrap(target: Path) -> None:
     packages = "python3,python3-venv,ca-certificates"
     command = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(target / "root")]
     run(command, cwd=target)
+    for folder in _NOT_IN_SLIM:
+        shutil.rmtree(target / "root" / folder)
     # What this machine trusts, the build has to trust.
     shutil.copy(_CERTIFICATES, target / "root" / _CERTIFICATES.relative_to("/"))
 

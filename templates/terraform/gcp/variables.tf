@@ -50,6 +50,11 @@ variable "expire_after_days" {
   description = "Age at which `persistor expire --before DAYSd`, run daily, deletes messages; null keeps all for ever."
   type        = number
   default     = null
+
+  validation {
+    condition     = try(var.expire_after_days >= 1 && floor(var.expire_after_days) == var.expire_after_days, var.expire_after_days == null)
+    error_message = "Write at least 1 whole day, or null to keep all for ever."
+  }
 }
 
 variable "backstop_days" {
@@ -67,6 +72,11 @@ variable "undelete_days" {
   description = "Days for which what was deleted can be brought back."
   type        = number
   default     = 7
+
+  validation {
+    condition     = var.undelete_days == 0 || (var.undelete_days >= 7 && var.undelete_days <= 90)
+    error_message = "The store takes 0, or 7 to 90 days."
+  }
 }
 
 variable "image" {

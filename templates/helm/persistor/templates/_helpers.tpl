@@ -16,18 +16,27 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
-{{- /* All that the pods of a part share; takes root, part, values, port, health and args. */ -}}
+{{- /* All that the pods of a part share; takes root, part, values and args, and port and health of what listens. */ -}}
 {{- define "persistor.pod" -}}
 metadata:
-  labels: {{- include "persistor.labels" . | nindent 4 }}
+  labels:
+    {{- include "persistor.labels" . | nindent 4 }}
+    {{- with .values.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
   annotations:
     checksum/settings: {{ toYaml .values.settings | sha256sum }}
     {{- with .values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
-  serviceAccountName: {{ include "persistor.name" .root }}
+  serviceAccountName: {{ include "persistor.name" .root }}-{{ .part }}
   automountServiceAccountToken: {{ .root.Values.serviceAccount.automountToken }}
   enableServiceLinks: false
-  terminationGracePeriodSeconds: 120
+  # A call to the store that is under way is waited for, two minutes at most, then acknowledged.
+  terminationGracePeriodSeconds: 180
+  {{- if not .port }}
+  restartPolicy: Never
+  {{- end }}
+  {{- with .values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
   {{- with .root.Values.imagePullSecrets }}
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -37,24 +46,29 @@ spec:
     runAsGroup: 10001
     fsGroup: 10001
     seccompProfile: {type: RuntimeDefault}
+  {{- if .port }}
   topologySpreadConstraints:
+    {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
     - maxSkew: 1
-      topologyKey: kubernetes.io/hostname
+      topologyKey: {{ . }}
       whenUnsatisfiable: ScheduleAnyway
       labelSelector:
-        matchLabels: {{- include "persistor.selector" . | nindent 10 }}
+        matchLabels: {{- include "persistor.selector" $ | nindent 10 }}
+    {{- end }}
+  {{- end }}
   containers:
     - name: {{ .part }}
       image: {{ printf "%s:%s" .root.Values.image.repository (.root.Values.image.tag | default .root.Chart.AppVersion) }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args: {{- toYaml .args | nindent 8 }}
       env:
-        {{- if ne .part "api" }}
+        {{- if has .part (list "persist" "index") }}
         - name: SHARD
           valueFrom: {fieldRef: {fieldPath: "metadata.labels['apps.kubernetes.io/pod-index']"}}
         {{- end }}
         - {name: TMPDIR, value: /tmp}
         {{- with .values.env }}{{ toYaml . | nindent 8 }}{{ end }}
+      {{- if .port }}
       ports:
         - {name: http, containerPort: {{ .port }}}
       # Reading the lake's claims at the start can take a while; nothing else waits for it.
@@ -71,6 +85,11 @@ spec:
         httpGet: {path: {{ .ready | default .health }}, port: http}
         periodSeconds: 10
         timeoutSeconds: 5
+      {{- end }}
+      {{- if eq .part "api" }}
+      # Requests still come until every node has heard that this pod goes.
+      lifecycle: {preStop: {exec: {command: [sleep, "10"]}}}
+      {{- end }}
       resources: {{- toYaml .values.resources | nindent 8 }}
       securityContext:
         allowPrivilegeEscalation: false
