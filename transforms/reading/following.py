@@ -120,21 +120,18 @@ class Following:
 
     def report(self) -> None:
         """Set the gauges of every source."""
-        sources = {track.source for track in self.tracks.values()}
-        for source in self._told - sources:  # its topic is gone: nothing of it is open any more
-            metrics.LAG.labels(metrics.label(source)).set(0)
-            metrics.oldest(source, None)
-        self._told = sources
-        lags: dict[str, int] = defaultdict(int)
-        for partition, lag in self._reader.lag().items():
-            lags[self._source.name_of(partition.topic)] += lag
-        for source, lag in lags.items():
-            metrics.LAG.labels(metrics.label(source)).set(lag)
-        oldest: dict[str, list[float]] = {source: [] for source in sources}
+        lags, open = defaultdict[str, int](int), defaultdict[str, list[float]](list)
         for track in self.tracks.values():
-            oldest[track.source].extend(track.oldest())
-        for source, times in oldest.items():
-            metrics.oldest(source, min(times, default=None))
+            open[metrics.label(track.source)].extend(track.oldest())
+        for partition, lag in self._reader.lag().items():
+            lags[metrics.label(self._source.name_of(partition.topic))] += lag
+        for label in self._told - open.keys():  # its topic is gone: nothing of it is open any more
+            open[label], lags[label] = [], 0
+        self._told = set(open)
+        for label, lag in lags.items():
+            metrics.LAG.labels(label).set(lag)
+        for label, times in open.items():
+            metrics.oldest(label, min(times, default=None))
 
     def _move(self, track: Track, start: int, given_up: int | None) -> None:
         ahead = self._ahead(track, start)
@@ -174,7 +171,7 @@ class Following:
         incarnation, position = entered
         if committed is not None and position == committed[0]:
             self._acknowledger.found(Acknowledgement(partition, *committed))
-        metrics.GAPS.labels(metrics.label(source))  # at 0: an increase is seen only of what was there before
+        metrics.begin(source)
         track = Track(partition, source, incarnation, identity, 0, Buffer(0))
         track.durable = position or 0
         track.move(track.durable, None, self._ahead(track, track.durable))
