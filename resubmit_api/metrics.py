@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import threading
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,7 +15,11 @@ from prometheus_client import (
     generate_latest,
 )
 
-__all__ = ["Metrics"]
+from transforms.jobs import Row
+from transforms.jobs.changing import is_free
+from transforms.jobs.rows import by_command
+
+__all__ = ["Metrics", "destination_label"]
 
 _LATENCIES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -51,25 +55,65 @@ class Metrics:
         self._messages = Counter("persistor_api_resubmitted_messages", said, sent, registry=registry)
         said = "Resubmissions that failed within a day, less those refused, resumed or tried again."
         self._failed = Gauge("persistor_resubmissions_failed", said, ["destination"], registry=registry)
+        said = "Resubmissions that have not ended, by state; (command) are those that the command sends."
+        by_state = ["destination", "state"]
+        self._open = Gauge("persistor_resubmissions_open", said, by_state, registry=registry)
+        said = "Messages of resubmissions that have not ended: published, failed, or left to send."
+        self._progress = Gauge("persistor_resubmissions_open_messages", said, sent, registry=registry)
+        said = "Messages that resubmissions publish each second now, in whatever process."
+        self._rate = Gauge(
+            "persistor_resubmissions_messages_per_second", said, ["destination"], registry=registry
+        )
+        self._lock = threading.Lock()
+        self._jobs: Sequence[Row] = ()
+        self._lately: Mapping[str, int] = {}
+        self._counted: dict[str, dict[str, int]] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; ``route`` is the pattern, never the path, which callers choose."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
-    def finished(self, row: Mapping[str, Any]) -> None:
-        """Count a resubmission that ended."""
-        destination = row["destination"]
+    def finished(self, row: Row) -> None:
+        """Count a resubmission that ended; of one that was resumed only what it did since."""
+        destination = destination_label(row)
         self._ended.labels(destination, row["mode"], row["state"]).inc()
+        before, done = self._counted.pop(row["id"], {}), row["progress"]
         for outcome in ("published", "failed"):
-            self._messages.labels(destination, outcome).inc(row["progress"][outcome])
+            new = max(0, done[outcome] - before.get(outcome, 0))
+            self._messages.labels(destination, outcome).inc(new)
+        if row["state"] == "FAILED":
+            self._counted[row["id"]] = done
 
-    def failures(self, destinations: Mapping[str, int]) -> None:
-        """Note how many resubmissions to each destination failed lately; the others are not shown."""
-        self._failed.clear()
-        for destination, count in destinations.items():
-            self._failed.labels(destination).set(count)
+    def jobs(self, rows: Sequence[Row], failed: Mapping[str, int]) -> None:
+        """Note the jobs that have not ended, and how many to each destination failed lately."""
+        self._jobs, self._lately = rows, failed
 
     def text(self) -> bytes:
         """The exposition format."""
-        return generate_latest(self.registry)
+        with self._lock:
+            self._show()
+            return generate_latest(self.registry)
+
+    def _show(self) -> None:
+        for gauge in (self._failed, self._open, self._progress, self._rate):
+            gauge.clear()
+        for destination, count in self._lately.items():
+            self._failed.labels(destination).set(count)
+        for row in self._jobs:
+            self._show_open(row)
+
+    def _show_open(self, row: Row) -> None:
+        destination, progress = destination_label(row), row["progress"]
+        left = progress["planned"] - progress["published"] - progress["failed"]
+        self._open.labels(destination, row["state"]).inc()
+        counts = {"published": progress["published"], "failed": progress["failed"], "left": left}
+        for outcome, count in counts.items():
+            self._progress.labels(destination, outcome).inc(count)
+        # What nobody works on any more publishes nothing, whatever it told last.
+        self._rate.labels(destination).inc(0.0 if is_free(row) else progress.get("rate") or 0.0)
+
+
+def destination_label(row: Row) -> str:
+    """The configured name; what the command was given is an address, of which there may be any number."""
+    return "(command)" if by_command(row) else str(row["destination"])

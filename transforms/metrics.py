@@ -39,6 +39,7 @@ __all__ = [
     "OLDEST",
     "RETRIES",
     "WRITE_SECONDS",
+    "begin",
     "label",
     "listen",
     "progress",
@@ -49,6 +50,7 @@ __all__ = [
 
 MOST_SOURCES = 1000
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_DEAD = ("write", "gave_up"), ("write", "permanent"), ("index", "permanent")
 
 _lock = threading.Lock()
 _sources: set[str] = set()
@@ -90,7 +92,7 @@ OLDEST = Gauge(
     "Age of the oldest message that was read and is not durable in lake and index yet.",
     ["source"],
 )
-RETRIES = _Counter("persistor_retries", "Calls repeated because something was away.", ["what"])
+RETRIES = _Counter("persistor_retries", "Calls repeated because what is named was away.", ["what"])
 DEAD_LETTERS = _Counter(
     "persistor_dead_letters", "Messages sent to the dead letters.", ["source", "stage", "category"]
 )
@@ -100,6 +102,14 @@ GAPS = _Counter(
     ["source"],
 )
 CONFLICTS = _Counter("persistor_conflicts", "Ids indexed already for another message.", ["source"])
+
+
+def begin(source: str) -> None:
+    """Show at 0 what is seldom counted of a source: Prometheus sees an increase only of what was there."""
+    named = label(source)
+    GAPS.labels(named)
+    for stage, category in _DEAD:
+        DEAD_LETTERS.labels(named, stage, category)
 
 
 def label(source: str) -> str:

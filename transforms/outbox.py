@@ -29,6 +29,7 @@ class Outbox:
         self._name = name
         self._publisher: Publisher = registry.broker(url).open_publisher(url, config)
         self._what = f"publish to {url.rpartition('/')[2]}"
+        self._retries = metrics.RETRIES.labels(f"{name} topic")
         self._waiting: list[pa.Table] = []
         self._lost = False
         self.max_bytes: int | None = None
@@ -47,7 +48,7 @@ class Outbox:
         except TransientError:
             # With its connection a publisher forgets what it sent, and then has nothing to confirm.
             self._lost = True
-            metrics.RETRIES.labels("publish").inc()  # confirm() sends all of it again
+            self._retries.inc()  # confirm() sends all of it again
 
     def confirm(self) -> None:
         """Wait until all is confirmed.
@@ -84,4 +85,4 @@ class Outbox:
         return self._publisher.commit(0)
 
     def _retry(self, call: Callable[[], _T]) -> _T:
-        return retry(call, self._what, on_retry=metrics.RETRIES.labels("publish").inc, stopped=stop.stopping)
+        return retry(call, self._what, on_retry=self._retries.inc, stopped=stop.stopping)

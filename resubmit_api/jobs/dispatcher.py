@@ -14,6 +14,7 @@ from resubmit_api.backends import Backends
 from resubmit_api.jobs.housekeeping import Housekeeping
 from resubmit_api.jobs.inline import LOST, Inline
 from resubmit_api.jobs.planning import Planning
+from resubmit_api.jobs.watching import watch_jobs
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
@@ -35,6 +36,7 @@ _JOBS_AT_ONCE = 4
 _AT_A_TIME = 1000
 _LOST_TOO_OFTEN = 5
 _RENEWED_EVERY = 2.0
+_TOLD_EVERY = 5.0
 _SLOW = 5.0
 """Seconds without an answer of the index that a lease may not outlast."""
 _CLOSED_WITHIN = 10.0
@@ -70,6 +72,7 @@ class Dispatcher:
             (self._inline.renew, _RENEWED_EVERY),
             (self._hold_starting, _RENEWED_EVERY),
             (self._housekeeping.run, 3600.0),
+            (self._tell, _TOLD_EVERY),
         )
         self._loops = [threading.Thread(target=self._repeat, args=work, daemon=True) for work in works]
         for loop in self._loops:
@@ -221,6 +224,9 @@ class Dispatcher:
         for owner, id in list(self._starting.items()):
             with contextlib.suppress(UnknownJobError):
                 change(self._backends.index, id, partial(_held, owner=owner))
+
+    def _tell(self) -> None:
+        watch_jobs(self._backends.index, self._metrics)
 
     def _settings(self, row: Row) -> dict[str, Any]:
         url, config = self._backends.publishers.address(row["destination"], row["topic"])

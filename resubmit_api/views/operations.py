@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from apiflask import APIBlueprint
@@ -11,18 +10,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from resubmit_api.auth import open_to
 from resubmit_api.auth.tokens import Role
-from resubmit_api.backends import Backends
 from resubmit_api.errors import needs
 from resubmit_api.schemas import Health
 from resubmit_api.views.context import parts, problems
-from transforms.errors import TransientError
-from transforms.jobs import Row
-from transforms.jobs.rows import at
 
 __all__ = ["blueprint"]
 
-_LATELY = 86400.0
-_MOST_FAILED = 1000
 _EXPOSITION: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
@@ -75,25 +68,7 @@ def readyz() -> dict[str, Any]:
 )
 def metrics() -> Response:
     """Metrics for Prometheus."""
-    found = parts()
-    found.metrics.failures(_failed_lately(found.backends))
-    return Response(found.metrics.text(), content_type=CONTENT_TYPE_LATEST)
-
-
-def _failed_lately(backends: Backends) -> Counter[str]:
-    since = at(-_LATELY)
-    try:
-        rows = backends.index.list_jobs(_MOST_FAILED, states=["FAILED"])
-    except TransientError:
-        return Counter()  # what is known without the index is told all the same
-    return Counter(row["destination"] for row in rows if row["finished"] > since and _concerns(row))
-
-
-def _concerns(row: Row) -> bool:
-    """Whether somebody must look at what failed; who asked for what cannot be was told so then."""
-    # One that is sent inline has its plan only when all of it is dealt with.
-    may_have_sent = row["plan"] or (row["mode"] == "inline" and not row.get("refused"))
-    return bool(may_have_sent) and not row["retried_by"]
+    return Response(parts().metrics.text(), content_type=CONTENT_TYPE_LATEST)
 
 
 @blueprint.get("/docs")

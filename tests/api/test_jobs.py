@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
@@ -16,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from resubmit_api.backends import Backends
 from resubmit_api.jobs.housekeeping import Housekeeping
+from resubmit_api.metrics import Metrics
 from tests._processes import spawned
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
+from tests.servers.mongodb import MongoDB
 from tests.servers.nats import Nats
 from transforms.jobs import change, create, new_row, retry_of
 from transforms.jobs.changing import held_by
@@ -169,6 +174,68 @@ def test_a_cancelled_job_says_what_it_has_sent(site: Site, api: Client, streams:
     assert "nothing is possible any more" in refused["detail"]
 
 
+def test_prometheus_is_told_what_is_being_sent_while_it_is(
+    site: Site, api: Client, streams: Streams, topic: str
+) -> None:
+    site.archive(*(order(n) for n in range(2000)))
+    job = post(api, "resubmissions", body(topic, rate=SLOW), 202)
+    rate = "persistor_resubmissions_messages_per_second", {"destination": "main"}
+    wait_until(lambda: (told(api, *rate) or 0) > 0, 60, "a rate")
+    assert (told(api, *rate) or 0) < 300
+    assert told(api, "persistor_resubmissions_open", {"destination": "main", "state": "RUNNING"}) == 1
+    left = told(api, "persistor_resubmissions_open_messages", {"destination": "main", "outcome": "left"})
+    assert 0 < (left or 0) < 2000
+    post(api, f"resubmissions/{job['id']}/pause")
+    paused = "persistor_resubmissions_open", {"destination": "main", "state": "PAUSED"}
+    wait_until(lambda: told(api, *paused) == 1 and told(api, *rate) == 0, 60, "the pause to be told")
+    post(api, f"resubmissions/{job['id']}/cancel")
+    until(api, job, "CANCELLED")
+    wait_until(lambda: told(api, *paused) is None and told(api, *rate) is None, 30, "the end to be told")
+
+
+def told(api: Client, name: str, labels: dict[str, str]) -> float | None:
+    """A sample of the service's metrics, None where it is not there."""
+    families = text_string_to_metric_families(api.get("/metrics").text)
+    found = (s.value for f in families for s in f.samples if (s.name, s.labels) == (name, labels))
+    return next(found, None)
+
+
+def test_what_a_resumed_job_sends_is_counted_once() -> None:
+    metrics, row = Metrics(), a_row()
+    first = {**row, "state": "FAILED", "progress": {"planned": 9, "published": 4, "failed": 1}}
+    metrics.finished(first)
+    metrics.finished({**first, "state": "COMPLETED", "progress": {"planned": 9, "published": 9, "failed": 0}})
+    counted = "persistor_api_resubmitted_messages_total"
+    found = [
+        metrics.registry.get_sample_value(counted, {"destination": "main", "outcome": outcome})
+        for outcome in ("published", "failed")
+    ]
+    assert found == [9, 1]
+
+
+def test_addresses_that_the_command_was_given_are_no_labels() -> None:
+    metrics = Metrics()
+    metrics.jobs([{**a_row(), "destination": "kafka://h:9092"}], {})
+    assert b'persistor_resubmissions_open{destination="(command)",state="RUNNING"} 1.0' in metrics.text()
+    assert b"h:9092" not in metrics.text()
+
+
+def a_row() -> dict[str, Any]:
+    return new_row(
+        destination="main", topic="t", selection=Selection(all=True), options=Options(), requested_by=None
+    )
+
+
+def test_metrics_are_told_while_the_index_hangs(site: Site, nats: Nats, mongodb: MongoDB) -> None:
+    index = f"{mongodb.url}_{uuid.uuid4().hex[:8]}"
+    with site.serve({"main": nats.url}, index=index) as api:
+        mongodb.pause()
+        try:
+            assert requests.get(f"{api.url}/metrics", timeout=10).status_code == 200
+        finally:
+            mongodb.resume()
+
+
 def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams, topic: str) -> None:
     first, second, _ = site.archive(*(order(n) for n in range(60)), rows_per_file=20)
     hidden = Path(second.removeprefix("file://"))
@@ -176,7 +243,7 @@ def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams,
     job = until(api, post(api, "resubmissions", body(topic), 202), "FAILED")
     assert (counts(job), job["possible"]) == ((60, 40, 20), ["retry"])
     alert = 'persistor_resubmissions_failed{destination="main"} 1.0'
-    assert alert in api.get("/metrics").text
+    wait_until(lambda: alert in api.get("/metrics").text, 30, "the failure to be told")
     hidden.with_suffix(".hidden").rename(hidden)
     again = post(api, f"resubmissions/{job['id']}/retry", status=202)
     assert again["retry_of"] == job["id"]
@@ -184,7 +251,7 @@ def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams,
     assert counts(done) == (20, 20, 0)
     assert streams.payloads(topic) == payloads(0, 20) + payloads(40, 60) + payloads(20, 40)
     assert look(api, job)["retried_by"] == again["id"]
-    assert alert not in api.get("/metrics").text
+    wait_until(lambda: alert not in api.get("/metrics").text, 30, "the failure to be told no more")
     post(api, f"resubmissions/{job['id']}/retry", status=409)
     assert first
 

@@ -123,6 +123,10 @@ def _work(kafka: Kafka, topic: str, archive: Archive, api: str, server: Promethe
         assert requests.post(f"{api}/v1/resubmissions", json=body, timeout=30).status_code == 202
         seen = time.time() + 3  # so many scrapes lie between the loads
         wait_until(lambda: time.time() > seen, 60, "scrapes")  # noqa: B023
+    slow = {"destination": "main", "topic": f"{topic}-again", "selection": {"sources": [topic]}}
+    slow["rate"] = {"messages_per_second": 5}
+    assert requests.post(f"{api}/v1/resubmissions", json=slow, timeout=30).status_code == 202
+    wait_until(lambda: bool(server.query("persistor_resubmissions_messages_per_second > 0")), 90, "a job")
     wait_until(lambda: bool(server.query("rate(persistor_messages_total[1m]) > 0")), 60, "a rate")
     wait_until(lambda: bool(server.query("rate(persistor_indexed_total[1m]) > 0")), 60, "a rate of the index")
 

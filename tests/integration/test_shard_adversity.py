@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests._reading import DEADLINE, Reading, reading
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.kafka_raw import produce_raw
+from tests.servers.minio import MinIO
 from transforms import metrics
 from transforms.brokers.kafka.reader import KafkaReader
 from transforms.dead_letters import dead_messages
@@ -150,6 +152,26 @@ def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
         assert told("lag_messages") == 7
         wait_until(lambda: opened.turn() == [] and not opened.open_rows, DEADLINE, "the rest to go out")
         assert (told("oldest_unarchived_seconds"), told("lag_messages")) == (0, 0)
+
+
+def test_what_was_read_while_the_lake_is_away_is_told_to_be_open(
+    kafka: Kafka, minio: MinIO, topic: str, source: Source
+) -> None:
+    def age() -> float:
+        return REGISTRY.get_sample_value("persistor_oldest_unarchived_seconds", {"source": topic}) or 0.0
+
+    lake = minio.create_bucket(topic)
+    in_lake = replace(source, lake=lake, lake_config=minio.config, purpose=lake, limits=Limits(10, 2**20, 9))
+    with reading(in_lake) as opened:
+        opened.turn()
+        with minio.killed():
+            kafka.produce(topic, _values(0, 10))
+            thread = Thread(target=opened.until, args=(10,))
+            thread.start()
+            wait_until(lambda: age() > 1, 30, "the age of what waits for its claim")
+        thread.join()
+        opened.acknowledge().turn()
+        assert age() == 0
 
 
 class _RefusedMeanwhile:

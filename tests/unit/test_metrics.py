@@ -61,6 +61,13 @@ def test_sources_beyond_the_cap_share_one_label() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_what_is_seldom_counted_is_there_at_zero_once_a_source_is_met() -> None:
+    metrics.begin("met")
+    assert sample("persistor_gap_messages_total", source="met") == 0
+    for stage, category in (("write", "gave_up"), ("write", "permanent"), ("index", "permanent")):
+        assert sample("persistor_dead_letters_total", source="met", stage=stage, category=category) == 0
+
+
 def test_the_age_of_the_oldest_open_message_grows_by_itself_until_it_is_archived() -> None:
     metrics.progress("reader", {"aging": (0, time.time() - 100)})
     first = sample("persistor_oldest_unarchived_seconds", source="aging")

@@ -38,18 +38,17 @@ class Asking:
         Raises:
             TransientError: it was still away when the process was told to stop.
         """
-        return retry(call, what, on_retry=metrics.RETRIES.labels(what).inc, stopped=self._stopping)
+        return retry(call, what, on_retry=metrics.RETRIES.labels("broker").inc, stopped=self._stopping)
 
     def lake(self, call: Callable[[], _T], what: str) -> _T | None:
         """Call until it succeeds; None once the lake is given up. Raises as :meth:`broker`."""
         if self.without_lake:
             return None
-        on_retry = metrics.RETRIES.labels(what).inc
         try:
             return retry(
                 self._patience.watched(call),
                 what,
-                on_retry=on_retry,
+                on_retry=metrics.RETRIES.labels("lake").inc,
                 stopped=lambda: self._stopping() or self.without_lake,
             )
         except TransientError:

@@ -171,7 +171,7 @@ class Following:
         incarnation, position = entered
         if committed is not None and position == committed[0]:
             self._acknowledger.found(Acknowledgement(partition, *committed))
-        metrics.GAPS.labels(metrics.label(source))  # at 0: an increase is seen only of what was there before
+        metrics.begin(source)
         track = Track(partition, source, incarnation, identity, 0, Buffer(0))
         track.durable = position or 0
         track.move(track.durable, None, self._ahead(track, track.durable))

@@ -105,11 +105,10 @@ class Shard:
         self._following.align(positions)
         if not drain:
             self._fill(time.monotonic() + seconds)
+        self._following.report()  # before the lake is asked, which may be away for long
         self._look_for_lake()
         # At its end a process without the lake leaves what is open to the next one.
-        ready = [] if drain and self._asking.without_lake else list(self._cut_all(drain))
-        self._following.report()
-        return ready
+        return [] if drain and self._asking.without_lake else list(self._cut_all(drain))
 
     def durable(self, ready: Iterable[tuple[str, Acknowledgement]]) -> None:
         """Everything in these ranges is durable: acknowledged at the next turn. From any thread."""
@@ -148,7 +147,7 @@ class Shard:
             self._following.note_gaps(error.gaps)
             return
         except TransientError:
-            metrics.RETRIES.labels("poll").inc()
+            metrics.RETRIES.labels("broker").inc()
             return
         for one in fetched:
             self._following.add(one)
@@ -288,7 +287,7 @@ class Shard:
         try:
             self._acknowledger.flush(self._following.tracks)
         except TransientError:
-            metrics.RETRIES.labels("acknowledge at the broker").inc()
+            metrics.RETRIES.labels("broker").inc()
 
 
 def _count_gap(track: Track, cut: Cut) -> None:
