@@ -1,4 +1,4 @@
-"""Streaming jobs on one machine: Beam's in-process runner with its quirks, processes and signals.
+"""Streaming jobs on one machine: Beam's in-process runner with its quirks, and signals.
 
 The runner is named explicitly: ``DirectRunner`` may try to download another one first, and
 with more than one worker it loses records of an unbounded splittable DoFn.
@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import multiprocessing
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from multiprocessing import connection
-from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 import apache_beam as beam
@@ -22,14 +17,15 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 
 from pipelines import startup
 from pipelines.in_process import IN_PROCESS
+from pipelines.processes import run_processes
 from pipelines.settings import IndexSettings, PersistSettings, connections
 from pipelines.signals import stopped_by_signals
 from transforms import metrics, stop, surroundings
-from transforms.errors import PermanentError, PersistorError
+from transforms.errors import PermanentError
 from transforms.exposition import Exposition
 from transforms.read_batches import close_shards
 
-__all__ = ["distant_runner", "in_process_runner", "run_streaming"]
+__all__ = ["distant_runner", "in_process_runner", "run_here", "run_streaming"]
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +57,11 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
     with stopped_by_signals(stop.stop):
         startup.check(settings)
     _log.info(startup.begun(settings))
-    run = _run_here if settings.processes == 1 else _run_processes
-    code = run(build, settings, beam_arguments)
+    if settings.processes == 1:
+        run_here(build, settings, beam_arguments)
+        code = 0
+    else:
+        code = run_processes(settings, beam_arguments)
     if code == 0:
         _log.info(startup.ended(settings))
     return code
@@ -108,7 +107,12 @@ def _as_list(consolidate: Callable[..., Iterator[Any]]) -> Callable[..., list[An
     return lambda *arguments: list(consolidate(*arguments))
 
 
-def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) -> int:
+def run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) -> None:
+    """Run one shard in this process until it is told to stop.
+
+    Raises:
+        PersistorError: why the job had to stop.
+    """
     metrics.serve(settings.metrics_port, settings.metrics_host)
     surroundings.watch(settings.command, *connections(settings))
     options = PipelineOptions([*beam_arguments, "--streaming", "--runner=FnApiRunner"])
@@ -124,7 +128,6 @@ def _run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str])
         handler.addFilter(_is_news)
     with stopped_by_signals(stop.stop):
         _run(pipeline)
-    return 0
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -142,40 +145,3 @@ def _run(pipeline: beam.Pipeline) -> None:
         raise failure from error
     finally:
         close_shards()
-
-
-def _run_processes(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) -> int:
-    """One process per shard. Spawned: librdkafka and gRPC do not survive a fork."""
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_run_one, args=(build, settings, tuple(beam_arguments), number))
-        for number in range(settings.processes)
-    ]
-    with stopped_by_signals(lambda: _forward(processes)):
-        for process in processes:
-            process.start()
-        while any(process.exitcode is None for process in processes):
-            connection.wait([process.sentinel for process in processes if process.exitcode is None])
-            if any(process.exitcode for process in processes):
-                _forward(processes)  # a job with a shard missing must be seen to fail
-    return max(abs(process.exitcode or 0) for process in processes)
-
-
-def _run_one(build: _Build, settings: _Settings, beam_arguments: Sequence[str], number: int) -> None:
-    try:
-        code = _run_here(build, _shard_of(settings, number), beam_arguments)
-    except PersistorError as error:
-        sys.stderr.write(f"persistor {settings.command}, process {number}: {error}\n")
-        code = 1
-    sys.exit(code)
-
-
-def _shard_of(settings: _Settings, number: int) -> _Settings:
-    port = settings.metrics_port
-    return replace(settings, shard=(number, settings.processes), metrics_port=port + number if port else 0)
-
-
-def _forward(processes: Sequence[BaseProcess]) -> None:
-    for process in processes:
-        if process.is_alive():
-            process.terminate()

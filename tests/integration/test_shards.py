@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import ExitStack
 from pathlib import Path
+
+import psutil
+import pytest
 
 from tests.integration.harness import Archive, Load, Persist, expected, metric
 from tests.servers import free_port, wait_until
 from tests.servers.kafka import Kafka
 from transforms.lake import Lake
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(Lake(f"file://{tmp_path}/lake"), f"sqlite://{tmp_path}/index.db")
 
 
 def _shard(kafka: Kafka, topic: str, archive: Archive, log: Path, shard: str, port: int) -> Persist:
@@ -22,10 +32,11 @@ def _shard(kafka: Kafka, topic: str, archive: Archive, log: Path, shard: str, po
     )
 
 
-def test_two_shards_archive_every_partition_once_and_a_third_may_join(kafka: Kafka, tmp_path: Path) -> None:
+def test_two_shards_archive_every_partition_once_and_a_third_may_join(
+    kafka: Kafka, archive: Archive, tmp_path: Path
+) -> None:
     # By this name each of two and of three shards has some of the partitions.
     topic = kafka.create_topic("sharded", partitions=8)
-    archive = Archive(Lake(f"file://{tmp_path}/lake"), f"sqlite://{tmp_path}/index.db")
     ports = [free_port() for _ in range(4)]
 
     def start(shard: str, port: int) -> Persist:
@@ -52,4 +63,44 @@ def test_two_shards_archive_every_partition_once_and_a_third_may_join(kafka: Kaf
         for shard in shards[2:]:
             shard.drain()
     assert len({id.split("_")[1] for id in there}) == 8
+    archive.check(there)
+
+
+def test_processes_of_a_command_end_with_each_other_and_with_it(
+    kafka: Kafka, archive: Archive, tmp_path: Path
+) -> None:
+    topic = kafka.create_topic("in-processes", partitions=8)
+    port = free_port()
+    places = {"source": f"{kafka.url}/{topic}", "lake": archive.lake.url, "index": archive.index_url}
+    persist = Persist(tmp_path / "log", processes="3", metrics_port=str(port), **places)
+
+    def archiving() -> list[psutil.Process]:
+        wait_until(lambda: min(map(messages, range(port, port + 3))) > 500, 90, "all to archive")
+        below = psutil.Process(persist.pid).children()
+        # Another one watches over what they leave behind.
+        return [one for one in below if "spawn_main" in " ".join(one.cmdline())]
+
+    def messages(of: int) -> float:
+        return metric(of, "persistor_messages_total", source=topic) or 0 if persist.pid else 0
+
+    with Load(kafka, {topic: 8}, rate=1000):
+        with persist:
+            archiving()[1].kill()
+            assert persist.ends() == 1
+            assert "persistor persist, process 1: killed by SIGKILL" in persist.output()
+            assert persist.output().count("killed by") == 1
+        with persist:
+            shards = archiving()
+            os.kill(persist.pid, signal.SIGKILL)
+            assert persist.ends() == -signal.SIGKILL
+            _, alive = psutil.wait_procs(shards, 60)
+            assert alive == []
+        with persist:
+            shards = archiving()
+            persist.drain()
+            assert not any(shard.is_running() for shard in shards)
+    with persist:
+        there = expected(kafka, topic)
+        archive.wait_for(there, persist)
+        persist.drain()
     archive.check(there)
