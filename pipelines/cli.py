@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from pipelines.config import SUMMARIES
+from pipelines.signals import ended_by_sigterm
 from transforms.errors import ConfigurationError, PersistorError
 
 __all__ = ["main"]
@@ -50,7 +51,8 @@ def _run(command: str, words: list[str]) -> int:
             f"{command!r} is not a command; {f'did you mean {near[0]}?' if near else _known()}"
         )
     _log_to_stderr()
-    return _COMMANDS[command](words)
+    with ended_by_sigterm():
+        return _COMMANDS[command](words)
 
 
 def _log_to_stderr() -> None:

@@ -316,7 +316,7 @@ Exit code: 0 done, 1 some files or rows are damaged (the report says which), 2 i
   persistor expire --config expire.yaml --before 400d --source orders --yes
 
 A file that also holds newer messages is kept whole until all of them are old enough.
-Exit code: 0 done, 1 some files are damaged and stay, 2 the request cannot be carried out.""",
+Exit code: 0 done, 1 damaged files stay, or lake or index stayed away, 2 it cannot be done as asked.""",
     "api": """example:
   persistor api --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                 --destination replay=kafka://localhost:9092

@@ -7,8 +7,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
-__all__ = ["stopped_by_signals"]
+__all__ = ["ended_by_sigterm", "stopped_by_signals"]
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """End with code 143 at SIGTERM, also as a container's first process, which it would not reach."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -27,3 +41,7 @@ def stopped_by_signals(stopped: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

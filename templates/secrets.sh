@@ -31,3 +31,9 @@ line() { # NAME ROLE FILE ALLOWED, as `persistor token` writes it
 }
 metrics_only=', "sources": [], "destinations": []'
 keep api_tokens "$(line operator operator operator_token && line prometheus viewer prometheus_token "$metrics_only")"
+for name in operator_token prometheus_token; do
+  grep -q "$(sha256 "$name")" api_tokens || {
+    echo "$folder/api_tokens does not list $name: add its line, or delete api_tokens to have it made anew." >&2
+    exit 1
+  }
+done

@@ -37,6 +37,7 @@ _FILES_AT_ONCE = 500
 _CLAIMS_AT_ONCE = 1000
 _PATIENCE = 300.0
 _YOUNG = timedelta(days=1)
+_NOT_THERE = "persistor-may-delete"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -130,6 +131,14 @@ class _MessagesLake(Lake):
             metas = (meta for meta in page if not meta["path"].startswith(INTERNAL))
             yield from ((meta["path"], meta["size"], meta["last_modified"]) for meta in metas)
 
+    def may_delete(self) -> None:
+        """Delete what is not there, which a store refuses to whoever may not delete.
+
+        Raises:
+            AccessDeniedError: it does.
+        """
+        self._delete_one(_NOT_THERE)
+
     def delete_all(self, paths: Sequence[str]) -> None:
         """Delete objects, in few requests where the store can; those that are gone are no error."""
         try:
@@ -191,6 +200,8 @@ class _Run:
     def delete(self) -> None:
         """Index, then files, then claims."""
         self.report.done, self.report.notes = True, []
+        if self._files:
+            _patiently(self._lake.may_delete, "try whether files may be deleted")
         for some in _portions(self._files):
             self._forget([self._lake.location(file.path) for file in some])
             _patiently(partial(self._lake.delete_all, [file.path for file in some]), "delete files")

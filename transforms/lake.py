@@ -204,7 +204,8 @@ class Lake:
         if _TOO_LONG.search(str(error)):
             return PermanentError(f"{self.url} takes no names that long: {_first_line(error)}")
         status = _STATUS.search(str(error))
-        if status and status[1] in {"401", "403"}:
+        # One of many deletions that S3 refuses has a code in an answer that is none by itself.
+        if "code: AccessDenied" in str(error) or (status and status[1] in {"401", "403"}):
             return AccessDeniedError(f"{self.url} denies access: {_first_line(error)}")
         if status and status[1] == "404":
             return ObjectMissingError(f"{self.url} does not exist: {_first_line(error)}")

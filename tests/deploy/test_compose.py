@@ -117,10 +117,22 @@ def test_secrets_are_made_once_and_differ(secrets: Path) -> None:
         assert (caller.name, caller.role) == (name, role)
 
 
+def test_a_token_that_was_renewed_alone_is_told_of(tmp_path: Path) -> None:
+    make = ["sh", TEMPLATES / "secrets.sh", tmp_path]
+    subprocess.run(make, check=True)
+    (tmp_path / "operator_token").unlink()
+    done = subprocess.run(make, capture_output=True, text=True, check=False)
+    advice = "add its line, or delete api_tokens to have it made anew."
+    told = f"{tmp_path}/api_tokens does not list operator_token: {advice}\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    (tmp_path / "api_tokens").unlink()
+    subprocess.run(make, check=True)
+
+
 def test_secrets_are_made_where_sha256_has_the_name_of_macos(tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name in ("base64", "chmod", "cut", "dirname", "head", "mkdir", "mv", "tr"):
+    for name in ("base64", "chmod", "cut", "dirname", "grep", "head", "mkdir", "mv", "tr"):
         (programs / name).symlink_to(shutil.which(name) or pytest.fail(f"{name} is missing"))
     (programs / "shasum").write_text(f'#!/bin/sh\n[ "$*" = "-a 256" ] && exec {shutil.which("sha256sum")}\n')
     (programs / "shasum").chmod(0o755)

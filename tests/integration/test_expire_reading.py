@@ -1,8 +1,9 @@
-"""Reading goes on after retention, from wherever it had come to."""
+"""Retention on real servers: reading goes on from wherever it had come to, and no crash spoils anything."""
 
 from __future__ import annotations
 
 import uuid
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from tests.integration.harness import Archive, Persist, committed, load_message,
 from tests.integration.test_shard import _ids, _values
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
+from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
+from tests.unit.test_expire import BEFORE, check_kills_between_any_two_steps, everything, stored
 from transforms.expire import Expired, expire
+from transforms.indexes import mongodb as mongo
 from transforms.indexes import sqlite
-from transforms.lake import Lake
+from transforms.lake import AccessDeniedError, Lake
 from transforms.reading.buffers import Limits
 from transforms.reading.claims import Chain, Claims
 from transforms.reading.source import Source
@@ -131,3 +135,27 @@ def _check_rebuilt(archive: Archive, tmp_path: Path) -> None:
     order = [("id", "ascending")]
     assert again.entries().sort_by(order) == archive.entries().sort_by(order)
     rebuilt.close()
+
+
+def test_a_kill_between_any_two_steps_on_an_object_store_and_mongodb(
+    minio: MinIO, mongodb: MongoDB, topic: str, tmp_path: Path
+) -> None:
+    lake = Lake(f"{minio.create_bucket(topic)}/lake", minio.config)
+    url = f"{mongodb.url}.{topic}"
+    with closing(mongo.open(url)) as index:
+        check_kills_between_any_two_steps(lake, index, url, tmp_path)
+
+
+def test_a_store_that_refuses_to_delete_costs_the_index_nothing(
+    minio: MinIO, mongodb: MongoDB, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = minio.create_bucket(topic)
+    with closing(mongo.open(f"{mongodb.url}.{topic}")) as index:
+        stored(Lake(url, minio.config), index)
+        minio.let_everybody_read(topic)
+        config = {name: minio.config[name] for name in ("endpoint", "region")}
+        monkeypatch.setattr("transforms.expire._PATIENCE", 1.0)
+        reader = Lake(url, {**config, "skip_signature": "true"})
+        with pytest.raises(AccessDeniedError):
+            expire(reader, index, BEFORE, young=_AT_ONCE)
+        assert len(everything(index)) == 480

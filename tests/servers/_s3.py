@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import boto3
 
 from tests.servers import Server
@@ -31,12 +34,24 @@ class S3Server(Server):
 
     def create_bucket(self, name: str) -> str:
         """Create a bucket; returns its URL as a lake."""
-        client = boto3.client(
+        self._client().create_bucket(Bucket=name)
+        return f"s3://{name}"
+
+    def let_everybody_read(self, bucket: str) -> None:
+        """Whoever sends no signature may list and read, and nothing else."""
+        rights = {"s3:ListBucket": bucket, "s3:GetBucketLocation": bucket, "s3:GetObject": f"{bucket}/*"}
+        rules = [
+            {"Effect": "Allow", "Principal": "*", "Action": right, "Resource": f"arn:aws:s3:::{place}"}
+            for right, place in rights.items()
+        ]
+        policy = json.dumps({"Version": "2012-10-17", "Statement": rules})
+        self._client().put_bucket_policy(Bucket=bucket, Policy=policy)
+
+    def _client(self) -> Any:
+        return boto3.client(
             "s3",
             endpoint_url=self.url,
             region_name=REGION,
             aws_access_key_id=USER,
             aws_secret_access_key=PASSWORD,
         )
-        client.create_bucket(Bucket=name)
-        return f"s3://{name}"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -220,14 +223,14 @@ def test_the_newest_claim_of_a_chain_stays(lake: Lake, index: Index) -> None:
 # --- kill -9 ----------------------------------------------------------------------------------
 
 _KILLED_AT_A_STEP = """
-import os, signal, sys
+import json, os, signal, sys
 from datetime import datetime, timedelta
 import transforms.expire as expiry
-from transforms.indexes import sqlite
+from transforms import registry
 from transforms.lake import Lake
 
-lake, index, before, step = sys.argv[1:]
-lake, index, left = Lake(lake), sqlite.open(index), int(step)
+lake, config, index, before, step = sys.argv[1:]
+lake, index, left = Lake(lake, json.loads(config)), registry.index(index).open(index), int(step)
 
 def die(frame, event, argument):
     global left
@@ -242,12 +245,12 @@ expiry.expire(lake, index, datetime.fromisoformat(before), young=timedelta(0))
 """
 
 
-def test_a_kill_between_any_two_steps_leaves_nothing_that_points_at_nothing(
-    lake: Lake, index: Index, tmp_path: Path
-) -> None:
+def check_kills_between_any_two_steps(lake: Lake, index: Index, index_url: str, tmp_path: Path) -> None:
+    """Nothing points at nothing after any of them, and the runs together do what one would have done."""
     stored(lake, index)
     chain = claimed(lake)
-    arguments = [lake.url, f"sqlite://{tmp_path}/index.db", BEFORE.isoformat()]
+    _, (url, config) = lake.__reduce__()
+    arguments = [url, json.dumps(config), index_url, BEFORE.isoformat()]
     killed = []
     for step in count():
         # The first kill is before anything happened; each run goes on where the last one was killed.
@@ -264,6 +267,12 @@ def test_a_kill_between_any_two_steps_leaves_nothing_that_points_at_nothing(
     assert len(killed) > 8
     assert (len(files(lake)), starts(lake, chain)[0]) == (24, 240)
     assert everything(index) == rebuilt(lake, tmp_path)
+
+
+def test_a_kill_between_any_two_steps_leaves_nothing_that_points_at_nothing(
+    lake: Lake, index: Index, tmp_path: Path
+) -> None:
+    check_kills_between_any_two_steps(lake, index, f"sqlite://{tmp_path}/index.db", tmp_path)
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -304,6 +313,24 @@ def test_the_command_tells_people_what_it_would_do(
         "orders",
     )
     assert told["note"] == "Nothing is deleted yet: this is the plan, --yes carries it out."
+
+
+def test_sigterm_ends_it_also_as_the_first_process_of_a_container(lake: Lake) -> None:
+    """There a signal that nobody handles is no signal; the index here takes connections and never answers."""
+    lake.put_new(f"{INTERNAL}sources/orders/000001.json", b"{}")
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        index.settimeout(60)
+        url = f"mongodb://127.0.0.1:{index.getsockname()[1]}/persistor?serverSelectionTimeoutMS=60000"
+        words = [f"--lake={lake.url}", f"--index={url}", "--before=1d"]
+        command = [sys.executable, "-m", "pipelines.cli", "expire", *words]
+        as_first = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child", *command]
+        for started in (command, as_first):
+            with subprocess.Popen(started) as process:
+                connection, _ = index.accept()
+                inner = psutil.Process(process.pid).children() or [process]
+                os.kill(inner[0].pid, signal.SIGTERM)
+                assert process.wait(30) == 143
+                connection.close()
 
 
 @pytest.mark.parametrize(
