@@ -39,9 +39,7 @@ def run(settings: IndexSettings, beam_arguments: Sequence[str] = ()) -> int:
 
 def build(pipeline: beam.Pipeline, settings: IndexSettings, shards: Sequence[int], of: int) -> None:
     """Add the job to a pipeline."""
-    source = Source(
-        settings.metadata, settings.metadata_config, limits=_LIMITS, purpose=f"index|{settings.index}"
-    )
+    source = Source(settings.metadata, settings.metadata_config, limits=_LIMITS, purpose=settings.purpose)
     batches = pipeline | ReadBatches(source, tuple(shards), of)
     read = batches | "ReadMetadata" >> ReadMetadata(dead_letters=settings.dead_letter is not None)
     _ = read.entries | "IndexEntries" >> IndexEntries(settings.index)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import boto3
 
 from tests.servers import Server
@@ -31,12 +34,28 @@ class S3Server(Server):
 
     def create_bucket(self, name: str) -> str:
         """Create a bucket; returns its URL as a lake."""
-        client = boto3.client(
+        self._client().create_bucket(Bucket=name)
+        return f"s3://{name}"
+
+    def allow_everybody(self, bucket: str, *actions: str) -> None:
+        """Let requests without a signature do just this, such as ``GetObject``."""
+        everybody = {"Effect": "Allow", "Principal": {"AWS": ["*"]}}
+        allowed = [
+            {
+                **everybody,
+                "Action": [f"s3:{action}"],
+                "Resource": [f"arn:aws:s3:::{bucket}" + ("" if action == "ListBucket" else "/*")],
+            }
+            for action in actions
+        ]
+        policy = {"Version": "2012-10-17", "Statement": allowed}
+        self._client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+
+    def _client(self) -> Any:
+        return boto3.client(
             "s3",
             endpoint_url=self.url,
             region_name=REGION,
             aws_access_key_id=USER,
             aws_secret_access_key=PASSWORD,
         )
-        client.create_bucket(Bucket=name)
-        return f"s3://{name}"
