@@ -28,6 +28,7 @@ __all__ = [
     "DEAD_LETTERS",
     "FILES",
     "GAPS",
+    "GONE",
     "INDEXED",
     "INDEX_SECONDS",
     "LAG",
@@ -95,6 +96,11 @@ GAPS = _Counter(
     "Messages that retention removed before they were archived; of a hole its positions.",
     ["source"],
 )
+GONE = Gauge(
+    "persistor_topic_gone",
+    "1 where a topic that was read is not there any more: deleted, or hidden from this user.",
+    ["source"],
+)
 CONFLICTS = _Counter("persistor_conflicts", "Ids indexed already for another message.", ["source"])
 
 
@@ -102,6 +108,7 @@ def begin(source: str) -> None:
     """Show at 0 what is seldom counted of a source: Prometheus sees an increase only of what was there."""
     named = label(source)
     GAPS.labels(named)
+    GONE.labels(named).set(0)
     for stage, category in _DEAD:
         DEAD_LETTERS.labels(named, stage, category)
 

@@ -149,7 +149,10 @@ def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
         kafka.delete_topic(topic)
         metrics.LAG.labels(topic).set(7)  # as where the last messages were never read
         wait_until(lambda: opened.turn() == [] and not opened.open_rows, DEADLINE, "the rest to go out")
-        assert (told("oldest_unarchived_seconds"), told("lag_messages")) == (0, 0)
+        assert (told("oldest_unarchived_seconds"), told("lag_messages"), told("topic_gone")) == (0, 0, 1)
+        kafka.create_topic(topic)
+        opened.turn()
+        assert told("topic_gone") == 0
 
 
 def test_what_was_read_while_the_lake_is_away_is_told_to_be_open(

@@ -75,6 +75,7 @@ class Following:
             else:
                 track.retire()
                 del self._live[partition]
+                metrics.GONE.labels(metrics.label(track.source)).set(partition not in found)
         for partition, identity in found.items():
             if partition not in self._live:
                 self._start(partition, identity)
