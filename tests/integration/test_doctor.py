@@ -105,6 +105,20 @@ def test_a_kafka_that_does_not_answer_is_named(
     assert "a-secret" not in told
 
 
+def test_a_kafka_whose_name_is_unknown_is_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.brokers.kafka.reader.TIMEOUT", 3.0)
+    _, told = doctor(
+        capsys,
+        "persist",
+        source="kafka://none.invalid:9092/orders",
+        lake=f"file://{tmp_path}/lake",
+        index="none",
+    )
+    assert "Failed to resolve 'none.invalid:9092'" in told
+
+
 def test_a_retention_near_the_age_of_a_batch_and_idle_processes_are_seen(
     kafka: Kafka, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
