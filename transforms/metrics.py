@@ -11,8 +11,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import prometheus_client
@@ -39,19 +40,23 @@ __all__ = [
     "WRITE_SECONDS",
     "begin",
     "label",
-    "oldest",
+    "left",
     "serve",
+    "standing",
     "timed",
     "unreported",
 ]
 
+Lags = Callable[[], Mapping[str, int]]
 MOST_SOURCES = 1000
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _DEAD = ("write", "gave_up"), ("write", "permanent"), ("index", "permanent")
 
 _lock = threading.Lock()
+_standing = threading.Lock()
 _sources: set[str] = set()
 _served: dict[int, str] = {}
+_readers: dict[int, tuple[Lags, Mapping[str, float | None]]] = {}
 _unreported: dict[str, float] = defaultdict(float)
 
 
@@ -122,13 +127,38 @@ def label(source: str) -> str:
         return source
 
 
-def oldest(source: str, publish_time: float | None) -> None:
-    """Note the publish time (seconds since 1970) of a source's oldest open message, None if none is open.
+def standing(reader: object, lags: Lags, oldest: Mapping[str, float | None]) -> None:
+    """Note where a reader of this process stands; the gauges are of all of them together.
 
-    The gauge is an age that grows between the calls, so that a stuck process is seen to be stuck.
+    Args:
+        reader: who; the last word of each counts, until :func:`left`.
+        lags: asked from another thread when Prometheus asks, so that a lag is seen to grow while the
+            reader waits for something; by the labels of sources.
+        oldest: publish time (seconds since 1970) of the oldest open message by the labels of
+            sources, None if none is open. Its age grows between the calls.
     """
-    gauge = OLDEST.labels(label(source))
-    gauge.set_function(lambda: max(0.0, time.time() - publish_time) if publish_time is not None else 0.0)
+    with _standing:
+        _readers[id(reader)] = lags, oldest
+    for named in oldest:
+        LAG.labels(named).set_function(partial(_lag, named))
+        OLDEST.labels(named).set_function(partial(_age, named))
+
+
+def left(reader: object) -> None:
+    """A reader is gone; it is asked no more."""
+    with _standing:
+        _readers.pop(id(reader), None)
+
+
+def _lag(named: str) -> float:
+    with _standing:
+        return float(sum(lags().get(named, 0) for lags, _ in _readers.values()))
+
+
+def _age(named: str) -> float:
+    with _standing:
+        times = [at for _, oldest in _readers.values() if (at := oldest.get(named)) is not None]
+    return max(0.0, time.time() - min(times)) if times else 0.0
 
 
 def unreported() -> dict[str, int]:

@@ -68,14 +68,28 @@ def test_what_is_seldom_counted_is_there_at_zero_once_a_source_is_met() -> None:
 
 
 def test_the_age_of_the_oldest_open_message_grows_by_itself_until_it_is_archived() -> None:
-    metrics.oldest("aging", time.time() - 100)
+    metrics.standing("reader", dict, {"aging": time.time() - 100})
     first = sample("persistor_oldest_unarchived_seconds", source="aging")
     second = sample("persistor_oldest_unarchived_seconds", source="aging")
     assert first is not None
     assert second is not None
     assert 100 <= first < second < 160
-    metrics.oldest("aging", None)
+    metrics.standing("reader", dict, {"aging": None})
     assert sample("persistor_oldest_unarchived_seconds", source="aging") == 0
+
+
+def test_readers_of_a_process_add_up_until_they_leave() -> None:
+    now, lags = time.time(), {"shared": 3}
+    metrics.standing("one", lambda: lags, {"shared": now - 100})
+    metrics.standing("two", lambda: {"shared": 4}, {"shared": now - 900})
+    assert sample("persistor_lag_messages", source="shared") == 7
+    assert 900 <= (sample("persistor_oldest_unarchived_seconds", source="shared") or 0) < 960
+    lags["shared"] = 30
+    metrics.left("two")
+    assert sample("persistor_lag_messages", source="shared") == 30
+    assert 100 <= (sample("persistor_oldest_unarchived_seconds", source="shared") or 0) < 160
+    metrics.left("one")
+    assert sample("persistor_lag_messages", source="shared") == 0
 
 
 def test_a_failing_call_is_timed_too() -> None:

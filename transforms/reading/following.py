@@ -20,6 +20,7 @@ from transforms.reading.tracks import Track
 __all__ = ["Following"]
 
 _DISCOVER_EVERY = 10.0
+_LAGS_EVERY = 1.0
 _NUMBERS = 1 << 31
 
 
@@ -48,7 +49,8 @@ class Following:
         self._acknowledger = acknowledger
         self._discovered = -_DISCOVER_EVERY
         self._broker: str | None = None
-        self._told: set[str] = set()
+        self._lags_as_of = -_LAGS_EVERY
+        self._known_lags: Mapping[str, int] = {}
 
     @property
     def live(self) -> list[Track]:
@@ -120,19 +122,26 @@ class Following:
         self.tracks = {key: track for key, track in self.tracks.items() if not track.exhausted}
 
     def report(self) -> None:
-        """Set the gauges of every source."""
-        lags, open = defaultdict[str, int](int), defaultdict[str, list[float]](list)
+        """Tell how far every source is; a topic that is gone is none any more."""
+        open = defaultdict[str, list[float]](list)
         for track in self.tracks.values():
             open[metrics.label(track.source)].extend(track.oldest())
-        for partition, lag in self._reader.lag().items():
-            lags[metrics.label(self._source.name_of(partition.topic))] += lag
-        for label in self._told - open.keys():  # its topic is gone: nothing of it is open any more
-            open[label], lags[label] = [], 0
-        self._told = set(open)
-        for label, lag in lags.items():
-            metrics.LAG.labels(label).set(lag)
-        for label, times in open.items():
-            metrics.oldest(label, min(times, default=None))
+        oldest = {label: min(times, default=None) for label, times in open.items()}
+        metrics.standing(self, self._lags, oldest)
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        metrics.left(self)
+
+    def _lags(self) -> Mapping[str, int]:
+        """By the labels of sources. From any thread, and as of a second ago at most."""
+        now = time.monotonic()
+        if now - self._lags_as_of >= _LAGS_EVERY:
+            lags = defaultdict[str, int](int)
+            for partition, lag in self._reader.lag().items():
+                lags[metrics.label(self._source.name_of(partition.topic))] += lag
+            self._lags_as_of, self._known_lags = now, lags
+        return self._known_lags
 
     def _move(self, track: Track, start: int, given_up: int | None) -> None:
         ahead = self._ahead(track, start)
