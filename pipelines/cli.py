@@ -169,7 +169,7 @@ def _api(words: list[str]) -> int:
 
 
 def _doctor(words: list[str]) -> int:
-    from pipelines import doctor, options
+    from pipelines import doctor, findings, options
 
     tried = (
         options.PersistSettings,
@@ -188,7 +188,7 @@ def _doctor(words: list[str]) -> int:
             return 0
         raise ConfigurationError(_nobodys(words, kinds))
     settings, _ = options.parse(kinds[words[0]], words[1:])
-    return doctor.show(doctor.examine(settings))
+    return findings.show(doctor.examine(settings))
 
 
 def _nobodys(words: list[str], kinds: Collection[str]) -> str:

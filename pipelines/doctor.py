@@ -3,61 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from pipelines.doctor_lake import SLOW, examine_lake
+from pipelines.findings import ALLOW, Finding, tried
 from pipelines.settings import connections
-from pipelines.shown import counted, visible
-from pipelines.startup import destination_of, open_lake, source_of, topics_of
+from pipelines.shown import counted
+from pipelines.startup import destination_of, source_of, topics_of
 from transforms import registry, surroundings
-from transforms.brokers import Partition, Reader
-from transforms.errors import ConfigurationError, PersistorError
-from transforms.lake import INTERNAL, Lake
+from transforms.brokers import Destination, Partition, Reader
+from transforms.errors import ConfigurationError, TransientError, retry
+from transforms.reading.source import Source
 
-__all__ = ["HELP", "Finding", "examine", "show"]
+__all__ = ["HELP", "examine"]
 
 HELP = """usage: persistor doctor COMMAND [--config FILE] [--SETTING VALUE ...]
 
 Try what the settings of a command name, and say what to fix: connections and permissions of broker, lake and
 index, retention against the age of batches, clocks, disks, certificates. Nothing is archived or sent; where
 the command writes, a small object is created in the lake and deleted again.
+Run it as the user that the command will run as.
 
 example:
   persistor doctor persist --config persist.yaml
 
 Exit code: 0 nothing to fix, 1 something to fix, 2 the settings themselves are wrong."""
-_SKEW = 30.0
-_SLOW = 0.25
 _LITTLE_SPACE = 0.1
 _SOON = 30
 _NO_TOPIC = "persistor-doctor"
-_WRITING = ("persist", "plan", "resubmit", "api")
-_MARKS = {"fine": ("ok", "green"), "care": ("!", "yellow"), "wrong": ("x", "red")}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was tried and how it went.
-
-    Attributes:
-        what: was looked at, such as ``source``.
-        level: ``fine``, ``care`` (works, and may not for ever) or ``wrong``.
-        said: what was found, in a sentence.
-        remedy: what to do about it.
-    """
-
-    what: str
-    level: str
-    said: str
-    remedy: str = ""
+_DAY = 86_400
+_A_MOMENT = 5.0
 
 
 def examine(settings: Any) -> Iterator[Finding]:
@@ -70,64 +51,16 @@ def examine(settings: Any) -> Iterator[Finding]:
         settings: of any command (``pipelines.settings``).
     """
     if source := source_of(settings):
-        yield from _tried("source", _examine_source, settings, *source)
+        yield from tried("source", _examine_source, settings, *source)
     for url in _lakes(settings):
-        yield from _tried("lake", _examine_lake, url, settings.lake_config, settings.command in _WRITING)
+        yield from tried("lake", examine_lake, url, settings.lake_config, settings.command)
     if getattr(settings, "index", None):
-        yield from _tried("index", _examine_index, settings.index)
+        yield from tried("index", _examine_index, settings.index)
     for name, url, config in topics_of(settings):
-        yield from _tried(name, _examine_topic, name, url, config)
+        yield from tried(name, _examine_topic, name, url, config)
     for name, broker in getattr(settings, "destinations", {}).items():
-        yield from _tried("destination", _examine_broker, name, broker.url, broker.config)
+        yield from tried("destination", _examine_broker, name, broker.url, broker.config)
     yield from _examine_surroundings(settings)
-
-
-def show(findings: Iterator[Finding]) -> int:
-    """Print findings as they come, and then what to do.
-
-    Returns:
-        The exit code: 0 where nothing is wrong, else 1.
-    """
-    out, told = Console(highlight=False), list[Finding]()
-    for finding in findings:
-        if out.is_terminal:
-            out.print(_row(finding))
-        else:
-            print("\t".join(_words(finding)), flush=True)
-        told.append(finding)
-    wrong = sum(finding.level == "wrong" for finding in told)
-    care = sum(finding.level == "care" for finding in told)
-    out.print(f"{len(told)} checks: {wrong} to fix, {care} to watch.")
-    return int(wrong > 0)
-
-
-def _row(finding: Finding) -> Table:
-    mark, style = _MARKS[finding.level]
-    row = Table.grid(padding=(0, 1))
-    row.add_column(width=2)
-    row.add_column(width=12)
-    row.add_column(overflow="fold")
-    remedy = f"\n-> {finding.remedy}" if finding.remedy else ""
-    row.add_row(Text(mark, style=style), finding.what, Text(finding.said + remedy))
-    return row
-
-
-def _words(finding: Finding) -> tuple[str, ...]:
-    """Mark, what was looked at, and what was found with its remedy: for pipes and logs."""
-    remedy = f" -> {finding.remedy}" if finding.remedy else ""
-    return _MARKS[finding.level][0], finding.what, visible(finding.said + remedy)
-
-
-def _tried(what: str, examination: Any, *arguments: Any) -> Iterator[Finding]:
-    """What an examination finds; where it cannot go on, that is a finding too."""
-    try:
-        yield from examination(*arguments)
-    except ConfigurationError as error:
-        for problem in error.problems:
-            yield Finding(what, "wrong", problem)
-    except PersistorError as error:
-        remedy = "Is it running, and reachable from here? Check address, network and credentials."
-        yield Finding(what, "wrong", f"It does not answer: {error}.", remedy)
 
 
 def _lakes(settings: Any) -> Sequence[str]:
@@ -137,7 +70,8 @@ def _lakes(settings: Any) -> Sequence[str]:
 def _examine_source(
     settings: Any, url: str, config: Mapping[str, str], exclude: Sequence[str]
 ) -> Iterator[Finding]:
-    reader = registry.broker(url).open_reader(url, config, group="persistor-doctor", exclude=exclude)
+    group = Source(url, purpose=settings.purpose).group
+    reader = registry.broker(url).open_reader(url, config, group=group, exclude=exclude)
     with contextlib.closing(reader):
         partitions = list(reader.discover())
         topics = sorted({partition.topic for partition in partitions})
@@ -148,10 +82,33 @@ def _examine_source(
             return
         many = f"{counted(len(topics), 'topic')}, {counted(len(partitions), 'partition')}"
         yield Finding("source", "fine", f"{many}: {shown}.")
-        reader.committed(partitions[0])
-        yield Finding("progress", "fine", "The group's progress can be read.")
+        yield _progress(reader, group, partitions[0])
         yield from _examine_spread(settings, partitions)
-        yield from _examine_retention(settings, reader, partitions)
+        try:
+            yield from _examine_topics(reader, partitions)
+            yield from _examine_retention(settings, reader, partitions)
+        except ConfigurationError as error:
+            said = f"Retention and compaction are not checked: {error}"
+            yield Finding("retention", "care", said, "Kafka's ACLs: that takes DESCRIBE_CONFIGS.")
+
+
+def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
+    try:
+        # A group that its cluster never heard of has no coordinator for a moment.
+        retry(lambda: reader.committed(partition), "look up the group's progress", give_up_after=_A_MOMENT)
+    except (ConfigurationError, TransientError) as error:
+        remedy = "Kafka's ACLs: reading takes READ on this group."
+        return Finding(
+            "progress", "wrong", f"What group {group} has read cannot be looked up: {error}", remedy
+        )
+    return Finding("progress", "fine", f"What group {group} has read can be looked up.")
+
+
+def _examine_topics(reader: Reader, partitions: Sequence[Partition]) -> Iterator[Finding]:
+    for partition in {p.topic: p for p in partitions}.values():
+        problems, warnings = reader.examine(partition)
+        yield from (Finding("source", "wrong", problem, ALLOW) for problem in problems)
+        yield from (Finding("source", "care", warning) for warning in warnings)
 
 
 def _examine_spread(settings: Any, partitions: Sequence[Partition]) -> Iterator[Finding]:
@@ -179,52 +136,10 @@ def _examine_retention(settings: Any, reader: Reader, partitions: Sequence[Parti
         yield Finding("retention", "fine", f"Messages are kept {told}: as long may archiving stand still.")
 
 
-def _examine_lake(url: str, config: Mapping[str, str], writes: bool) -> Iterator[Finding]:
-    lake = open_lake(url, config)
-    yield Finding("lake", "fine", f"{url} can be listed.")
-    if writes:
-        yield from _examine_writing(lake)
-
-
-def _examine_writing(lake: Lake) -> Iterator[Finding]:
-    path, content = f"{INTERNAL}doctor/{uuid.uuid4().hex}", b"written by persistor doctor"
-    started = time.time()
-    lake.put_new(path, content)
-    seconds = time.time() - started
-    try:
-        replaced, unchanged = lake.put_new(path, content), bytes(lake.get(path)) == content
-        clock = _clock(lake.modified(path).timestamp(), started, time.time())
-    finally:
-        lake.delete(path)
-    if replaced:
-        remedy = "Persistor would lose messages here: use a store with conditional writes."
-        yield Finding("lake", "wrong", "The store overwrote an object that was to be created only.", remedy)
-    elif not unchanged:
-        yield Finding("lake", "wrong", "The store gave back something else than was written.")
-    else:
-        yield _written(seconds)
-    yield clock
-
-
-def _written(seconds: float) -> Finding:
-    took = f"{seconds * 1000:.0f} ms"
-    said = f"Objects can be created once, read and deleted; a small one is written in {took}."
-    if seconds < 4 * _SLOW:
-        return Finding("lake", "fine", said)
-    return Finding("lake", "care", said, "Larger batches, or a lake that is nearer, keep the rate up.")
-
-
-def _clock(written: float, earliest: float, latest: float) -> Finding:
-    # Stores tell whole seconds.
-    skew = max(earliest - 1 - written, written - latest, 0.0)
-    said = f"This machine's clock and the store's differ by {skew:.0f} s."
-    if skew < _SKEW:
-        return Finding("clock", "fine", said)
-    remedy = "Let both follow a time server: signed requests are refused, and leases of jobs misjudged."
-    return Finding("clock", "wrong", said, remedy)
-
-
 def _examine_index(url: str) -> Iterator[Finding]:
+    if new := _new_file(url):
+        yield new
+        return
     index = registry.index(url).open(url)
     with contextlib.closing(index):
         started = time.monotonic()
@@ -232,19 +147,44 @@ def _examine_index(url: str) -> Iterator[Finding]:
         seconds, sources = time.monotonic() - started, index.sources()
         known = f"it knows {counted(len(sources), 'source')}."
         yield Finding("index", "fine", f"It answers in {seconds * 1000:.0f} ms; {known}")
-        if seconds > _SLOW:
+        if seconds > SLOW:
             yield Finding("index", "care", "It answers slowly.", "Is it far away, or busy?")
+
+
+def _new_file(url: str) -> Finding | None:
+    """Of an index that is a file and not there: one that is made here would be of whoever looks."""
+    path = Path("/" + urlsplit(url).path.lstrip("/"))
+    if not url.startswith("sqlite:///") or "${" in url or path.exists():
+        return None
+    there = next(one for one in path.parents if one.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        return Finding("index", "fine", f"{path} is not there yet; {there} can be written to.")
+    return Finding("index", "wrong", f"{path} cannot be made: {there} may not be written to.", ALLOW)
 
 
 def _examine_topic(name: str, url: str, config: Mapping[str, str]) -> Iterator[Finding]:
     found = destination_of(url, config)
     for problem in found.problems:
         yield Finding(name, "wrong", problem)
-    for warning in found.warnings:
+    for warning in (*found.warnings, *(found.for_jobs if name == "destination" else ())):
         yield Finding(name, "care", warning)
+    if name == "metadata":
+        yield from _examine_metadata(found)
     if not found.problems:
         partitions = "" if found.partitions is None else f", {counted(found.partitions, 'partition')},"
         yield Finding(name, "fine", f"{found.topic}{partitions} can be written to.")
+
+
+def _examine_metadata(found: Destination) -> Iterator[Finding]:
+    if found.compacted:
+        said = f"{found.topic} is compacted: of the entries of a large file only the last ones stay."
+        yield Finding("metadata", "wrong", said, "Set its cleanup.policy to delete.")
+    kept = time.time() - (found.oldest_kept_us or 0) / 1e6
+    if kept < _DAY:
+        said = (
+            f"{found.topic} keeps messages for {kept / 3600:.1f} h: what is not indexed by then is not found."
+        )
+        yield Finding("metadata", "care", said, "Keep them for a week, or have persistor rebuild at hand.")
 
 
 def _examine_broker(name: str, url: str, config: Mapping[str, str]) -> Iterator[Finding]:

@@ -71,7 +71,7 @@ def _source(settings: PersistSettings) -> Source:
         layout=settings.layout,
         limits=Limits(settings.batch_messages, settings.batch_bytes, settings.batch_age),
         give_up_after=settings.give_up_after,
-        purpose=f"{settings.lake}|{settings.source_prefix}",
+        purpose=settings.purpose,
     )
 
 

@@ -71,6 +71,11 @@ class PersistSettings(StreamingSettings):
     on_failure: str
     give_up_after: float | None
 
+    @property
+    def purpose(self) -> str:
+        """What the group is named by that keeps the progress at the broker."""
+        return f"{self.lake}|{self.source_prefix}"
+
 
 @dataclass(frozen=True)
 class IndexSettings(StreamingSettings):
@@ -79,6 +84,11 @@ class IndexSettings(StreamingSettings):
     command: ClassVar[str] = "index"
     metadata: str
     index: str
+
+    @property
+    def purpose(self) -> str:
+        """As of :class:`PersistSettings`."""
+        return f"index|{self.index}"
 
 
 @dataclass(frozen=True)

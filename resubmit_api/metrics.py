@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -46,6 +46,8 @@ class Metrics:
             buckets=_LATENCIES,
             registry=registry,
         )
+        said = "Requests that wait because all threads are busy."
+        self._waiting = Gauge("persistor_api_requests_waiting", said, registry=registry)
         ended = ["destination", "mode", "state"]
         self._ended = Counter(
             "persistor_api_resubmissions", "Resubmissions that ended.", ended, registry=registry
@@ -73,6 +75,10 @@ class Metrics:
         """Count a request; ``route`` is the pattern, never the path, which callers choose."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
+
+    def waiting(self, count: Callable[[], float]) -> None:
+        """Ask ``count`` for the requests that wait, when Prometheus does."""
+        self._waiting.set_function(count)
 
     def finished(self, row: Row) -> None:
         """Count a resubmission that ended; of one that was resumed only what it did since."""

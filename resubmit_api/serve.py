@@ -17,6 +17,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from resubmit_api.app import MAX_BODY, close_app, create_app
 from resubmit_api.errors import PROBLEM_TYPE, problem_body
+from resubmit_api.views.context import EXTENSION, Parts
 from transforms.errors import ConfigurationError
 
 __all__ = ["make_server", "serve"]
@@ -24,6 +25,7 @@ __all__ = ["make_server", "serve"]
 _MOST_HEADERS = 64 << 10
 _MOST_CONNECTIONS = 500
 _IDLE = 60
+_OF_THE_PROCESS = ("/healthz", "/metrics")
 _FORWARDED = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -113,12 +115,15 @@ def make_server(
     Raises:
         ConfigurationError: the address cannot be listened on.
     """
+    dispatcher = _Dispatcher(threads)
+    parts: Parts = app.extensions[EXTENSION]
+    parts.metrics.waiting(lambda: len(dispatcher.queue))
     try:
         [address, *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         server = create_server(
             app,
             sockets=[_listen(address)],
-            _dispatcher=_Dispatcher(threads),
+            _dispatcher=dispatcher,
             ident=None,
             # Each browser keeps up to six open.
             connection_limit=_MOST_CONNECTIONS,
@@ -146,7 +151,7 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
         self._alive.set_thread_count(1)
 
     def add_task(self, task: HTTPChannel) -> None:
-        if task.requests[0].path == "/healthz":
+        if task.requests[0].path in _OF_THE_PROCESS:
             self._alive.add_task(task)
         else:
             super().add_task(task)

@@ -8,11 +8,10 @@ the sources behind that are counted together as ``(others)``.
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -31,6 +30,7 @@ __all__ = [
     "DEAD_LETTERS",
     "FILES",
     "GAPS",
+    "GONE",
     "INDEXED",
     "INDEX_SECONDS",
     "LAG",
@@ -41,22 +41,24 @@ __all__ = [
     "WRITE_SECONDS",
     "begin",
     "label",
+    "left",
     "listen",
-    "progress",
     "serve",
+    "standing",
     "timed",
     "unreported",
 ]
 
+Lags = Callable[[], Mapping[str, int]]
 MOST_SOURCES = 1000
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _DEAD = ("write", "gave_up"), ("write", "permanent"), ("index", "permanent")
 
 _lock = threading.Lock()
+_standing = threading.Lock()
 _sources: set[str] = set()
 _served: dict[int, str] = {}
-_progress: dict[object, dict[str, tuple[int, float]]] = {}
-_shown: set[str] = set()
+_readers: dict[int, tuple[Lags, Mapping[str, float | None]]] = {}
 _unreported: dict[str, float] = defaultdict(float)
 
 
@@ -101,6 +103,11 @@ GAPS = _Counter(
     "Messages that retention removed before they were archived; of a hole its positions.",
     ["source"],
 )
+GONE = Gauge(
+    "persistor_topic_gone",
+    "1 where a topic that was read is not there any more: deleted, or hidden from this user.",
+    ["source"],
+)
 CONFLICTS = _Counter("persistor_conflicts", "Ids indexed already for another message.", ["source"])
 
 
@@ -108,6 +115,7 @@ def begin(source: str) -> None:
     """Show at 0 what is seldom counted of a source: Prometheus sees an increase only of what was there."""
     named = label(source)
     GAPS.labels(named)
+    GONE.labels(named).set(0)
     for stage, category in _DEAD:
         DEAD_LETTERS.labels(named, stage, category)
 
@@ -121,45 +129,38 @@ def label(source: str) -> str:
         return source
 
 
-def progress(reader: object, sources: Mapping[str, tuple[int, float]]) -> None:
-    """Note how far a reader is with its sources, instead of what it said before; nothing once it is closed.
-
-    Several readers of a process may have partitions of one source: their lags are added up, and of
-    their oldest messages the oldest counts. Its age grows between the calls, so that a stuck process is
-    seen to be stuck.
+def standing(reader: object, lags: Lags, oldest: Mapping[str, float | None]) -> None:
+    """Note where a reader of this process stands; the gauges are of all of them together.
 
     Args:
-        reader: who says it.
-        sources: per source the messages that are not read yet, and the publish time (seconds since
-            1970) of the oldest open message, infinite if none is open.
+        reader: who; the last word of each counts, until :func:`left`.
+        lags: asked from another thread when Prometheus asks, so that a lag is seen to grow while the
+            reader waits for something; by the labels of sources.
+        oldest: publish time (seconds since 1970) of the oldest open message by the labels of
+            sources, None if none is open. Its age grows between the calls.
     """
-    told: dict[str, tuple[int, float]] = {}
-    for source, (lag, oldest) in sources.items():
-        lag_so_far, oldest_so_far = told.get(name := label(source), (0, math.inf))
-        told[name] = lag_so_far + lag, min(oldest_so_far, oldest)
-    with _lock:
-        if told:
-            _progress[reader] = told
-        else:
-            _progress.pop(reader, None)
-        new = told.keys() - _shown
-        _shown.update(new)
-    for name in new:
-        LAG.labels(name).set_function(partial(_lag, name))
-        OLDEST.labels(name).set_function(partial(_age, name))
+    with _standing:
+        _readers[id(reader)] = lags, oldest
+    for named in oldest:
+        LAG.labels(named).set_function(partial(_lag, named))
+        OLDEST.labels(named).set_function(partial(_age, named))
 
 
-def _lag(name: str) -> float:
-    return float(sum(lag for lag, _ in _told(name)))
+def left(reader: object) -> None:
+    """A reader is gone; it is asked no more."""
+    with _standing:
+        _readers.pop(id(reader), None)
 
 
-def _age(name: str) -> float:
-    return max(0.0, time.time() - min((oldest for _, oldest in _told(name)), default=math.inf))
+def _lag(named: str) -> float:
+    with _standing:
+        return float(sum(lags().get(named, 0) for lags, _ in _readers.values()))
 
 
-def _told(name: str) -> list[tuple[int, float]]:
-    with _lock:
-        return [told[name] for told in _progress.values() if name in told]
+def _age(named: str) -> float:
+    with _standing:
+        times = [at for _, oldest in _readers.values() if (at := oldest.get(named)) is not None]
+    return max(0.0, time.time() - min(times)) if times else 0.0
 
 
 def unreported() -> dict[str, int]:

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from resubmit_api.backends import Backends
@@ -35,6 +35,7 @@ from transforms.replay.plans import Options, folder, new_job_id
 from transforms.selection import Selection
 
 ORDERS = {"sources": ["orders"]}
+THREADS = 8
 SLOW = {"messages_per_second": 100}
 
 
@@ -229,11 +230,16 @@ def a_row() -> dict[str, Any]:
 def test_metrics_are_told_while_the_index_hangs(site: Site, nats: Nats, mongodb: MongoDB) -> None:
     index = f"{mongodb.url}_{uuid.uuid4().hex[:8]}"
     with site.serve({"main": nats.url}, index=index) as api:
-        mongodb.pause()
-        try:
-            assert requests.get(f"{api.url}/metrics", timeout=10).status_code == 200
-        finally:
-            mongodb.resume()
+        ask = partial(api.get, "/v1/sources")
+        with ThreadPoolExecutor(12) as pool:
+            mongodb.pause()
+            try:
+                asked = [pool.submit(ask) for _ in range(12)]
+                waiting = "persistor_api_requests_waiting", {}
+                wait_until(lambda: told(api, *waiting) == 12 - THREADS, 10, "all threads to be busy")
+            finally:
+                mongodb.resume()
+        assert {one.result().status_code for one in asked} == {200}
 
 
 def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams, topic: str) -> None:

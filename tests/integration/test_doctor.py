@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import socket
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,14 @@ from typing import Any
 import pytest
 
 from pipelines.cli import main
-from pipelines.doctor import Finding, show
+from pipelines.findings import Finding, show
 from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO
 from tests.unit.test_surroundings import certificate
-from transforms.lake import Lake
+from transforms.indexes import sqlite
+from transforms.lake import INTERNAL, Lake
+
+TO = {"destination": "nats://127.0.0.1:1/x", "selection": '{"all": true}'}
 
 
 @pytest.fixture
@@ -50,7 +55,7 @@ def test_what_is_in_order_is_said_to_be_and_nothing_is_left_behind(
     assert code == 0, told
     assert f"1 topic, 3 partitions: {topic}." in told
     assert "Messages are kept for 168 h or longer" in told
-    assert "Objects can be created once, read and deleted; a small one is written in" in told
+    assert "Objects can be created once and read; a small one is written in" in told
     assert "clocks" not in told
     assert "0 to fix" in told
     assert list(Lake(bucket, minio.config).list()) == []
@@ -100,6 +105,20 @@ def test_a_kafka_that_does_not_answer_is_named(
     assert "a-secret" not in told
 
 
+def test_a_kafka_whose_name_is_unknown_is_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.brokers.kafka.reader.TIMEOUT", 3.0)
+    _, told = doctor(
+        capsys,
+        "persist",
+        source="kafka://none.invalid:9092/orders",
+        lake=f"file://{tmp_path}/lake",
+        index="none",
+    )
+    assert "Failed to resolve 'none.invalid:9092'" in told
+
+
 def test_a_retention_near_the_age_of_a_batch_and_idle_processes_are_seen(
     kafka: Kafka, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +135,90 @@ def test_a_retention_near_the_age_of_a_batch_and_idle_processes_are_seen(
     assert f"{topic}-short keeps messages for 60 s, and a batch may stay open for 30 s." in told
     assert "4 processes share 1 partition: 3 stay idle." in told
     assert "1 to fix, 1 to watch." in told
+
+
+def test_what_a_site_does_not_have_yet_is_not_made_by_looking(
+    kafka: Kafka, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"{tmp_path}/not/yet"
+    code, told = doctor(
+        capsys,
+        "persist",
+        source=f"{kafka.url}/{topic}",
+        lake=f"file://{place}/lake",
+        index=f"sqlite://{place}/i/i.db",
+    )
+    assert code == 0, told
+    assert f"{place}/i/i.db is not there yet; {tmp_path} can be written to." in told
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "lake" / INTERNAL / "claims").mkdir(parents=True)
+    code, told = doctor(
+        capsys, "plan", lake=f"file://{tmp_path}/lake", index="mongodb://127.0.0.1:1/none", **TO
+    )
+    assert [path.name for path in (tmp_path / "lake").rglob("*")] == ["_persistor", "claims"]
+
+
+def test_a_lake_that_nobody_may_delete_from_is_right_for_archiving_alone(
+    minio: MinIO, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = minio.create_bucket(topic)
+    minio.allow_everybody(topic, "ListBucket", "GetObject", "PutObject")
+    open_to_all = {"endpoint": minio.url, "skip_signature": "true"}
+    given = {"lake": bucket, "lake_config": [f"{name}={value}" for name, value in open_to_all.items()]}
+    _, told = doctor(capsys, "persist", source="nats://127.0.0.1:1/x", index="none", **given)
+    assert "stays: objects cannot be deleted, which archiving never does." in told
+    assert "1 to fix" in told
+    _, told = doctor(capsys, "plan", index=f"sqlite://{existing(tmp_path)}", **given, **TO)
+    assert "The command deletes below _persistor/ what has served its time: allow it there." in told
+    minio.allow_everybody(topic, "ListBucket", "GetObject")
+    _, told = doctor(capsys, "persist", source="nats://127.0.0.1:1/x", index="none", **given)
+    assert "denies access" in told
+    assert "-> Give these credentials the right to it." in told
+
+
+def test_a_lake_that_hangs_is_given_up_after_seconds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.doctor_lake._PATIENCE", {"timeout": "1s"})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = {"endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}", "skip_signature": "true"}
+        config = [f"{name}={value}" for name, value in settings.items()]
+        started = time.monotonic()
+        index = f"sqlite://{existing(tmp_path)}"
+        code, told = doctor(capsys, "rebuild", lake="s3://b", lake_config=config, index=index)
+    assert code == 1
+    assert "lake It does not answer" in told
+    assert time.monotonic() - started < 30
+
+
+def test_topics_that_lose_what_is_needed_are_seen(
+    kafka: Kafka, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kafka.create_topic(f"{topic}-state", cleanup_policy="compact")
+    kafka.create_topic(f"{topic}-kept", cleanup_policy="compact")
+    kafka.create_topic(f"{topic}-brief", retention_ms=3_600_000)
+    found = {}
+    for metadata in ("kept", "brief"):
+        found[metadata] = doctor(
+            capsys,
+            "persist",
+            source=f"{kafka.url}/{topic}-state",
+            lake=f"file://{tmp_path}/lake",
+            metadata=f"{kafka.url}/{topic}-{metadata}",
+        )
+    assert [code for code, _ in found.values()] == [1, 0]
+    assert (
+        "of the entries of a large file only the last ones stay. -> Set its cleanup.policy"
+        in found["kept"][1]
+    )
+    assert "keeps messages for 1.0 h: what is not indexed by then is not found." in found["brief"][1]
+    assert f"{topic}-state is compacted: what a later message with its key replaces" in found["brief"][1]
+
+
+def existing(directory: Path) -> Path:
+    """An index of SQLite."""
+    sqlite.open(f"sqlite://{directory}/there.db").close()
+    return directory / "there.db"
 
 
 @pytest.mark.parametrize("words", [[], ["demo"], ["persist", "--souce=x"]])

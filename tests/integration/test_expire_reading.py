@@ -152,7 +152,7 @@ def test_a_store_that_refuses_to_delete_costs_the_index_nothing(
     url = minio.create_bucket(topic)
     with closing(mongo.open(f"{mongodb.url}.{topic}")) as index:
         stored(Lake(url, minio.config), index)
-        minio.let_everybody_read(topic)
+        minio.allow_everybody(topic, "ListBucket", "GetBucketLocation", "GetObject")
         config = {name: minio.config[name] for name in ("endpoint", "region")}
         monkeypatch.setattr("transforms.expire._PATIENCE", 1.0)
         reader = Lake(url, {**config, "skip_signature": "true"})

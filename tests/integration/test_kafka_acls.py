@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import (
@@ -14,11 +15,13 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from pipelines.cli import main
 from tests.servers import Unavailable
 from tests.servers.kafka import PASSWORD, USER, Kafka
 from transforms.brokers import Destination
 from transforms.brokers.kafka import open_publisher
 from transforms.errors import ConfigurationError, retry
+from transforms.reading.source import Source
 
 LOGIN = {
     "security.protocol": "SASL_PLAINTEXT",
@@ -76,22 +79,57 @@ def look_up(kafka: Kafka) -> Destination:
         publisher.close()
 
 
+def test_doctor_asks_for_what_archiving_needs_and_no_more(
+    kafka: Guarded, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("reader", "preflight"):
+        monkeypatch.setattr(f"transforms.brokers.kafka.{module}.TIMEOUT", 3.0)
+    lake = f"file://{tmp_path}/lake"
+    login = [f"{name}={value}" for name, value in LOGIN.items()]
+    words = [
+        f"--lake={lake}",
+        *(f"--{name}_config={one}" for name in ("source", "metadata") for one in login),
+    ]
+    words += [
+        f"--source=kafka://{kafka.sasl_bootstrap}/in",
+        f"--metadata=kafka://{kafka.sasl_bootstrap}/meta",
+    ]
+    kafka.create_topic("in")
+    kafka.create_topic("meta")
+    allow(kafka, ResourceType.TOPIC, "in", AclOperation.DESCRIBE)
+    allow(kafka, ResourceType.TOPIC, "meta", AclOperation.DESCRIBE, AclOperation.WRITE)
+    group = Source("", purpose=f"{lake}|").group
+
+    def told() -> list[str]:
+        main(["doctor", "persist", *words])
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("x\t")]
+
+    unread, unknown = sorted(told(), reverse=True)
+    assert unread.startswith("x\tsource\tThis user may not read the Kafka topic 'in'.")
+    assert unknown.startswith(f"x\tprogress\tWhat group {group} has read cannot be looked up: ")
+    allow(kafka, ResourceType.TOPIC, "in", AclOperation.READ)
+    allow(kafka, ResourceType.GROUP, group, AclOperation.READ)
+    assert told() == []
+
+
 def test_each_missing_right_is_told_with_the_acls_that_a_job_needs(kafka: Kafka) -> None:
     unseen = look_up(kafka)
     assert "this user may not see it" in unseen.problems[0]
-    assert unseen.warnings == [ACLS]
+    assert unseen.for_jobs == [ACLS]
     allow(kafka, ResourceType.TOPIC, "guarded", AclOperation.DESCRIBE)
     unwritable = look_up(kafka)
-    assert unwritable.problems == ["This user may not write to the Kafka topic 'guarded'.", ACLS]
+    assert unwritable.problems == [f"This user may not write to the Kafka topic 'guarded'. {ACLS}"]
     allow(kafka, ResourceType.TOPIC, "guarded", AclOperation.WRITE)
     unread = look_up(kafka)
     assert not unread.problems
     assert unread.warnings[0].startswith("Retention and size limits of guarded are not checked: kafka: ")
     allow(kafka, ResourceType.TOPIC, "guarded", AclOperation.DESCRIBE_CONFIGS)
     unreadable = ["This user may not read the Kafka topic 'guarded', which jobs need.", ACLS]
-    assert look_up(kafka).warnings == unreadable
+    assert look_up(kafka).for_jobs == unreadable
     allow(kafka, ResourceType.TOPIC, "guarded", AclOperation.READ)
-    assert not look_up(kafka).warnings
+    readable = look_up(kafka)
+    assert not readable.warnings
+    assert not readable.for_jobs
     assert look_up(kafka).max_bytes is not None
     lane = open_publisher(f"kafka://{kafka.sasl_bootstrap}/guarded", LOGIN, name="job-1")
     with pytest.raises(ConfigurationError) as refused:

@@ -84,6 +84,21 @@ def test_dashboards_and_alerts_name_metrics_that_are_declared() -> None:
     assert known - asked <= unasked
 
 
+def test_every_panel_is_explained_and_stands_in_a_place_of_its_own() -> None:
+    for path in DASHBOARDS:
+        shown = json.loads(path.read_text())["panels"]
+        assert [one["id"] for one in shown] == list(range(1, len(shown) + 1))
+        graphs = [one for one in shown if one["type"] != "row"]
+        assert [one["title"] for one in graphs if not one["description"]] == []
+        taken = [place for one in shown for place in _places(**one["gridPos"])]
+        assert len(taken) == len(set(taken))
+
+
+def _places(x: int, y: int, w: int, h: int) -> list[tuple[int, int]]:
+    assert x + w <= 24
+    return [(x + right, y + down) for right in range(w) for down in range(h)]
+
+
 @pytest.fixture(scope="module")
 def prometheus(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Persist, index and the API at work, scraped each second."""

@@ -37,15 +37,19 @@ class S3Server(Server):
         self._client().create_bucket(Bucket=name)
         return f"s3://{name}"
 
-    def let_everybody_read(self, bucket: str) -> None:
-        """Whoever sends no signature may list and read, and nothing else."""
-        rights = {"s3:ListBucket": bucket, "s3:GetBucketLocation": bucket, "s3:GetObject": f"{bucket}/*"}
-        rules = [
-            {"Effect": "Allow", "Principal": "*", "Action": right, "Resource": f"arn:aws:s3:::{place}"}
-            for right, place in rights.items()
+    def allow_everybody(self, bucket: str, *actions: str) -> None:
+        """Let requests without a signature do just this, such as ``GetObject``."""
+        everybody = {"Effect": "Allow", "Principal": {"AWS": ["*"]}}
+        allowed = [
+            {
+                **everybody,
+                "Action": [f"s3:{action}"],
+                "Resource": [f"arn:aws:s3:::{bucket}" + ("/*" if action.endswith("Object") else "")],
+            }
+            for action in actions
         ]
-        policy = json.dumps({"Version": "2012-10-17", "Statement": rules})
-        self._client().put_bucket_policy(Bucket=bucket, Policy=policy)
+        policy = {"Version": "2012-10-17", "Statement": allowed}
+        self._client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
     def _client(self) -> Any:
         return boto3.client(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import subprocess
 import sys
@@ -69,29 +68,28 @@ def test_what_is_seldom_counted_is_there_at_zero_once_a_source_is_met() -> None:
 
 
 def test_the_age_of_the_oldest_open_message_grows_by_itself_until_it_is_archived() -> None:
-    metrics.progress("reader", {"aging": (0, time.time() - 100)})
+    metrics.standing("reader", dict, {"aging": time.time() - 100})
     first = sample("persistor_oldest_unarchived_seconds", source="aging")
     second = sample("persistor_oldest_unarchived_seconds", source="aging")
     assert first is not None
     assert second is not None
     assert 100 <= first < second < 160
-    metrics.progress("reader", {"aging": (0, math.inf)})
+    metrics.standing("reader", dict, {"aging": None})
     assert sample("persistor_oldest_unarchived_seconds", source="aging") == 0
 
 
-def test_readers_of_one_source_add_up_and_a_closed_one_counts_no_more() -> None:
-    def lag_and_age() -> tuple[float | None, bool]:
-        age = sample("persistor_oldest_unarchived_seconds", source="shared")
-        return sample("persistor_lag_messages", source="shared"), age is not None and age >= 100
-
-    metrics.progress("first", {"shared": (7, time.time() - 100)})
-    metrics.progress("second", {"shared": (3, math.inf), "another": (1, math.inf)})
-    metrics.progress("third", {})
-    assert lag_and_age() == (10, True)
-    metrics.progress("first", {})
-    assert lag_and_age() == (3, False)
-    metrics.progress("second", {})
-    assert lag_and_age() == (0, False)
+def test_readers_of_a_process_add_up_until_they_leave() -> None:
+    now, lags = time.time(), {"shared": 3}
+    metrics.standing("one", lambda: lags, {"shared": now - 100})
+    metrics.standing("two", lambda: {"shared": 4}, {"shared": now - 900})
+    assert sample("persistor_lag_messages", source="shared") == 7
+    assert 900 <= (sample("persistor_oldest_unarchived_seconds", source="shared") or 0) < 960
+    lags["shared"] = 30
+    metrics.left("two")
+    assert sample("persistor_lag_messages", source="shared") == 30
+    assert 100 <= (sample("persistor_oldest_unarchived_seconds", source="shared") or 0) < 160
+    metrics.left("one")
+    assert sample("persistor_lag_messages", source="shared") == 0
 
 
 def test_a_failing_call_is_timed_too() -> None:

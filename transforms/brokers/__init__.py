@@ -143,6 +143,12 @@ class Reader(Protocol):
         Raises ``TransientError`` where it does not answer, or does not tell this user.
         """
 
+    def examine(self, partition: Partition) -> tuple[list[str], list[str]]:
+        """Problems and warnings of a topic as a source, as far as the broker tells who does not read it.
+
+        Raises as :meth:`retention`.
+        """
+
     def lag(self) -> Mapping[Partition, int]:
         """Messages from the reading position to the end, as far as known without waiting; from any thread."""
 
@@ -178,6 +184,8 @@ class Destination:
         original_time: whether a message keeps the original publish time.
         problems: what would go wrong whatever is sent (not reachable, not writable), in sentences.
         warnings: what an operator should know, in sentences.
+        for_jobs: what resubmissions need and single messages do not, in sentences.
+        compacted: whether of messages with one key only the last one is kept.
         newest_taken_us: publish times (µs since 1970) behind this would be refused; None if any is taken.
         oldest_kept_us: publish times (µs since 1970) before this would be refused or deleted by
             retention soon after; None if any time is kept.
@@ -192,6 +200,8 @@ class Destination:
     original_time: bool = False
     problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    for_jobs: Sequence[str] = ()
+    compacted: bool = False
     newest_taken_us: int | None = None
     oldest_kept_us: int | None = None
     deduplication: str = "none: after a crash messages may repeat"

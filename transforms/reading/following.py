@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import zlib
 from collections import defaultdict
@@ -21,6 +20,7 @@ from transforms.reading.tracks import Track
 __all__ = ["Following"]
 
 _DISCOVER_EVERY = 10.0
+_LAGS_EVERY = 1.0
 _NUMBERS = 1 << 31
 
 
@@ -49,6 +49,8 @@ class Following:
         self._acknowledger = acknowledger
         self._discovered = -_DISCOVER_EVERY
         self._broker: str | None = None
+        self._lags_as_of = -_LAGS_EVERY
+        self._known_lags: Mapping[str, int] = {}
 
     @property
     def live(self) -> list[Track]:
@@ -75,6 +77,7 @@ class Following:
             else:
                 track.retire()
                 del self._live[partition]
+                metrics.GONE.labels(metrics.label(track.source)).set(partition not in found)
         for partition, identity in found.items():
             if partition not in self._live:
                 self._start(partition, identity)
@@ -119,19 +122,26 @@ class Following:
         self.tracks = {key: track for key, track in self.tracks.items() if not track.exhausted}
 
     def report(self) -> None:
-        """Say how far every source is read."""
-        lags: dict[str, int] = defaultdict(int)
-        for partition, lag in self._reader.lag().items():
-            lags[self._source.name_of(partition.topic)] += lag
-        oldest: dict[str, float] = defaultdict(lambda: math.inf)
+        """Tell how far every source is; a topic that is gone is none any more."""
+        open = defaultdict[str, list[float]](list)
         for track in self.tracks.values():
-            oldest[track.source] = min([oldest[track.source], *track.oldest()])
-        sources = lags.keys() | oldest.keys()
-        metrics.progress(self, {source: (lags[source], oldest[source]) for source in sources})
+            open[metrics.label(track.source)].extend(track.oldest())
+        oldest = {label: min(times, default=None) for label, times in open.items()}
+        metrics.standing(self, self._lags, oldest)
 
-    def leave(self) -> None:
-        """Nothing is read here any more."""
-        metrics.progress(self, {})
+    def close(self) -> None:
+        """Tell nothing any more."""
+        metrics.left(self)
+
+    def _lags(self) -> Mapping[str, int]:
+        """By the labels of sources. From any thread, and as of a second ago at most."""
+        now = time.monotonic()
+        if now - self._lags_as_of >= _LAGS_EVERY:
+            lags = defaultdict[str, int](int)
+            for partition, lag in self._reader.lag().items():
+                lags[metrics.label(self._source.name_of(partition.topic))] += lag
+            self._lags_as_of, self._known_lags = now, lags
+        return self._known_lags
 
     def _move(self, track: Track, start: int, given_up: int | None) -> None:
         ahead = self._ahead(track, start)

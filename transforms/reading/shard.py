@@ -126,7 +126,7 @@ class Shard:
 
     def close(self) -> None:
         """Acknowledge what is durable and leave."""
-        self._following.leave()
+        self._following.close()
         self._asking.broker(
             lambda: self._acknowledger.flush(self._following.tracks), "acknowledge at the broker"
         )

@@ -171,7 +171,10 @@ def _warnings(plan: Plan, survey: Survey) -> Iterable[str]:
 
 def _topic_warnings(plan: Plan, survey: TopicSurvey, destination: Destination) -> Iterable[str]:
     yield from destination.warnings
+    yield from destination.for_jobs
     topic = destination.topic
+    if destination.compacted:
+        yield f"{topic} is compacted: of the messages with one key it will keep the last one only."
     if plan.options.timestamp == "original" and not destination.original_time:
         yield f"{topic} does not keep original publish times: messages get the current time."
     if _keyed(plan, topic) and destination.partitions and survey.highest_partition >= 0:

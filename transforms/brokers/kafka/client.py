@@ -50,6 +50,8 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
+_TELLING = {KafkaError._SSL, KafkaError._RESOLVE}  # noqa: SLF001
+"""Why there is no connection, of which a call only says that there is none."""
 _GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}
 _T = TypeVar("_T")
 _Pollable = TypeVar("_Pollable", AdminClient, Producer)
@@ -67,17 +69,17 @@ class Client:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         # librdkafka knows no user in an address; where somebody wrote one, it is not shown.
-        self._servers = re.sub(r"[^,@]*@", "", str(settings["bootstrap.servers"]))
+        self._servers = _without_login(str(settings["bootstrap.servers"]))
         self._refusal: KafkaError | None = None
-        self._distrust = ""
+        self._detail = ""
         self._told_by: list[AdminClient | Producer] = []
 
     def note_error(self, error: KafkaError) -> None:
-        """Remember a refusal or a failure of TLS that librdkafka reports on the side (its ``error_cb``)."""
+        """Remember what librdkafka reports on the side (its ``error_cb``): refusals, TLS, unknown names."""
         if error.code() in _REFUSED:
             self._refusal = error
-        elif error.code() == KafkaError._SSL:  # noqa: SLF001
-            self._distrust = f" ({error.str()})"
+        elif error.code() in _TELLING:
+            self._detail = f" ({_without_login(error.str())})"
 
     def ask(self, call: Callable[[], _T]) -> _T:
         """Call. A refusal that is noted while it succeeds is raised by the next one, lest its result be lost.
@@ -113,13 +115,17 @@ class Client:
         if error.code() in _FENCED:
             return FencedError(f"kafka: {error.str()}")
         self.note_error(error)
-        distrust, self._distrust = self._distrust, ""
-        return TransientError(f"kafka at {self._servers}: {error.str()}{distrust}")
+        detail, self._detail = self._detail, ""
+        return TransientError(f"kafka at {self._servers}: {error.str()}{detail}")
 
     def _raise_refusal(self) -> None:
         if self._refusal is not None:
             refusal, self._refusal = self._refusal, None
             raise ConfigurationError(f"kafka: the broker refuses access: {refusal.str()}.")
+
+
+def _without_login(text: str) -> str:
+    return re.sub(r"[^,'@]*@", "", text)
 
 
 def split_url(url: str) -> tuple[str, list[str]]:

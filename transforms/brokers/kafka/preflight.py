@@ -12,10 +12,10 @@ from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, Res
 
 from transforms.brokers import Destination
 from transforms.brokers.kafka.client import TIMEOUT, Client, only_for_clients
-from transforms.errors import PersistorError
+from transforms.errors import ConfigurationError, PersistorError
 from transforms.model import Trait
 
-__all__ = ["ACLS", "largest_batch", "look_up", "retention"]
+__all__ = ["ACLS", "examine_source", "largest_batch", "look_up", "retention"]
 
 _CARRIES = ~Trait(0)
 _FOREVER = 2**63 - 1
@@ -38,30 +38,46 @@ def look_up(client: Client, settings: Mapping[str, Any], topic: str) -> Destinat
     found = client.ask(lambda: admin.list_topics(timeout=TIMEOUT)).topics.get(topic)
     if found is None or found.error is not None:
         missing = f"Kafka topic {topic!r} does not exist (or this user may not see it): create it first."
-        return Destination(topic, _CARRIES, problems=[missing], warnings=[ACLS])
-    config, told = dict[str, str](), list[str]()
+        return Destination(topic, _CARRIES, problems=[missing], for_jobs=[ACLS])
+    config, told, for_jobs = dict[str, str](), list[str](), list[str]()
     try:
         config = _config(client, admin, topic)
     except PersistorError as error:
         told.append(f"Retention and size limits of {topic} are not checked: {error}")
-        told.append(ACLS)
-    denied = _denied(client, admin, topic)
-    if AclOperation.READ in denied:
-        told += [f"This user may not read the Kafka topic {topic!r}, which jobs need.", ACLS]
-    made = _destination(topic, len(found.partitions), config, list(dict.fromkeys(told)))
-    if AclOperation.WRITE in denied:
-        return replace(made, problems=[f"This user may not write to the Kafka topic {topic!r}.", ACLS])
+        for_jobs.append(ACLS)
+    refused = _denied(client, admin, topic)
+    if AclOperation.READ in refused:
+        for_jobs = [f"This user may not read the Kafka topic {topic!r}, which jobs need.", ACLS]
+    made = replace(_destination(topic, len(found.partitions), config, told), for_jobs=for_jobs)
+    if AclOperation.WRITE in refused:
+        return replace(made, problems=[f"This user may not write to the Kafka topic {topic!r}. {ACLS}"])
     return made
 
 
 def _denied(client: Client, admin: AdminClient, topic: str) -> set[AclOperation]:
-    """What a job needs of the topic and this user may not."""
+    """Reading or writing, what of them this user may not."""
     [future] = admin.describe_topics(
         TopicCollection([topic]), include_authorized_operations=True, request_timeout=TIMEOUT
     ).values()
     allowed = client.ask(future.result).authorized_operations
     # An old broker does not say.
     return set() if allowed is None else {AclOperation.READ, AclOperation.WRITE} - set(allowed)
+
+
+def examine_source(client: Client, admin: AdminClient, topic: str) -> tuple[list[str], list[str]]:
+    """See ``transforms.brokers.Reader.examine``."""
+    refused = AclOperation.READ in _denied(client, admin, topic)
+    problems = [f"This user may not read the Kafka topic {topic!r}."] if refused else []
+    try:
+        compacted = _is_compacted(_config(client, admin, topic))
+    except ConfigurationError:  # retention() says so too
+        compacted = False
+    compacts = f"{topic} is compacted: what a later message with its key replaces before it is read is lost."
+    return problems, [compacts] if compacted else []
+
+
+def _is_compacted(config: Mapping[str, str]) -> bool:
+    return "compact" in config.get("cleanup.policy", "")
 
 
 def retention(client: Client, admin: AdminClient, topic: str) -> float | None:
@@ -106,6 +122,7 @@ def _destination(topic: str, partitions: int, config: Mapping[str, str], warning
         partitions=partitions,
         max_bytes=int(size) if size else None,
         original_time=original,
+        compacted=_is_compacted(config),
         warnings=warnings,
         newest_taken_us=(now + ahead) * 1000 if original and ahead < _FOREVER else None,
         oldest_kept_us=oldest_ms * 1000 if original and oldest_ms > 0 else None,

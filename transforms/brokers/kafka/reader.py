@@ -25,7 +25,7 @@ from transforms.brokers.kafka.client import (
     only_for_clients,
     split_url,
 )
-from transforms.brokers.kafka.preflight import retention
+from transforms.brokers.kafka.preflight import examine_source, retention
 from transforms.errors import ConfigurationError, TransientError
 from transforms.model import HEADERS, MESSAGE_SCHEMA, UTC_MICROSECONDS
 from transforms.secrets import resolve
@@ -194,6 +194,10 @@ class KafkaReader(Client):
     def retention(self, partition: Partition) -> float | None:
         """See :class:`transforms.brokers.Reader`."""
         return retention(self, self._admin, partition.topic)
+
+    def examine(self, partition: Partition) -> tuple[list[str], list[str]]:
+        """See :class:`transforms.brokers.Reader`."""
+        return examine_source(self, self._admin, partition.topic)
 
     def lag(self) -> Mapping[Partition, int]:
         """Messages up to the end, 0 where the end was met even if markers lie behind the last message."""

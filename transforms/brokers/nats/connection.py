@@ -296,7 +296,7 @@ class Connection:
             )
         if isinstance(error, FileNotFoundError):
             return ConfigurationError(f"The file {error.filename!r} with credentials for NATS is not there.")
-        return TransientError(f"NATS at {where} cannot be reached: {error or type(error).__name__}")
+        return TransientError(f"NATS at {where} cannot be reached: {str(error) or type(error).__name__}")
 
     def _credentials(self) -> dict[str, Any]:
         config = secrets.resolve_all(self._config)

@@ -95,6 +95,10 @@ class NatsReader:
         """The stream's ``max_age``; see :class:`transforms.brokers.Reader`."""
         return int(self._info(partition)["config"].get("max_age", 0)) / 1e9 or None
 
+    def examine(self, partition: Partition) -> tuple[list[str], list[str]]:  # noqa: ARG002 - as in the contract
+        """Nothing: only a consumer would tell, of which a work queue has one at most."""
+        return [], []
+
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """See :class:`transforms.brokers.Reader`."""
         for partition in [p for p in self._lanes if not self._goes_on(p, positions)]:

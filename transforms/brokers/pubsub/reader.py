@@ -99,6 +99,10 @@ class PubsubReader:
             found = self._open().get_subscription(subscription=self._path(partition.topic))
         return float(found.message_retention_duration.total_seconds()) or None
 
+    def examine(self, partition: Partition) -> tuple[list[str], list[str]]:  # noqa: ARG002 - as in the contract
+        """Nothing: only pulling would tell, which counts as a delivery."""
+        return [], []
+
     def lag(self) -> Mapping[Partition, int]:
         """Messages pulled and not yet given; Pub/Sub does not tell how many wait behind them."""
         return {partition: deliveries.waiting for partition, deliveries in list(self._deliveries.items())}
