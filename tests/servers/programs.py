@@ -1,4 +1,4 @@
-"""Programs that check what deploys Persistor or are part of it, built from Go modules the first time."""
+"""Programs that check what deploys Persistor or are part of it; most are built from Go modules the first time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +57,12 @@ class Program:
 
 
 class _Installed(Program):
-    """One that this machine may have already."""
+    """One that a wheel may have brought, or this machine has already."""
 
     def install(self) -> Path:
-        """The program's path, this machine's own where there is one."""
-        found = shutil.which(self.name)
+        """The program's path, that of this environment or machine where there is one."""
+        places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        found = shutil.which(self.name, path=places)
         return Path(found) if found else super().install()
 
 
@@ -83,7 +85,7 @@ class _Provider(Program):
         shutil.rmtree(source)
 
 
-HELM = Program("helm", "helm.sh/helm/v3@v3.18.4", "./cmd/helm")
+HELM = _Installed("helm", "helm.sh/helm/v3@v3.18.4", "./cmd/helm")
 COMPOSE = Program("docker-compose", "github.com/docker/compose/v2@v2.40.3", "./cmd")
 TERRAFORM = _Installed("terraform", "github.com/hashicorp/terraform@v1.5.7", ".")
 PROVIDER = _Provider(
