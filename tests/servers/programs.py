@@ -1,4 +1,4 @@
-"""Programs that check what deploys Persistor or are part of it; most are built from Go modules the first time."""
+"""Programs that check what deploys Persistor or are part of it, most of them built from Go modules once."""
 
 from __future__ import annotations
 
