@@ -275,6 +275,34 @@ def test_a_kill_between_any_two_steps_leaves_nothing_that_points_at_nothing(
     check_kills_between_any_two_steps(lake, index, f"sqlite://{tmp_path}/index.db", tmp_path)
 
 
+# --- memory -----------------------------------------------------------------------------------
+
+_PLANNED = """
+import resource, sys
+from datetime import datetime, timedelta, timezone
+from transforms.expire import expire
+from transforms.lake import Lake
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+plan = expire(Lake(sys.argv[1]), None, datetime.now(timezone.utc), plan_only=True, young=timedelta(0))
+print(plan.files, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def test_files_that_have_to_be_read_whole_are_not_all_in_memory_at_once(lake: Lake, index: Index) -> None:
+    rows = [row(offset=n, publish_time=n, data=b"%08d" % n * 800) for n in range(1250)]
+    [location] = archive(lake, index, table(*rows), rows_per_file=1250, source="orders", format="jsonl")
+    lake.put_new(f"{INTERNAL}sources/orders/000001.json", b"{}")
+    file = Path(location.removeprefix("file://"))
+    for number in range(1, 48):
+        os.link(file, file.with_name(f"{number}-{file.name}"))
+    assert 8_000_000 < file.stat().st_size < 9_000_000
+    command = [sys.executable, "-c", _PLANNED, lake.url]
+    planned, mebibytes = map(int, subprocess.run(command, check=True, capture_output=True).stdout.split())
+    assert planned == 48
+    assert mebibytes < 300
+
+
 # --- the command ------------------------------------------------------------------------------
 
 

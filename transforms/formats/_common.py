@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,24 @@ import pyarrow.compute as pc
 
 from transforms._columns import column
 from transforms.errors import PermanentError
+from transforms.lake import LakeFile
 from transforms.model import FILE_SCHEMA
 
-__all__ = ["Bounds", "bounds_of", "check_rows", "checked", "damage", "header_lists", "take"]
+__all__ = [
+    "Bounds",
+    "bounds_of",
+    "bounds_of_whole",
+    "check_rows",
+    "checked",
+    "damage",
+    "header_lists",
+    "take",
+]
 
 Rows = npt.NDArray[np.int64]
+
+# A file takes many times its size while it is decoded, of which each thread's part of the heap keeps much.
+_DECODING = ThreadPoolExecutor(2)
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,11 @@ def bounds_of(table: pa.Table) -> Bounds:
     times = column(table, "publish_time").cast(pa.int64())
     lowest = {name: _least(column(table, name)) for name in ("id", "partition", "offset")}
     return Bounds(len(table), None if times.null_count else pc.max(times).as_py(), **lowest)
+
+
+def bounds_of_whole(file: LakeFile, decode: Callable[[memoryview], pa.Table]) -> Bounds:
+    """The bounds of a file that has to be read whole for them; raises as ``read_rows``."""
+    return _DECODING.submit(lambda: bounds_of(decode(file.read()))).result()
 
 
 def _least(values: pa.Array) -> Any:

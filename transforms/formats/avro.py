@@ -23,7 +23,7 @@ from fastavro.schema import SchemaParseException
 from transforms._columns import column, headers
 from transforms.entries import attributes
 from transforms.errors import PermanentError
-from transforms.formats._common import Bounds, Rows, bounds_of, checked, damage, header_lists, take
+from transforms.formats._common import Bounds, Rows, bounds_of_whole, checked, damage, header_lists, take
 from transforms.lake import LakeFile
 from transforms.model import FILE_SCHEMA
 
@@ -110,7 +110,7 @@ def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
 
 def bounds(file: LakeFile) -> Bounds:
     """See :mod:`transforms.formats`. Reads the whole file."""
-    return bounds_of(decode(file.read()))
+    return bounds_of_whole(file, decode)
 
 
 def _records(table: pa.Table) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from transforms._columns import Parts, column, headers, parts
 from transforms.errors import PermanentError
-from transforms.formats._common import Bounds, Rows, bounds_of, checked, damage, header_lists, take
+from transforms.formats._common import Bounds, Rows, bounds_of_whole, checked, damage, header_lists, take
 from transforms.lake import LakeFile
 from transforms.model import FILE_SCHEMA
 
@@ -70,7 +70,7 @@ def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
 
 def bounds(file: LakeFile) -> Bounds:
     """See :mod:`transforms.formats`. Reads the whole file."""
-    return bounds_of(decode(file.read()))
+    return bounds_of_whole(file, decode)
 
 
 def _texts(name: str, values: Parts) -> list[dict[str, str | None]]:
