@@ -138,11 +138,16 @@ def _run_processes(build: _Build, settings: _Settings, beam_arguments: Sequence[
     with stopped_by_signals(lambda: _forward(processes)):
         for process in processes:
             process.start()
-        while any(process.exitcode is None for process in processes):
-            connection.wait([process.sentinel for process in processes if process.exitcode is None])
-            if any(process.exitcode for process in processes):
-                _forward(processes)  # a job with a shard missing must be seen to fail
+        _wait(processes)
     return max(abs(process.exitcode or 0) for process in processes)
+
+
+def _wait(processes: Sequence[BaseProcess]) -> None:
+    # Each is asked once a round: one that ends meanwhile must not leave nobody to wait for, for ever.
+    while running := [process.sentinel for process in processes if process.exitcode is None]:
+        connection.wait(running)
+        if any(process.exitcode for process in processes):
+            _forward(processes)  # a job with a shard missing must be seen to fail
 
 
 def _run_one(build: _Build, settings: _Settings, beam_arguments: Sequence[str], number: int) -> None:
