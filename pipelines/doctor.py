@@ -89,7 +89,7 @@ def _examine_source(
             yield from _examine_retention(settings, reader, partitions)
         except ConfigurationError as error:
             said = f"Retention and compaction are not checked: {error}"
-            yield Finding("retention", "care", said, "Kafka's ACLs: that takes DESCRIBE_CONFIGS.")
+            yield Finding("retention", "care", said, "Kafka shows them to users with DESCRIBE_CONFIGS.")
 
 
 def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
@@ -97,7 +97,7 @@ def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
         # A group that its cluster never heard of has no coordinator for a moment.
         retry(lambda: reader.committed(partition), "look up the group's progress", give_up_after=_A_MOMENT)
     except (ConfigurationError, TransientError) as error:
-        remedy = "Kafka's ACLs: reading takes READ on this group."
+        remedy = "Give this user the right to it: on Kafka that is READ on the group."
         return Finding(
             "progress", "wrong", f"What group {group} has read cannot be looked up: {error}", remedy
         )

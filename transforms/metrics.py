@@ -38,6 +38,7 @@ __all__ = [
     "MOST_SOURCES",
     "OLDEST",
     "RETRIES",
+    "SHARDS",
     "WRITE_SECONDS",
     "begin",
     "label",
@@ -94,6 +95,9 @@ OLDEST = Gauge(
     "Age of the oldest message that was read and is not durable in lake and index yet.",
     ["source"],
 )
+SHARDS = Gauge("persistor_shards", "Parts into which the job's processes divide the partitions.")
+_READ = Gauge("persistor_shards_read", "How many of these parts this process reads.")
+_READ.set_function(lambda: len(_readers))
 RETRIES = _Counter("persistor_retries", "Calls repeated because what is named was away.", ["what"])
 DEAD_LETTERS = _Counter(
     "persistor_dead_letters", "Messages sent to the dead letters.", ["source", "stage", "category"]

@@ -24,6 +24,7 @@ from transforms.lake import Lake
 from transforms.model import Batch, Layout
 from transforms.reading import following
 from transforms.reading.buffers import Limits
+from transforms.reading.shard import Shard
 from transforms.reading.source import Source
 from transforms.writing import BatchWriter
 
@@ -175,6 +176,19 @@ def test_what_was_read_while_the_lake_is_away_is_told_to_be_open(
         thread.join()
         opened.until(17).acknowledge().turn()
         assert age() == 0
+
+
+def test_a_shard_tells_of_how_many_it_is_one_while_it_is_there(source: Source) -> None:
+    def told() -> tuple[float | None, float | None]:
+        return REGISTRY.get_sample_value("persistor_shards"), REGISTRY.get_sample_value(
+            "persistor_shards_read"
+        )
+
+    before = told()[1] or 0
+    shard = Shard(source, 1, 3)
+    assert told() == (3, before + 1)
+    shard.close()
+    assert told() == (3, before)
 
 
 class _RefusedMeanwhile:

@@ -51,6 +51,7 @@ class Following:
         self._broker: str | None = None
         self._lags_as_of = -_LAGS_EVERY
         self._known_lags: Mapping[str, int] = {}
+        metrics.standing(self, self._lags, {})
 
     @property
     def live(self) -> list[Track]:

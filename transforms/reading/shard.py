@@ -75,6 +75,7 @@ class Shard:
         """
         self.lock = threading.Lock()
         self.used = time.monotonic()
+        metrics.SHARDS.set(of)
         self._source = source
         self._stopping = stopping
         self._reader: Reader = registry.broker(source.url).open_reader(
