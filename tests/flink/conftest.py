@@ -29,6 +29,8 @@ class Cluster:
     taskmanagers: Sequence[TaskManager]
     pool: WorkerPool
     rest: FlinkRest
+    environment: Sequence[str] | None = None
+    """Where workers run; in the pool unless given."""
 
     @property
     def words(self) -> list[str]:
@@ -37,19 +39,23 @@ class Cluster:
             "--runner=FlinkRunner",
             f"--flink_master={self.flink.url}",
             f"--flink_job_server_jar={job_server_jar()}",
-            "--environment_type=EXTERNAL",
-            f"--environment_config={self.pool.url}",
+            *(self.environment or ("--environment_type=EXTERNAL", f"--environment_config={self.pool.url}")),
         ]
 
     def submit(self, command: str, *words: str, parallelism: int = 2, code: Path = ROOT) -> str:
         """Submit a streaming command and leave; returns Flink's id of the job."""
+        job, _ = self.leave(command, *words, parallelism=parallelism, code=code)
+        wait_until(lambda: self.rest.state(job) == "RUNNING", 240, "the job to run")
+        return job
+
+    def leave(self, command: str, *words: str, parallelism: int, code: Path = ROOT) -> tuple[str, str]:
+        """Submit a streaming command; returns Flink's id of the job and what was said."""
         name = f"{command}-{uuid.uuid4().hex[:8]}"
         own = ["--no_wait_until_finish", f"--job_name={name}", f"--parallelism={parallelism}"]
         told = _run(command, *words, *self.words, *own, code=code)
         job = self.rest.find(name)
         assert job is not None, f"no job of that name: {told}"
-        wait_until(lambda: self.rest.state(job) == "RUNNING", 240, "the job to run")
-        return job
+        return job, told
 
     def restore(self, savepoint: str, jar: Path, command: str, *words: str, parallelism: int = 2) -> str:
         """Write a streaming command's jar and run it from a savepoint; returns Flink's id of the job."""

@@ -49,7 +49,7 @@ def _persisting(topic: Topic, archive: Archive, log: Path, **options: str) -> It
         persist.drain()
 
 
-def test_the_index_is_made_on_flink_by_workers_in_the_submitting_process(
+def test_the_index_is_made_by_workers_in_the_submitting_process_which_outlasts_the_jobmanager(
     cluster: Cluster, kafka: Kafka, topic: Topic, archive: Archive, tmp_path: Path
 ) -> None:
     metadata = f"{kafka.url}/{kafka.create_topic(f'{topic.name}-meta', partitions=2)}"
@@ -77,11 +77,42 @@ def test_the_index_is_made_on_flink_by_workers_in_the_submitting_process(
             assert job is not None
             assert Path(cluster.rest.savepoint(job).removeprefix("file:")).is_dir()
             assert cluster.rest.state(job) == "RUNNING"
+            with cluster.flink.killed():
+                topic.produce(10_000)
+            wait_until(
+                lambda: bool(index.pid) and archive.indexed() == topic.count, 300, "what came meanwhile"
+            )
             cluster.cancel(job)
             assert index.ends(240) == 1
+    assert f"could ask Flink for job {job} after" in index.output()
     assert "persistor index: FlinkRunner: " in index.output()
     assert "CANCELLED" in index.output()
     check_exact(archive, topic)
+
+
+def test_a_command_that_waits_says_why_its_job_does_not_get_on(
+    cluster: Cluster, topic: Topic, archive: Archive, tmp_path: Path
+) -> None:
+    nobody, name = f"127.0.0.1:{free_port()}", f"persist-{topic.name}"
+    options = {
+        "source": topic.url,
+        "lake": archive.lake.url,
+        "index": archive.index_url,
+        "runner": "FlinkRunner",
+        "flink_master": cluster.flink.url,
+        "flink_job_server_jar": str(job_server_jar()),
+        "environment_type": "EXTERNAL",
+        "environment_config": nobody,
+        "job_name": name,
+    }
+    with Persist(tmp_path / "persist", **options) as persist:
+        said = "a task of the job has failed on Flink: "
+        wait_until(lambda: bool(persist.pid) and said in persist.output(), 120, "the reason")
+        job = cluster.rest.find(name)
+        assert job is not None
+        cluster.cancel(job)
+        assert persist.ends(240) == 1
+    assert nobody in persist.output()
 
 
 def test_the_api_has_a_large_selection_sent_by_flink_exactly_once(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +18,11 @@ from pipelines.persist import run
 from tests.flink.archives import MESSAGES, Topic, check_exact, wait_for
 from tests.flink.conftest import Cluster
 from tests.integration.harness import Archive, metric
-from tests.servers import free_port, wait_until
+from tests.servers import Unavailable, free_port, wait_until
 from tests.servers.flink import WorkerPool
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
+from tests.servers.programs import BOOT
 from transforms.errors import PermanentError
 from transforms.exposition import PORTS
 from transforms.lake import Lake
@@ -167,14 +170,39 @@ def test_a_savepoint_of_an_older_release_is_taken_over(
     check_exact(archive, topic)
 
 
+@pytest.fixture
+def own_workers() -> Sequence[str]:
+    """The TaskManager starts them itself, by Beam's boot program."""
+    variables = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1",
+    }
+    try:
+        config = {"command": str(BOOT.install()), "env": variables}
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+    return "--environment_type=PROCESS", f"--environment_config={json.dumps(config)}"
+
+
 def test_every_shard_is_read_although_checkpoints_come_while_the_job_starts(
-    cluster: Cluster, topic: Topic, archive: Archive, words: list[str]
+    cluster: Cluster, topic: Topic, archive: Archive, words: list[str], own_workers: Sequence[str]
 ) -> None:
     """Without ``finish_bundle_before_checkpointing`` the shards themselves stay in the first operator."""
     topic.produce(4000)
-    cluster.submit("persist", *words, "--checkpointing_interval=50", "--shards=32")
+    own = replace(cluster, environment=own_workers)
+    own.submit("persist", *words, "--checkpointing_interval=50", "--shards=32")
     wait_for(archive, topic.count)
     check_exact(archive, topic)
+    assert cluster.workers() == []
+
+
+def test_a_job_that_has_to_wait_for_slots_is_told_so_and_leaves_no_jar(
+    cluster: Cluster, topic: Topic, archive: Archive, words: list[str]
+) -> None:
+    job, told = cluster.leave("persist", *words, parallelism=5)
+    assert "Flink has 4 of 4 slots free and the job takes 5: it waits until there are so many." in told
+    assert f"Submitted to {cluster.flink.url} as job {job}." in told
+    assert requests.get(f"{cluster.flink.url}/v1/jars", timeout=30).json()["files"] == []
 
 
 def test_a_cluster_that_is_away_is_named(words: list[str]) -> None:
