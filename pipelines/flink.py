@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import (
     PortableOptions,
     StandardOptions,
 )
+from apache_beam.portability.api import beam_job_api_pb2
 from apache_beam.runners.portability.flink_runner import MAGIC_HOST_NAMES, FlinkRunner
 from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob, FlinkUberJarJobServer
 
@@ -116,7 +117,7 @@ class _Server(FlinkUberJarJobServer):
 
 class _Job(FlinkBeamJob):
     slots = 1
-    _told = 0
+    _told = ""
 
     def run(self) -> None:
         try:
@@ -149,11 +150,18 @@ class _Job(FlinkBeamJob):
             # While another JobManager takes over, none answers, or one that does not know the job yet.
             raise TransientError(str(error)) from error
 
+    def get_message_stream(self) -> Iterator[Any]:
+        for told in super().get_message_stream():
+            if isinstance(told, beam_job_api_pb2.JobMessage):
+                told.message_text = cause(told.message_text)  # of thousands of lines
+            yield told
+
     def _tell_failure(self) -> None:
-        told = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")["exceptionHistory"]["entries"]
-        if told and told[0]["timestamp"] > self._told:
-            self._told = told[0]["timestamp"]
-            _log.warning("a task of the job has failed on Flink: %s", cause(told[0]["stacktrace"]))
+        history = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")["exceptionHistory"]["entries"]
+        why = cause(history[0]["stacktrace"]) if history else ""
+        if why and why != self._told:
+            self._told = why
+            _log.warning("a task of the job has failed on Flink: %s", why)
 
 
 class _Packer(FlinkRunner):

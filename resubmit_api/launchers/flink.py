@@ -194,5 +194,8 @@ class FlinkLauncher:
 
 def cause(stack: str) -> str:
     """The innermost cause in a stack of Java's; a worker's own error is at the end of it."""
-    lines = stack.rpartition("Caused by: ")[2].splitlines()
-    return "\n".join(line for line in lines if line.strip() and not line.startswith("\t"))[-_SHOWN:]
+    causes = stack.split("Caused by: ")
+    # A cause without a stack of its own says more about the one behind it, such as the address.
+    first = -2 if len(causes) > 1 and "\n\t" not in causes[-2] else -1
+    lines = [line for text in causes[first:] for line in text.splitlines()]
+    return "\n".join(line for line in lines if line.strip() and not line[0].isspace())[-_SHOWN:]

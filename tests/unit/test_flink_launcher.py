@@ -28,6 +28,18 @@ def test_the_cause_of_a_failure_is_the_innermost_one_with_the_workers_own_words(
     assert cause("java.lang.Exception: no more\n\tat a.b(c.java:1)\n") == "java.lang.Exception: no more"
 
 
+def test_the_cause_of_a_refused_connection_says_where() -> None:
+    stack = (
+        "UncheckedExecutionException: UNAVAILABLE: io exception\n\tat a.b(c.java:1)\n"
+        "Caused by: AnnotatedConnectException: Connection refused: /127.0.0.1:50000\n"
+        "Caused by: java.net.ConnectException: Connection refused\n\tat a.b(c.java:1)\n\t... 7 more\n"
+    )
+    assert cause(stack).splitlines() == [
+        "AnnotatedConnectException: Connection refused: /127.0.0.1:50000",
+        "java.net.ConnectException: Connection refused",
+    ]
+
+
 def test_options_that_the_launcher_sets_are_refused(tmp_path: Path) -> None:
     options = {"flink_master": "h:8081", "job_name": "mine"}
     with pytest.raises(ConfigurationError, match="--launcher_config job_name"):
