@@ -157,7 +157,8 @@ class _Job(FlinkBeamJob):
             yield told
 
     def _tell_failure(self) -> None:
-        history = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")["exceptionHistory"]["entries"]
+        told = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")
+        history = told.get("exceptionHistory", {}).get("entries", [])
         why = cause(history[0]["stacktrace"]) if history else ""
         if why and why != self._told:
             self._told = why

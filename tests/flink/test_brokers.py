@@ -31,9 +31,9 @@ def _archived_under_a_kill(
         own, topic = replace(cluster, pool=pool), site.topic()
         archive = Archive(Lake(f"file://{tmp_path}/lake"), f"{mongodb.url.rpartition('/')[0]}/{topic}")
         words = [f"--source={site.url(topic)}", f"--lake={archive.lake.url}", f"--index={archive.index_url}"]
-        often = ["--batch_age=500ms", "--batch_messages=1000", "--checkpointing_interval=1000", "--shards=4"]
+        often = ["--batch_age=500ms", "--batch_messages=1000", "--checkpointing_interval=1000"]
         _publish(site, topic, 0)
-        job = own.submit("persist", *words, *often)
+        job = own.submit("persist", *words, *often, "--shards=4", "--metrics_port=0")
         wait_for(archive, 1)
         assert own.kill_workers() >= 1
         _publish(site, topic, _HALF)

@@ -60,6 +60,7 @@ def words(topic: Topic, archive: Archive, port: int) -> list[str]:
         "--batch_age=500ms",
         "--checkpointing_interval=1000",
         "--max_bundle_time_mills=100",
+        "--metrics_host=127.0.0.1",
         f"--metrics_port={port}",
     ]
 
