@@ -24,7 +24,7 @@ from tests.servers import free_port, wait_until
 from tests.servers.flink import job_server_jar
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
-from transforms.errors import PermanentError, TransientError
+from transforms.errors import PermanentError, PersistorError, TransientError
 from transforms.lake import Lake
 
 pytestmark = pytest.mark.timeout(900)
@@ -78,16 +78,23 @@ def test_the_index_is_made_by_workers_in_the_submitting_process_which_outlasts_t
             assert Path(cluster.rest.savepoint(job).removeprefix("file:")).is_dir()
             assert cluster.rest.state(job) == "RUNNING"
             with cluster.flink.killed():
-                topic.produce(10_000)
-            wait_until(
-                lambda: bool(index.pid) and archive.indexed() == topic.count, 300, "what came meanwhile"
-            )
+                pass
+            wait_until(lambda: _runs(cluster, job), 120, "the job to be taken over")
+            topic.produce(10_000)
+            wait_until(lambda: bool(index.pid) and archive.indexed() == topic.count, 300, "what came later")
             cluster.cancel(job)
             assert index.ends(240) == 1
     assert f"could ask Flink for job {job} after" in index.output()
     assert "persistor index: FlinkRunner: " in index.output()
     assert "CANCELLED" in index.output()
     check_exact(archive, topic)
+
+
+def _runs(cluster: Cluster, job: str) -> bool:
+    try:
+        return cluster.rest.state(job) == "RUNNING"
+    except PersistorError:
+        return False  # nobody answers yet, or does not know it yet
 
 
 def test_a_command_that_waits_says_why_its_job_does_not_get_on(
