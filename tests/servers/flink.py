@@ -240,7 +240,8 @@ class TaskManager(Server):
         words = [*_java(self._flink, *memory), "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"]
         place = {"io.tmp.dirs": str(self.data), "taskmanager.resource-id": self._id}
         settings = [word for name, value in place.items() for word in ("-D", f"{name}={value}")]
-        return [*words, "--configDir", str(self._flink.data / "conf"), *settings]
+        # Workers that it starts itself leave files in the directory that it is started in.
+        return ["env", "-C", str(self.data), *words, "--configDir", str(self._flink.data / "conf"), *settings]
 
     def answers(self) -> bool:
         """Whether it has registered."""
