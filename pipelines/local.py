@@ -25,7 +25,7 @@ from transforms.errors import PermanentError
 from transforms.exposition import Exposition
 from transforms.read_batches import close_shards
 
-__all__ = ["distant_runner", "in_process_runner", "run_here", "run_streaming"]
+__all__ = ["distant_runner", "in_process_runner", "run_here", "run_streaming", "serve_metrics"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ def run_streaming(build: _Build, settings: _Settings, beam_arguments: Sequence[s
     options = PipelineOptions([*beam_arguments, "--streaming"])
     if options.view_as(StandardOptions).runner not in IN_PROCESS:
         return _run_elsewhere(build, settings, options)
+    if settings.processes == 1:
+        serve_metrics(settings)  # also while it waits for what is away: it is alive, and says for what
     with stopped_by_signals(stop.stop):
         startup.check(settings)
     _log.info(startup.begun(settings))
@@ -113,8 +115,6 @@ def run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) 
     Raises:
         PersistorError: why the job had to stop.
     """
-    metrics.serve(settings.metrics_port, settings.metrics_host)
-    surroundings.watch(settings.command, *connections(settings))
     options = PipelineOptions([*beam_arguments, "--streaming", "--runner=FnApiRunner"])
     pipeline = beam.Pipeline(runner=in_process_runner(), options=options)
     number, of = settings.shard
@@ -128,6 +128,16 @@ def run_here(build: _Build, settings: _Settings, beam_arguments: Sequence[str]) 
         handler.addFilter(_is_news)
     with stopped_by_signals(stop.stop):
         _run(pipeline)
+
+
+def serve_metrics(settings: _Settings) -> None:
+    """Show this process's metrics to Prometheus; once in a process.
+
+    Raises:
+        ConfigurationError: the port cannot be had.
+    """
+    metrics.serve(settings.metrics_port, settings.metrics_host)
+    surroundings.watch(settings.command, *connections(settings))
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -67,8 +67,10 @@ def _run_one(settings: _Settings, beam_arguments: Sequence[str], number: int) ->
     leave_out_clouds()
     # Beam is loaded only behind that.
     local, job = import_module("pipelines.local"), import_module(f"pipelines.{settings.command}")
+    shard = _shard_of(settings, number)
     try:
-        local.run_here(job.build, _shard_of(settings, number), beam_arguments)
+        local.serve_metrics(shard)
+        local.run_here(job.build, shard, beam_arguments)
     except PersistorError as error:
         sys.stderr.write(f"persistor {settings.command}, process {number}: {error}\n")
         sys.exit(error.exit_code)

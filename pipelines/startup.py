@@ -12,6 +12,7 @@ from transforms import registry, stop
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, retry
 from transforms.lake import INTERNAL, AccessDeniedError, Lake, ObjectMissingError
+from transforms.metrics import RETRIES
 
 __all__ = ["begun", "check", "destination_of", "ended", "open_lake", "source_of", "topics_of"]
 
@@ -78,7 +79,7 @@ def destination_of(url: str, config: Mapping[str, str]) -> Destination:
 
 
 def check(settings: Any) -> None:
-    """Ask each server that a streaming command names once, waiting for those that are away.
+    """Ask each server that a streaming command names once; what is away is waited for, and counted.
 
     Raises:
         ConfigurationError: with everything that is wrong, such as missing topics and refused credentials.
@@ -87,7 +88,7 @@ def check(settings: Any) -> None:
     problems = []
     for what, ask in _questions(settings):
         try:
-            retry(ask, f"reach the {what}", stopped=stop.stopping)
+            retry(ask, f"reach the {what}", on_retry=RETRIES.labels(what).inc, stopped=stop.stopping)
         except ConfigurationError as error:
             problems.extend(error.problems)
     if problems:
@@ -96,13 +97,13 @@ def check(settings: Any) -> None:
 
 def _questions(settings: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     if source := source_of(settings):
-        yield "source", partial(_ask_source, *source)
+        yield "broker", partial(_ask_source, *source)
     if lake := getattr(settings, "lake", None):
         yield "lake", partial(open_lake, lake, settings.lake_config)
     if settings.index:
         yield "index", partial(_ask_index, settings.index)
     for name, url, config in topics_of(settings):
-        yield f"topic of --{name}", partial(_ask_topic, name, url, config)
+        yield f"{name.replace('_', '-')} topic", partial(_ask_topic, name, url, config)
 
 
 def _ask_source(url: str, config: Mapping[str, str], exclude: Sequence[str]) -> None:
