@@ -55,21 +55,9 @@ class Metrics:
         said = "Messages of resubmissions that ended, by what became of them."
         sent = ["destination", "outcome"]
         self._messages = Counter("persistor_api_resubmitted_messages", said, sent, registry=registry)
-        said = "Resubmissions that failed within a day, less those refused, resumed or tried again."
-        self._failed = Gauge("persistor_resubmissions_failed", said, ["destination"], registry=registry)
-        said = "Resubmissions that have not ended, by state; (command) are those that the command sends."
-        by_state = ["destination", "state"]
-        self._open = Gauge("persistor_resubmissions_open", said, by_state, registry=registry)
-        said = "Messages of resubmissions that have not ended: published, failed, or left to send."
-        self._progress = Gauge("persistor_resubmissions_open_messages", said, sent, registry=registry)
-        said = "Messages that resubmissions publish each second now, in whatever process."
-        self._rate = Gauge(
-            "persistor_resubmissions_messages_per_second", said, ["destination"], registry=registry
-        )
+        self._open = _OpenJobs(registry)
         self._lock = threading.Lock()
-        self._jobs: Sequence[Row] = ()
-        self._lately: Mapping[str, int] = {}
-        self._counted: dict[str, dict[str, int]] = {}
+        self._counted: dict[str, Mapping[str, int]] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request; ``route`` is the pattern, never the path, which callers choose."""
@@ -84,32 +72,53 @@ class Metrics:
         """Count a resubmission that ended; of one that was resumed only what it did since."""
         destination = destination_label(row)
         self._ended.labels(destination, row["mode"], row["state"]).inc()
-        before, done = self._counted.pop(row["id"], {}), row["progress"]
-        for outcome in ("published", "failed"):
-            new = max(0, done[outcome] - before.get(outcome, 0))
-            self._messages.labels(destination, outcome).inc(new)
-        if row["state"] == "FAILED":
+        done = {outcome: row["progress"][outcome] for outcome in ("published", "failed")}
+        before = self._counted.pop(row["id"], {})
+        for outcome, count in done.items():
+            self._messages.labels(destination, outcome).inc(max(0, count - before.get(outcome, 0)))
+        if row["state"] == "FAILED" and row["mode"] == "job":  # which may be resumed
             self._counted[row["id"]] = done
 
     def jobs(self, rows: Sequence[Row], failed: Mapping[str, int]) -> None:
         """Note the jobs that have not ended, and how many to each destination failed lately."""
-        self._jobs, self._lately = rows, failed
+        self._open.rows, self._open.lately = rows, failed
 
     def text(self) -> bytes:
         """The exposition format."""
         with self._lock:
-            self._show()
+            self._open.show()
             return generate_latest(self.registry)
 
-    def _show(self) -> None:
+
+class _OpenJobs:
+    """Gauges of jobs in the index, made anew of the last look at them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.rows: Sequence[Row] = ()
+        self.lately: Mapping[str, int] = {}
+        said = "Resubmissions that failed within a day, less those refused, resumed or tried again."
+        self._failed = Gauge("persistor_resubmissions_failed", said, ["destination"], registry=registry)
+        said = "Resubmissions that have not ended, by state; (command) are those that the command sends."
+        by_state = ["destination", "state"]
+        self._open = Gauge("persistor_resubmissions_open", said, by_state, registry=registry)
+        said = "Messages of resubmissions that have not ended: published, failed, or left to send."
+        self._progress = Gauge(
+            "persistor_resubmissions_open_messages", said, ["destination", "outcome"], registry=registry
+        )
+        said = "Messages that resubmissions publish each second now, in whatever process."
+        self._rate = Gauge(
+            "persistor_resubmissions_messages_per_second", said, ["destination"], registry=registry
+        )
+
+    def show(self) -> None:
         for gauge in (self._failed, self._open, self._progress, self._rate):
             gauge.clear()
-        for destination, count in self._lately.items():
+        for destination, count in self.lately.items():
             self._failed.labels(destination).set(count)
-        for row in self._jobs:
-            self._show_open(row)
+        for row in self.rows:
+            self._show(row)
 
-    def _show_open(self, row: Row) -> None:
+    def _show(self, row: Row) -> None:
         destination, progress = destination_label(row), row["progress"]
         left = progress["planned"] - progress["published"] - progress["failed"]
         self._open.labels(destination, row["state"]).inc()

@@ -116,8 +116,13 @@ CONFLICTS = _Counter("persistor_conflicts", "Ids indexed already for another mes
 
 
 def begin(source: str) -> None:
-    """Show at 0 what is seldom counted of a source: Prometheus sees an increase only of what was there."""
+    """Show a source that is met: where its readers stand, and at 0 what is seldom counted.
+
+    Prometheus sees an increase only of what was there before.
+    """
     named = label(source)
+    LAG.labels(named).set_function(partial(_lag, named))
+    OLDEST.labels(named).set_function(partial(_age, named))
     GAPS.labels(named)
     GONE.labels(named).set(0)
     for stage, category in _DEAD:
@@ -134,7 +139,7 @@ def label(source: str) -> str:
 
 
 def standing(reader: object, lags: Lags, oldest: Mapping[str, float | None]) -> None:
-    """Note where a reader of this process stands; the gauges are of all of them together.
+    """Note where a reader of this process stands; gauges show all of them, of what :func:`begin` met.
 
     Args:
         reader: who; the last word of each counts, until :func:`left`.
@@ -145,9 +150,6 @@ def standing(reader: object, lags: Lags, oldest: Mapping[str, float | None]) -> 
     """
     with _standing:
         _readers[id(reader)] = lags, oldest
-    for named in oldest:
-        LAG.labels(named).set_function(partial(_lag, named))
-        OLDEST.labels(named).set_function(partial(_age, named))
 
 
 def left(reader: object) -> None:

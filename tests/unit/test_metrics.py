@@ -68,6 +68,7 @@ def test_what_is_seldom_counted_is_there_at_zero_once_a_source_is_met() -> None:
 
 
 def test_the_age_of_the_oldest_open_message_grows_by_itself_until_it_is_archived() -> None:
+    metrics.begin("aging")
     metrics.standing("reader", dict, {"aging": time.time() - 100})
     first = sample("persistor_oldest_unarchived_seconds", source="aging")
     second = sample("persistor_oldest_unarchived_seconds", source="aging")
@@ -80,6 +81,7 @@ def test_the_age_of_the_oldest_open_message_grows_by_itself_until_it_is_archived
 
 def test_readers_of_a_process_add_up_until_they_leave() -> None:
     now, lags = time.time(), {"shared": 3}
+    metrics.begin("shared")
     metrics.standing("one", lambda: lags, {"shared": now - 100})
     metrics.standing("two", lambda: {"shared": 4}, {"shared": now - 900})
     assert sample("persistor_lag_messages", source="shared") == 7
