@@ -24,6 +24,7 @@ from transforms import registry
 from transforms.entries import entries
 from transforms.indexes import Index
 from transforms.lake import Lake
+from transforms.replay.plans import new_job_id
 
 START = 1_700_000_000_000_000
 """Publish time of the first message, µs since 1970: 2023-11-14T22:13:20Z."""
@@ -145,6 +146,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def api(site: Site, nats: Nats) -> Iterator[Client]:
     with site.serve({"main": nats.url}) as client:
         yield client
+
+
+@pytest.fixture
+def topic(streams: Streams) -> str:
+    return streams.create(f"t{new_job_id()}")
 
 
 def order(offset: int, **values: Any) -> dict[str, Any]:

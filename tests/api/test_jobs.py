@@ -1,4 +1,4 @@
-"""Jobs under control: plans that are run, pause, resume, cancel, retry, rates, keys and lost processes."""
+"""Jobs under control: plans that are run, pause, resume, cancel, rates, keys and lost processes."""
 
 from __future__ import annotations
 
@@ -8,40 +8,25 @@ import sqlite3
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from resubmit_api.backends import Backends
 from resubmit_api.jobs.housekeeping import Housekeeping
-from resubmit_api.metrics import Metrics
 from tests._processes import spawned
+from tests.api._jobs import ORDERS, SLOW, body, counts, left, look, payloads, post, sending, until
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
-from tests.servers.mongodb import MongoDB
 from tests.servers.nats import Nats
-from transforms.jobs import change, create, new_row, retry_of
-from transforms.jobs.changing import held_by
+from transforms.jobs import create, new_row
 from transforms.jobs.rows import at
 from transforms.replay.plans import Options, folder, new_job_id
 from transforms.selection import Selection
-
-ORDERS = {"sources": ["orders"]}
-THREADS = 8
-SLOW = {"messages_per_second": 100}
-
-
-@pytest.fixture
-def topic(streams: Streams) -> str:
-    return streams.create(f"t{new_job_id()}")
 
 
 @pytest.fixture
@@ -49,49 +34,6 @@ def api(site: Site, nats: Nats) -> Iterator[Client]:
     """A service to which more than ten messages are a large selection."""
     with site.serve({"main": nats.url}, inline_limit=10) as client:
         yield client
-
-
-def body(topic: str, selection: object = ORDERS, **others: object) -> dict[str, Any]:
-    return {"destination": "main", "topic": topic, "selection": selection, **others}
-
-
-def post(api: Client, path: str, content: object = None, status: int = 200, **headers: str) -> dict[str, Any]:
-    response = api.post(f"/v1/{path}", json={} if content is None else content, headers=headers)
-    assert response.status_code == status, response.text
-    return dict(response.json())
-
-
-def look(api: Client, job: dict[str, Any]) -> dict[str, Any]:
-    return dict(api.get(f"/v1/resubmissions/{job['id']}").json())
-
-
-def until(api: Client, job: dict[str, Any], *states: str, seconds: float = 60) -> dict[str, Any]:
-    def there() -> dict[str, Any] | None:
-        found = look(api, job)
-        return found if found["state"] in states else None
-
-    return wait_until(there, seconds, f"job {job['id']} to be {states}")
-
-
-def sending(api: Client, job: dict[str, Any], more_than: int = 0) -> dict[str, Any]:
-    def there() -> dict[str, Any] | None:
-        found = look(api, job)
-        return found if found["progress"]["published"] > more_than else None
-
-    return wait_until(there, 60, f"job {job['id']} to send")
-
-
-def left(site: Site, job: dict[str, Any]) -> None:
-    wait_until(lambda: (site.index.get_job(job["id"]) or {})["lease"] is None, 60, "the lease to be free")
-
-
-def counts(job: dict[str, Any]) -> tuple[int, int, int]:
-    progress = job["progress"]
-    return progress["planned"], progress["published"], progress["failed"]
-
-
-def payloads(first: int, end: int) -> list[bytes]:
-    return [b"order %d" % n for n in range(first, end)]
 
 
 def test_a_plan_sends_what_it_showed_also_when_more_matches_later(
@@ -173,186 +115,6 @@ def test_a_cancelled_job_says_what_it_has_sent(site: Site, api: Client, streams:
     assert done["reason"] == f"It was cancelled; {2000 - sent:,} of 2,000 messages were not sent."
     refused = post(api, f"resubmissions/{job['id']}/resume", status=409)
     assert "nothing is possible any more" in refused["detail"]
-
-
-def test_prometheus_is_told_what_is_being_sent_while_it_is(
-    site: Site, api: Client, streams: Streams, topic: str
-) -> None:
-    site.archive(*(order(n) for n in range(2000)))
-    job = post(api, "resubmissions", body(topic, rate=SLOW), 202)
-    rate = "persistor_resubmissions_messages_per_second", {"destination": "main"}
-    wait_until(lambda: (told(api, *rate) or 0) > 0, 60, "a rate")
-    assert (told(api, *rate) or 0) < 300
-    assert told(api, "persistor_resubmissions_open", {"destination": "main", "state": "RUNNING"}) == 1
-    left = told(api, "persistor_resubmissions_open_messages", {"destination": "main", "outcome": "left"})
-    assert 0 < (left or 0) < 2000
-    post(api, f"resubmissions/{job['id']}/pause")
-    paused = "persistor_resubmissions_open", {"destination": "main", "state": "PAUSED"}
-    wait_until(lambda: told(api, *paused) == 1 and told(api, *rate) == 0, 60, "the pause to be told")
-    post(api, f"resubmissions/{job['id']}/cancel")
-    until(api, job, "CANCELLED")
-    wait_until(lambda: told(api, *paused) is None and told(api, *rate) is None, 30, "the end to be told")
-
-
-def told(api: Client, name: str, labels: dict[str, str]) -> float | None:
-    """A sample of the service's metrics, None where it is not there."""
-    families = text_string_to_metric_families(api.get("/metrics").text)
-    found = (s.value for f in families for s in f.samples if (s.name, s.labels) == (name, labels))
-    return next(found, None)
-
-
-def test_what_a_resumed_job_sends_is_counted_once() -> None:
-    metrics, row = Metrics(), a_row()
-    first = {**row, "state": "FAILED", "progress": {"planned": 9, "published": 4, "failed": 1}}
-    metrics.finished(first)
-    metrics.finished({**first, "state": "COMPLETED", "progress": {"planned": 9, "published": 9, "failed": 0}})
-    counted = "persistor_api_resubmitted_messages_total"
-    found = [
-        metrics.registry.get_sample_value(counted, {"destination": "main", "outcome": outcome})
-        for outcome in ("published", "failed")
-    ]
-    assert found == [9, 1]
-
-
-def test_addresses_that_the_command_was_given_are_no_labels() -> None:
-    metrics = Metrics()
-    metrics.jobs([{**a_row(), "destination": "kafka://h:9092"}], {})
-    assert b'persistor_resubmissions_open{destination="(command)",state="RUNNING"} 1.0' in metrics.text()
-    assert b"h:9092" not in metrics.text()
-
-
-def a_row() -> dict[str, Any]:
-    return new_row(
-        destination="main", topic="t", selection=Selection(all=True), options=Options(), requested_by=None
-    )
-
-
-def test_metrics_are_told_while_the_index_hangs(site: Site, nats: Nats, mongodb: MongoDB) -> None:
-    index = f"{mongodb.url}_{uuid.uuid4().hex[:8]}"
-    with site.serve({"main": nats.url}, index=index) as api:
-        ask = partial(api.get, "/v1/sources")
-        with ThreadPoolExecutor(12) as pool:
-            mongodb.pause()
-            try:
-                asked = [pool.submit(ask) for _ in range(12)]
-                waiting = "persistor_api_requests_waiting", {}
-                wait_until(lambda: told(api, *waiting) == 12 - THREADS, 10, "all threads to be busy")
-            finally:
-                mongodb.resume()
-        assert {one.result().status_code for one in asked} == {200}
-
-
-def test_retry_sends_just_what_failed(site: Site, api: Client, streams: Streams, topic: str) -> None:
-    first, second, _ = site.archive(*(order(n) for n in range(60)), rows_per_file=20)
-    hidden = Path(second.removeprefix("file://"))
-    hidden.rename(hidden.with_suffix(".hidden"))
-    job = until(api, post(api, "resubmissions", body(topic), 202), "FAILED")
-    assert (counts(job), job["possible"]) == ((60, 40, 20), ["retry"])
-    alert = 'persistor_resubmissions_failed{destination="main"} 1.0'
-    wait_until(lambda: alert in api.get("/metrics").text, 30, "the failure to be told")
-    hidden.with_suffix(".hidden").rename(hidden)
-    again = post(api, f"resubmissions/{job['id']}/retry", status=202)
-    assert again["retry_of"] == job["id"]
-    done = until(api, again, "COMPLETED")
-    assert counts(done) == (20, 20, 0)
-    assert streams.payloads(topic) == payloads(0, 20) + payloads(40, 60) + payloads(20, 40)
-    assert look(api, job)["retried_by"] == again["id"]
-    wait_until(lambda: alert not in api.get("/metrics").text, 30, "the failure to be told no more")
-    post(api, f"resubmissions/{job['id']}/retry", status=409)
-    assert first
-
-
-def test_a_retry_that_is_cancelled_before_it_sends_can_be_asked_for_again(
-    site: Site, api: Client, streams: Streams, topic: str
-) -> None:
-    _, second, _ = site.archive(*(order(n) for n in range(60)), rows_per_file=20)
-    hidden = Path(second.removeprefix("file://"))
-    hidden.rename(hidden.with_suffix(".hidden"))
-    job = until(api, post(api, "resubmissions", body(topic), 202), "FAILED")
-    hidden.with_suffix(".hidden").rename(hidden)
-    held = held_by(retry_of(site.index, job["id"], None), "elsewhere:1:x")
-    first = create(site.index, held, "retry")
-    assert post(api, f"resubmissions/{first['id']}/cancel")["state"] == "CANCELLING"
-    change(site.index, first["id"], lambda row: {**row, "lease": None})
-    until(api, first, "CANCELLED")
-    wait_until(lambda: look(api, job)["possible"] == ["retry"], 30, "it to be tried again")
-    again = until(api, post(api, f"resubmissions/{job['id']}/retry", status=202), "COMPLETED")
-    assert (again["retry_of"], look(api, job)["retried_by"]) == (job["id"], again["id"])
-    assert streams.count(topic) == 60
-
-
-def test_retry_is_refused_while_the_destination_would_refuse_it(
-    site: Site, api: Client, nats: Nats, streams: Streams, topic: str
-) -> None:
-    _, second, _ = site.archive(*(order(n) for n in range(60)), rows_per_file=20)
-    hidden = Path(second.removeprefix("file://"))
-    hidden.rename(hidden.with_suffix(".hidden"))
-    job = until(api, post(api, "resubmissions", body(topic), 202), "FAILED")
-    streams.delete(topic)
-    with site.serve({"main": nats.url}) as other:  # which did not see the stream a moment ago
-        refused = post(other, f"resubmissions/{job['id']}/retry", status=422)
-    assert refused["type"] == "urn:persistor:problem:refused"
-    assert topic in refused["detail"]
-    told = look(api, job)
-    assert (told["retried_by"], told["possible"]) == (None, ["retry"])
-
-
-def test_retry_of_a_small_one_sends_what_failed(
-    site: Site, api: Client, streams: Streams, topic: str
-) -> None:
-    _, second = site.archive(*(order(n) for n in range(4)), rows_per_file=2)
-    hidden = Path(second.removeprefix("file://"))
-    hidden.rename(hidden.with_suffix(".hidden"))
-    job = post(api, "resubmissions", body(topic), 202)
-    assert (job["state"], counts(job), job["possible"]) == ("FAILED", (4, 2, 2), ["retry"])
-    hidden.with_suffix(".hidden").rename(hidden)
-    again = post(api, f"resubmissions/{job['id']}/retry", status=202)
-    assert (again["state"], counts(again)) == ("COMPLETED", (2, 2, 0))
-    assert streams.payloads(topic) == payloads(0, 4)
-
-
-def test_retry_of_a_small_one_that_meets_a_dead_destination_can_be_asked_for_again(
-    site: Site, tmp_path: Path
-) -> None:
-    _, second = site.archive(*(order(n) for n in range(4)), rows_per_file=2)
-    hidden = Path(second.removeprefix("file://"))
-    hidden.rename(hidden.with_suffix(".hidden"))
-    with Nats(tmp_path / "nats") as server, site.serve({"main": server.url}, answer_within=3) as api:
-        streams = Streams(server.url)
-        job = post(api, "resubmissions", body(streams.create("dying")), 202)
-        hidden.with_suffix(".hidden").rename(hidden)
-        server.pause()
-        first = post(api, f"resubmissions/{job['id']}/retry", status=202)
-        assert (first["state"], look(api, job)["possible"]) == ("RUNNING", [])
-        server.kill()
-        assert "part of it may have been sent" in until(api, first, "FAILED")["reason"]
-        wait_until(lambda: look(api, job)["possible"] == ["retry"], 30, "it to be tried again")
-        server.start()
-        again = post(api, f"resubmissions/{job['id']}/retry", status=202)
-        assert counts(until(api, again, "COMPLETED")) == (2, 2, 0)
-        assert streams.payloads("dying") == payloads(0, 4)
-
-
-def test_retry_that_is_asked_for_at_two_replicas_at_once_sends_once(
-    site: Site, nats: Nats, streams: Streams, topic: str
-) -> None:
-    [file] = site.archive(*(order(n) for n in range(3)))
-    hidden = Path(file.removeprefix("file://"))
-    hidden.rename(hidden.with_suffix(".hidden"))
-    with (
-        site.serve({"main": nats.url}) as one,
-        site.serve({"main": nats.url}) as two,
-        ThreadPoolExecutor(4) as pool,
-    ):
-        job = post(one, "resubmissions", body(topic), 202)
-        assert counts(job) == (3, 0, 3)
-        hidden.with_suffix(".hidden").rename(hidden)
-        path = f"/v1/resubmissions/{job['id']}/retry"
-        answers = list(pool.map(lambda api: api.post(path, json={}), (one, two, one, two)))
-        assert {answer.status_code for answer in answers} <= {202, 409}
-        [again] = {answer.json()["id"] for answer in answers if answer.status_code == 202}
-        until(two, {"id": again}, "COMPLETED")
-    assert streams.payloads(topic) == payloads(0, 3)
 
 
 def test_a_key_makes_one_resubmission_also_at_two_replicas_at_once(

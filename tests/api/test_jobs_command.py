@@ -16,14 +16,8 @@ from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
 from transforms.jobs import Row
-from transforms.replay.plans import new_job_id
 
 ORDERS = {"sources": ["orders"]}
-
-
-@pytest.fixture
-def topic(streams: Streams) -> str:
-    return streams.create(f"c{new_job_id()}")
 
 
 @pytest.fixture

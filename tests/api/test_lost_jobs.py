@@ -23,11 +23,6 @@ MESSAGES = 300
 
 
 @pytest.fixture
-def topic(streams: Streams) -> str:
-    return streams.create(f"l{new_job_id()}")
-
-
-@pytest.fixture
 def api(site: Site, nats: Nats) -> Iterator[Client]:
     with site.serve({"main": nats.url}, inline_limit=10) as client:
         yield client

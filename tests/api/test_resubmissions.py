@@ -8,15 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from resubmit_api.jobs.watching import watch_jobs
 from resubmit_api.metrics import Metrics
 from tests._messages import table, with_checksums
 from tests.api.conftest import Client, Site, Streams, order, tamper
 from tests.servers import wait_until
 from tests.servers.nats import Nats
-from transforms.replay.plans import new_job_id
 
 ORDERS = {"sources": ["orders"]}
 
@@ -54,11 +51,6 @@ def ended(api: Client, job: dict[str, Any], seconds: float = 90) -> dict[str, An
         return found if found["state"] in {"COMPLETED", "FAILED"} else None
 
     return wait_until(look, seconds, f"job {job['id']} to end")
-
-
-@pytest.fixture
-def topic(streams: Streams, request: pytest.FixtureRequest) -> str:
-    return streams.create(f"t{new_job_id()}")
 
 
 def test_a_plan_says_what_would_be_sent_and_sends_nothing(

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ import requests
 import yaml
 
 from pipelines.metrics_table import declared
+from tests._brokers import NatsSite
 from tests._processes import spawned
-from tests.integration.harness import Archive, Persist, load_message
+from tests.integration.harness import Archive, Persist, expected, load_message, metric
 from tests.servers import Unavailable, free_port, wait_until
 from tests.servers.kafka import Kafka
+from tests.servers.nats import Nats
 from tests.servers.prometheus import Prometheus, promtool
 from transforms.lake import Lake
 
@@ -166,3 +169,25 @@ def test_a_healthy_run_raises_no_alert(prometheus: Prometheus) -> None:
     wait_until(
         lambda: prometheus.query('ALERTS{alertname=~"Persistor.*"}') == [], 60, "no alert to be pending"
     )
+
+
+def test_what_persist_waits_for_at_its_start_is_told(kafka: Kafka, tmp_path: Path) -> None:
+    topic, port = kafka.create_topic(f"t{uuid.uuid4().hex[:10]}"), free_port()
+    kafka.produce(topic, map(load_message, range(3)))
+    archive = Archive(Lake(f"file://{tmp_path}/lake"), f"sqlite://{tmp_path}/index.db")
+    places = {"source": f"{kafka.url}/{topic}", "lake": archive.lake.url, "index": archive.index_url}
+
+    def retries() -> float:
+        return metric(port, "persistor_retries_total", what="metadata topic") or 0 if persist.pid else 0
+
+    with Nats(tmp_path / "nats") as server:
+        NatsSite(server).create("metadata")
+        server.kill()
+        metadata = f"{server.url}/metadata"
+        with Persist(tmp_path / "log", **places, metadata=metadata, metrics_port=str(port)) as persist:
+            wait_until(lambda: retries() > 1, 60, "it to wait for the metadata topic")
+            assert metric(port, "persistor_info", command="persist", version=version("persistor")) == 1
+            assert "cannot reach the metadata topic, trying again" in persist.output()
+            server.start()
+            archive.wait_for(expected(kafka, topic), persist, 60)
+            persist.drain()

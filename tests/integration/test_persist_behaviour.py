@@ -7,20 +7,17 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
 import psutil
 import pytest
 
-from tests._brokers import NatsSite
 from tests.conftest import running
 from tests.integration.harness import Archive, Load, Persist, expected, log_of, metric
 from tests.servers import free_port, wait_until
 from tests.servers.kafka import PASSWORD, USER, Kafka
 from tests.servers.minio import MinIO
-from tests.servers.nats import Nats
 from transforms.lake import Lake
 from transforms.reading.source import Source
 from transforms.selection import Selection
@@ -88,30 +85,6 @@ def _settled(archive: Archive) -> int:
 
     wait_until(unchanged, 60, "the archive to stand still")
     return archive.indexed()
-
-
-def test_what_it_waits_for_at_its_start_is_told_to_prometheus(
-    kafka: Kafka, topic: str, archive: Archive, tmp_path: Path
-) -> None:
-    kafka.produce(topic, _orders(3))
-    port = free_port()
-
-    def retries() -> float:
-        return metric(port, "persistor_retries_total", what="metadata topic") or 0 if persist.pid else 0
-
-    with Nats(tmp_path / "nats") as server:
-        NatsSite(server).create("metadata")
-        server.kill()
-        metadata = f"{server.url}/metadata"
-        with _persist(
-            kafka, topic, archive, tmp_path / "log", metadata=metadata, metrics_port=str(port)
-        ) as persist:
-            wait_until(lambda: retries() > 1, 60, "it to wait for the metadata topic")
-            assert metric(port, "persistor_info", command="persist", version=version("persistor")) == 1
-            assert "cannot reach the metadata topic, trying again" in persist.output()
-            server.start()
-            archive.wait_for(expected(kafka, topic), persist, 60)
-            persist.drain()
 
 
 def test_an_open_batch_of_an_idle_topic_is_written_at_its_age(
