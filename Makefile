@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
-CODE   := $(wildcard pipelines transforms resubmit_api bench tests setup.py)
+CODE   := $(wildcard pipelines transforms resubmit_api bench tests setup.py docs/_site)
 ARGS   ?=
 
 .PHONY: help
@@ -40,8 +40,12 @@ test-image: $(VENV)/installed-dev ## build the container image and run it (as ro
 servers: $(VENV)/installed-dev ## fetch and build the real servers of the tests (minutes, the first time)
 	@$(BIN)/python -m tests.servers
 
+.PHONY: docs
+docs: $(VENV)/installed-dev ## the documents as a site in build/site; a dead link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 .PHONY: lint
-lint: $(VENV)/installed-dev ## style, types and the direction of imports
+lint: $(VENV)/installed-dev docs ## style, types, the direction of imports, the documents
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy

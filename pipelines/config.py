@@ -1,4 +1,4 @@
-"""Every setting of every command, declared once: the parser, the help and the README are made from it."""
+"""Every setting of every command, declared once: the parser, the help and the reference are made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of metrics in docs/metrics.md, made from their declarations."""
+"""The table of metrics in docs/reference/metrics.md, made from their declarations."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def settings_table() -> str:
     return "\n".join(["| Setting | Commands | Default | Meaning |", "|---|---|---|---|", *rows])
 
 
-TABLES = {"README.md": settings_table, "docs/metrics.md": metrics_table}
+TABLES = {"docs/reference/settings.md": settings_table, "docs/reference/metrics.md": metrics_table}
 """What stands between the marks of which file."""
 
 

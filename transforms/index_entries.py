@@ -107,7 +107,7 @@ class _Insert(beam.DoFn):
                 )
         except ConflictError as error:
             metrics.CONFLICTS.labels(source).inc(len(error.ids))
-            advice = "docs/operations.md, Conflicts, says how that comes about and what to do"
+            advice = "docs/explanation/failures.md, Conflicts, says how that comes about and what to do"
             raise PermanentError(f"source {source!r}: {error}; {advice}") from error
         metrics.INDEXED.labels(source).inc(inserted)
         return inserted

@@ -1,7 +1,7 @@
 """The addresses of Dataphos Persistor's Resubmitter and Indexer API, for the tools that know them.
 
 Each request becomes a selection and a configured destination, so that allow-lists, checks and
-the audit trail hold as everywhere. ``docs/compatible.md`` says what differs.
+the audit trail hold as everywhere. ``docs/reference/dataphos-requests.md`` says what differs.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ def test_an_id_that_is_indexed_for_another_message_stops_the_job(
     emptied = Archive(Lake(f"file://{tmp_path}/other-lake"), archive.index_url)
     with _persist(kafka, topic, emptied, tmp_path / "other") as other:
         assert other.ends() == 1, other.output()
-    assert f"such as {topic}_0_0; docs/operations.md, Conflicts, says" in other.output()
+    assert f"such as {topic}_0_0; docs/explanation/failures.md, Conflicts, says" in other.output()
     assert "Traceback" not in other.output()
     archive.check(there)
 

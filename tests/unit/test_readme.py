@@ -19,7 +19,7 @@ from transforms.registry import names
 from transforms.selection import parse_selection
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BEAM = {f"--{name}" for options in (PipelineOptions, FlinkNeeds) for name in options().get_all_options()}
 
 
@@ -67,7 +67,7 @@ def test_selections_in_the_documents_are_valid() -> None:
         text for page in PAGES for text in re.findall(r"--selection '(\{.*?\})'", page.read_text(), re.DOTALL)
     ]
     block = re.search(
-        r"^    \{\n.*?^    \}\n", (ROOT / "docs" / "api.md").read_text(), re.DOTALL | re.MULTILINE
+        r"^    \{\n.*?^    \}\n", (ROOT / "docs/reference/rest.md").read_text(), re.DOTALL | re.MULTILINE
     )
     assert len(texts) >= 2
     assert block
