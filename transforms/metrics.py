@@ -39,6 +39,7 @@ __all__ = [
     "OLDEST",
     "RETRIES",
     "SHARDS",
+    "UNREADABLE",
     "WRITE_SECONDS",
     "begin",
     "label",
@@ -106,6 +107,11 @@ GAPS = _Counter(
     "persistor_gap_messages",
     "Messages that retention removed before they were archived; of a hole its positions.",
     ["source"],
+)
+UNREADABLE = _Counter(
+    "persistor_partition_errors",
+    "Reads of a partition that failed, by the error's name; it stands still while its count grows.",
+    ["source", "partition", "code"],
 )
 GONE = Gauge(
     "persistor_topic_gone",

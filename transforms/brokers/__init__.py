@@ -39,6 +39,7 @@ __all__ = [
     "Publisher",
     "Reader",
     "Undelivered",
+    "Unreadable",
     "digest",
 ]
 
@@ -87,6 +88,22 @@ class Acknowledgement:
     receipts: Sequence[Any] = ()
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """What a partition has at a position cannot be read.
+
+    Attributes:
+        position: where reading stands; it is tried again there.
+        code: the error's short name at the broker or its client.
+        reason: one sentence, without any payload.
+    """
+
+    partition: Partition
+    position: int
+    code: str
+    reason: str
+
+
 class Reader(Protocol):
     """Reads this shard's partitions of a source. Used by one thread at a time.
 
@@ -129,6 +146,12 @@ class Reader(Protocol):
 
         Raises:
             OffsetGapError: see :mod:`transforms.brokers`; the partition must be assigned anew.
+        """
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """Partitions that could not be read since this was asked the last time, and why.
+
+        Each stands where it is, is tried again, and is named again each time; the others go on.
         """
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:

@@ -16,6 +16,7 @@ from transforms.reading.buffers import Buffer
 from transforms.reading.claims import Chain, Claim, Claims, noted
 from transforms.reading.source import Source
 from transforms.reading.tracks import Track
+from transforms.reading.unreadable import Standstills
 
 __all__ = ["Following"]
 
@@ -47,6 +48,7 @@ class Following:
         self._claims = claims
         self._asking = asking
         self._acknowledger = acknowledger
+        self._standstills = Standstills(source.name_of)
         self._discovered = -_DISCOVER_EVERY
         self._broker: str | None = None
         self._lags_as_of = -_LAGS_EVERY
@@ -62,6 +64,11 @@ class Following:
         """Put messages behind those of their track."""
         if fetched.partition in self._live:
             self._live[fetched.partition].buffer.add(fetched)
+            self._standstills.passed(fetched.partition)
+
+    def note_unreadable(self) -> None:
+        """Say and count what the reader could not read since the last call."""
+        self._standstills.note(self._reader.unreadable())
 
     def discover_now_and_then(self) -> None:
         """:meth:`discover`, but not at every turn."""

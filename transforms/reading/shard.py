@@ -152,6 +152,7 @@ class Shard:
             return
         for one in fetched:
             self._following.add(one)
+        self._following.note_unreadable()
 
     def _has_enough(self) -> bool:
         tracks = self._following.live

@@ -15,6 +15,7 @@ from transforms.errors import ConfigurationError, TransientError
 from transforms.secrets import resolve_all
 
 __all__ = [
+    "REFUSED",
     "TIMEOUT",
     "Client",
     "GoneError",
@@ -37,7 +38,7 @@ _PRODUCER_ONLY = (
     "queue.buffering",
     "delivery.",
 )
-_REFUSED = {
+REFUSED = {
     KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's name for a local error
     KafkaError.SASL_AUTHENTICATION_FAILED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -45,6 +46,7 @@ _REFUSED = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+"""Errors by which a broker refuses this user."""
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001 - librdkafka's name for a local error
     KafkaError.INVALID_PRODUCER_EPOCH,
@@ -76,7 +78,7 @@ class Client:
 
     def note_error(self, error: KafkaError) -> None:
         """Remember what librdkafka reports on the side (its ``error_cb``): refusals, TLS, unknown names."""
-        if error.code() in _REFUSED:
+        if error.code() in REFUSED:
             self._refusal = error
         elif error.code() in _TELLING:
             self._detail = f" ({_without_login(error.str())})"

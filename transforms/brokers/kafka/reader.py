@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import operator
+import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition
+from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition, Unreadable
 from transforms.brokers.kafka.client import (
+    REFUSED,
     TIMEOUT,
     Client,
     GoneError,
@@ -26,14 +25,13 @@ from transforms.brokers.kafka.client import (
     split_url,
 )
 from transforms.brokers.kafka.preflight import examine_source, retention
-from transforms.errors import ConfigurationError, TransientError
-from transforms.model import HEADERS, MESSAGE_SCHEMA, UTC_MICROSECONDS
+from transforms.brokers.kafka.records import by_partition, fetched
+from transforms.errors import ConfigurationError, PermanentError, TransientError
+from transforms.model import MESSAGE_SCHEMA
 from transforms.secrets import resolve
 
 __all__ = ["KafkaReader", "open_reader"]
 
-_LATEST = ((1 << 63) - 1) // 1000
-"""Milliseconds that fit 64 bits as microseconds."""
 _OURS = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -47,11 +45,15 @@ _DEFAULTS = {
     "queued.min.messages": 500_000,
     # Bounds what is prefetched, for all partitions together.
     "queued.max.messages.kbytes": 65_536,
+    # What a zstd batch may decompress to as well: the default of 100 MB is reached by batches of a few kB.
+    "receive.message.max.bytes": 1_000_000_000,
+    # Off by default: a batch that was damaged on a broker's disk would be archived as if it were sound.
+    "check.crcs": True,
 }
 _PATTERN_CHARACTERS = set("*?[")
 _ROWS_PER_POLL = 10_000
 _GATHER = 0.02
-_NOWHERE = -1
+_AGAIN_AFTER = 1.0
 
 
 def open_reader(
@@ -98,9 +100,19 @@ class KafkaReader(Client):
         self._positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
         self._gaps: dict[Partition, bool] = {}
+        self._failed: dict[Partition, float] = {}
+        self._unreadable: list[Unreadable] = []
+        self._fatal: KafkaError | None = None
         settings = {"group.id": group, **config, "error_cb": self.note_error}
         self._consumer = configured(lambda: Consumer(settings))
         self._admin = self.hears(configured(lambda: AdminClient(only_for_clients(settings))))
+
+    def note_error(self, error: KafkaError) -> None:
+        """As of :class:`Client`; after a fatal one :meth:`poll` raises ``PermanentError``."""
+        if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001
+            self._fatal = error
+        else:
+            super().note_error(error)
 
     def identity(self) -> str:
         """The cluster's id."""
@@ -145,13 +157,16 @@ class KafkaReader(Client):
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Read exactly these partitions, each from its position."""
-        changed = {p: at for p, at in positions.items() if self._positions.get(p) != at}
+        now = time.monotonic()
+        again = {p for p, at in self._failed.items() if at <= now}
+        changed = {p: at for p, at in positions.items() if self._positions.get(p) != at or p in again}
         dropped = [p for p in self._positions if p not in positions or p in changed]
         if dropped:
             self.ask(lambda: self._consumer.incremental_unassign([_plain(p) for p in dropped]))
         for partition in dropped:
             self._ends.pop(partition, None)
             self._gaps.pop(partition, None)
+            self._failed.pop(partition, None)
             del self._positions[partition]
         if changed:
             starts = [TopicPartition(p.topic, p.number, at) for p, at in changed.items()]
@@ -160,9 +175,11 @@ class KafkaReader(Client):
 
     def poll(self, seconds: float) -> list[Fetched]:
         """Up to 10,000 messages, grouped by partition; waits up to ``seconds``."""
+        if self._fatal is not None:
+            raise PermanentError(f"kafka: the client has failed for good: {self._fatal.str()}")
         if self._gaps:
             gaps = {p: self._first_there(p, late=late) for p, late in self._gaps.items()}
-            self._positions.update(dict.fromkeys(gaps, _NOWHERE))
+            self._failed.update(dict.fromkeys(gaps, 0.0))
             self._gaps = {}
             raise OffsetGapError(gaps)
         messages = self.ask(lambda: self._consumer.consume(1, seconds))
@@ -171,11 +188,16 @@ class KafkaReader(Client):
             # The first one is read already: what is wrong here, the next poll says.
             with contextlib.suppress(KafkaException):
                 messages += self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER)
-        good = messages if not any(map(Message.error, messages)) else self._without_errors(messages)
-        groups = _by_partition(good, several=len(self._seen) > 1)
-        fetched = [_fetched(topic, number, group) for topic, number, group in groups]
-        self._positions.update({one.partition: one.position for one in fetched})
-        return fetched + self._at_ends()
+        sound = not self._failed and not any(map(Message.error, messages))
+        groups = by_partition(messages if sound else self._sound(messages), several=len(self._seen) > 1)
+        read = [fetched(topic, number, group) for topic, number, group in groups]
+        self._positions.update({one.partition: one.position for one in read})
+        return read + self._at_ends()
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """What the client could not read, each tried again a second later."""
+        found, self._unreadable = self._unreadable, []
+        return found
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Commit the offsets for the group, waiting for the broker's answer."""
@@ -213,20 +235,35 @@ class KafkaReader(Client):
         _, high = self._consumer.get_watermark_offsets(_plain(partition), cached=True) or (0, -1)
         return max(0, high - reached) if high >= 0 else None
 
-    def _without_errors(self, messages: list[Message]) -> list[Message]:
-        positions = dict(self._positions)
+    def _sound(self, messages: list[Message]) -> list[Message]:
+        """Messages without errors, of each partition those before its first error only.
+
+        What the client gives behind a batch that it could not read is not the next message.
+        """
+        good, positions = [], dict(self._positions)
         for message in messages:
-            error, partition = message.error(), Partition(message.topic(), message.partition())
-            if error is None:
+            partition = Partition(message.topic(), message.partition())
+            if partition in self._failed:
+                continue
+            if message.error() is None:
                 positions[partition] = message.offset() + 1
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                self._ends[partition] = message.offset()
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-                if partition in positions:
-                    self._gaps[partition] = message.offset() != positions[partition]
+                good.append(message)
             else:
-                self.note_error(error)
-        return [message for message in messages if message.error() is None]
+                self._note(partition, message, positions.get(partition))
+        return good
+
+    def _note(self, partition: Partition, message: Message, position: int | None) -> None:
+        """Keep what the client says of a partition instead of a message."""
+        error = message.error()
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            self._ends[partition] = message.offset()
+        elif position is None or error.code() in REFUSED:
+            self.note_error(error)
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+            self._gaps[partition] = message.offset() != position
+        else:
+            self._failed[partition] = time.monotonic() + _AGAIN_AFTER
+            self._unreadable.append(Unreadable(partition, position, error.name(), error.str()))
 
     def _first_there(self, partition: Partition, *, late: bool) -> int:
         """Where reading can go on after the client has missed a position.
@@ -240,7 +277,7 @@ class KafkaReader(Client):
 
     def _at_ends(self) -> list[Fetched]:
         """Nothing, but further: transaction markers and compacted messages lie before the end."""
-        further = {p: end for p, end in self._ends.items() if end > self._positions.get(p, end) >= 0}
+        further = {p: end for p, end in self._ends.items() if end > self._positions.get(p, end)}
         self._positions.update(further)
         return [Fetched(p, MESSAGE_SCHEMA.empty_table(), end) for p, end in further.items()]
 
@@ -273,70 +310,3 @@ def _matches_any(name: str, patterns: Iterable[str]) -> bool:
 
 def _plain(partition: Partition) -> TopicPartition:
     return TopicPartition(partition.topic, partition.number)
-
-
-def _by_partition(messages: list[Message], *, several: bool) -> Iterator[tuple[str, int, list[Message]]]:
-    """Stable groups; librdkafka gives runs of one partition, so runs are sorted, not messages.
-
-    Args:
-        several: whether they may be of several topics.
-    """
-    if not messages:
-        return iter(())
-    numbers = np.fromiter(map(Message.partition, messages), np.int32, len(messages))
-    changes = numbers[1:] != numbers[:-1]
-    if several:
-        names = np.fromiter(map(Message.topic, messages), object, len(messages))
-        changes |= names[1:] != names[:-1]
-    starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
-    runs: dict[tuple[str, int], list[Message]] = {}
-    for start, end in zip(starts, [*starts[1:], len(messages)], strict=True):
-        first = messages[start]
-        runs.setdefault((first.topic(), first.partition()), []).extend(messages[start:end])
-    return ((topic, number, group) for (topic, number), group in runs.items())
-
-
-def _fetched(topic: str, number: int, messages: list[Message]) -> Fetched:
-    rows = len(messages)
-    offsets = np.fromiter(map(Message.offset, messages), np.int64, rows)
-    table = pa.table(
-        [
-            pa.nulls(rows, pa.string()),
-            pa.repeat(pa.scalar(topic, pa.string()), rows),
-            pa.repeat(pa.scalar(number, pa.int32()), rows),
-            pa.array(offsets),
-            _times(messages),
-            pa.array(list(map(Message.key, messages)), pa.binary()),
-            pa.array(list(map(Message.value, messages)), pa.binary()),
-            _headers(messages),
-        ],
-        schema=MESSAGE_SCHEMA,
-    )
-    return Fetched(Partition(topic, number), table, int(offsets[-1]) + 1)
-
-
-def _headers(messages: list[Message]) -> pa.Array:
-    found: list[Any] = []
-    unreadable = np.zeros(len(messages), np.bool_)
-    each = map(Message.headers, messages)
-    while len(found) < len(messages):
-        try:
-            found.extend(each)
-        except SystemError as error:  # so the client fails at a name that is not UTF-8
-            if not isinstance(error.__cause__, UnicodeDecodeError):
-                raise
-            unreadable[len(found)] = True
-            found.append(None)
-    headers = pa.array(found, HEADERS)
-    # Where a message has none the client gives None; without a mask of nulls that is an empty list.
-    mask = pa.array(unreadable) if unreadable.any() else None
-    return pa.ListArray.from_arrays(headers.offsets, headers.values, type=HEADERS, mask=mask)
-
-
-def _times(messages: list[Message]) -> pa.Array:
-    """Milliseconds of the record; null where the topic's format has no time (-1)."""
-    stamps = map(operator.itemgetter(1), map(Message.timestamp, messages))
-    milliseconds = np.fromiter(stamps, np.int64, len(messages))
-    # Producers may give times that do not fit 64 bits as microseconds: those are the latest that do.
-    microseconds = np.minimum(milliseconds, _LATEST) * 1000
-    return pa.array(microseconds, UTC_MICROSECONDS, mask=milliseconds < 0)

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition
+from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition, Unreadable
 from transforms.brokers.nats.connection import ApiError, Connection, parse_url
 from transforms.brokers.nats.lane import Lane
 from transforms.brokers.nats.streams import (
@@ -120,6 +120,10 @@ class NatsReader:
             self._connection.check()
             # Not for long at once: a lost connection or consumer does not set the event.
             self._connection.arrived.wait(min(left, 0.5))
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """Nothing: what is not read is raised by :meth:`poll`."""
+        return ()
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Move the durable consumers; see :class:`transforms.brokers.Reader`."""

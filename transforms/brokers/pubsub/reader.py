@@ -9,7 +9,7 @@ from typing import Any
 
 from google.cloud import pubsub_v1
 
-from transforms.brokers import Acknowledgement, Fetched, Partition
+from transforms.brokers import Acknowledgement, Fetched, Partition, Unreadable
 from transforms.brokers.pubsub.client import calling, client_options, parse_url
 from transforms.brokers.pubsub.deliveries import Deliveries
 from transforms.errors import ConfigurationError
@@ -80,6 +80,10 @@ class PubsubReader:
             if fetched or left <= 0:
                 return fetched
             self._wait(min(left, 0.05))
+
+    def unreadable(self) -> Sequence[Unreadable]:
+        """Nothing: what is not read is raised by :meth:`poll`."""
+        return ()
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """See :class:`transforms.brokers.Reader`; ``receipts`` count."""

@@ -1,0 +1,128 @@
+"""Batches that the client cannot read: on a real Kafka, damaged on the broker's disk or very large."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+from prometheus_client import REGISTRY
+
+from tests._reading import DEADLINE, Reading, reading
+from tests.servers import wait_until
+from tests.servers.kafka import Kafka
+from transforms.brokers.kafka.reader import KafkaReader
+from transforms.errors import PermanentError
+from transforms.reading.buffers import Limits
+from transforms.reading.source import Source
+
+_IN_ONE = {"batch.size": 100_000_000, "message.max.bytes": 100_000_000, "linger.ms": 2000}
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"u{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def source(kafka: Kafka, topic: str, tmp_path: Path) -> Source:
+    limits = Limits(messages=10, age=0.3)
+    lake = f"file://{tmp_path}/lake"
+    return Source(f"{kafka.url}/{topic}", lake=lake, limits=limits, purpose=lake)
+
+
+def produce(kafka: Kafka, topic: str, values: list[bytes], partition: int = 0, codec: str = "none") -> None:
+    """One batch."""
+    messages: list[dict[str, Any]] = [{"value": value, "partition": partition} for value in values]
+    kafka.produce(topic, messages, {**_IN_ONE, "compression.type": codec})
+
+
+def damage(kafka: Kafka, topic: str, value: bytes | None = None) -> None:
+    """Overwrite a part of the last batch of partition 0 on the disk, or a value that it holds."""
+    [log] = (kafka.data / "logs" / f"{topic}-0").glob("*.log")
+    stored = log.read_bytes()
+    at = stored.index(value) if value else len(stored.rstrip(b"\0")) - 200
+    with log.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xa5" * (len(value) if value else 150))
+
+
+def ids(topic: str, start: int, end: int, partition: int = 0) -> list[str]:
+    return [f"{topic}_{partition}_{offset}" for offset in range(start, end)]
+
+
+def counted(topic: str) -> dict[tuple[str, str], float]:
+    """Failed reads by partition and code."""
+    samples = [s for metric in REGISTRY.collect() for s in metric.samples]
+    return {
+        (s.labels["partition"], s.labels["code"]): s.value
+        for s in samples
+        if s.name == "persistor_partition_errors_total" and s.labels["source"] == topic
+    }
+
+
+def stands_still(opened: Reading, topic: str) -> bool:
+    opened.turn()
+    return sum(counted(topic).values()) >= 3
+
+
+def test_a_small_batch_of_large_messages_is_read(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    produce(kafka, topic, [b"before"] * 5)
+    produce(kafka, topic, [b"x" * 1_000_000] * 70, codec="zstd")
+    produce(kafka, topic, [b"behind"] * 5)
+    with reading(source) as opened:
+        opened.until(80)
+    assert opened.ids == ids(topic, 0, 80)
+
+
+@pytest.mark.parametrize("codec", ["none", "lz4", "gzip", "zstd", "snappy"])
+def test_a_partition_with_a_damaged_batch_says_so_while_its_neighbour_goes_on(
+    codec: str, kafka: Kafka, topic: str, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka.create_topic(topic, 2)
+    produce(kafka, topic, [b"before"] * 5)
+    produce(kafka, topic, [b"%d-" % number + uuid.uuid4().hex.encode() for number in range(50)], codec=codec)
+    damage(kafka, topic)
+    produce(kafka, topic, [b"behind"] * 5)
+    with caplog.at_level(logging.WARNING), reading(source) as opened:
+        wait_until(lambda: stands_still(opened, topic), DEADLINE, "errors of the partition")
+        produce(kafka, topic, [b"neighbour"] * 5, partition=1)
+        opened.until(10)
+        assert opened.shard.lag() == 55
+    assert sorted(opened.ids) == ids(topic, 0, 5) + ids(topic, 0, 5, partition=1)
+    [line] = [r.getMessage() for r in caplog.records if "cannot read" in r.getMessage()]
+    assert f"cannot read {topic} partition 0 from offset 5 on" in line
+    [(partition, code)] = counted(topic)
+    assert (partition, code in line) == ("0", True)
+
+
+def test_a_partition_that_can_be_read_again_goes_on_behind_what_was_read(
+    kafka: Kafka, topic: str, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka.create_topic(topic)
+    produce(kafka, topic, [b"before"] * 5)
+    produce(kafka, topic, [b"the one that is damaged"])
+    produce(kafka, topic, [b"behind"] * 5)
+    damage(kafka, topic, b"the one that is damaged")
+    with caplog.at_level(logging.WARNING), reading(source) as opened:
+        wait_until(lambda: stands_still(opened, topic), DEADLINE, "errors of the partition")
+        [log] = (kafka.data / "logs" / f"{topic}-0").glob("*.log")
+        log.write_bytes(log.read_bytes().replace(b"\xa5" * 23, b"the one that is damaged"))
+        opened.until(11)
+    assert opened.ids == ids(topic, 0, 11)
+    assert f"{topic} partition 0 goes on after" in caplog.text
+
+
+def test_a_client_that_has_failed_for_good_ends_the_job(kafka: Kafka, topic: str, source: Source) -> None:
+    kafka.create_topic(topic)
+    with reading(source) as opened:
+        opened.turn()
+        reader = opened.shard._reader
+        assert isinstance(reader, KafkaReader)
+        reader.note_error(KafkaError(KafkaError._FATAL, "fenced", fatal=True))
+        with pytest.raises(PermanentError, match="failed for good: fenced"):
+            opened.turn()

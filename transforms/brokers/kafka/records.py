@@ -1,0 +1,87 @@
+"""Messages of librdkafka as columns."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Message
+
+from transforms.brokers import Fetched, Partition
+from transforms.model import HEADERS, MESSAGE_SCHEMA, UTC_MICROSECONDS
+
+__all__ = ["by_partition", "fetched"]
+
+_LATEST = ((1 << 63) - 1) // 1000
+"""Milliseconds that fit 64 bits as microseconds."""
+
+
+def by_partition(messages: list[Message], *, several: bool) -> Iterator[tuple[str, int, list[Message]]]:
+    """Stable groups; librdkafka gives runs of one partition, so runs are sorted, not messages.
+
+    Args:
+        several: whether they may be of several topics.
+    """
+    if not messages:
+        return iter(())
+    numbers = np.fromiter(map(Message.partition, messages), np.int32, len(messages))
+    changes = numbers[1:] != numbers[:-1]
+    if several:
+        names = np.fromiter(map(Message.topic, messages), object, len(messages))
+        changes |= names[1:] != names[:-1]
+    starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
+    runs: dict[tuple[str, int], list[Message]] = {}
+    for start, end in zip(starts, [*starts[1:], len(messages)], strict=True):
+        first = messages[start]
+        runs.setdefault((first.topic(), first.partition()), []).extend(messages[start:end])
+    return ((topic, number, group) for (topic, number), group in runs.items())
+
+
+def fetched(topic: str, number: int, messages: list[Message]) -> Fetched:
+    """Messages of one partition, in order; the position behind them is that of the last one."""
+    rows = len(messages)
+    offsets = np.fromiter(map(Message.offset, messages), np.int64, rows)
+    table = pa.table(
+        [
+            pa.nulls(rows, pa.string()),
+            pa.repeat(pa.scalar(topic, pa.string()), rows),
+            pa.repeat(pa.scalar(number, pa.int32()), rows),
+            pa.array(offsets),
+            _times(messages),
+            pa.array(list(map(Message.key, messages)), pa.binary()),
+            pa.array(list(map(Message.value, messages)), pa.binary()),
+            _headers(messages),
+        ],
+        schema=MESSAGE_SCHEMA,
+    )
+    return Fetched(Partition(topic, number), table, int(offsets[-1]) + 1)
+
+
+def _headers(messages: list[Message]) -> pa.Array:
+    found: list[Any] = []
+    unreadable = np.zeros(len(messages), np.bool_)
+    each = map(Message.headers, messages)
+    while len(found) < len(messages):
+        try:
+            found.extend(each)
+        except SystemError as error:  # so the client fails at a name that is not UTF-8
+            if not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+            unreadable[len(found)] = True
+            found.append(None)
+    headers = pa.array(found, HEADERS)
+    # Where a message has none the client gives None; without a mask of nulls that is an empty list.
+    mask = pa.array(unreadable) if unreadable.any() else None
+    return pa.ListArray.from_arrays(headers.offsets, headers.values, type=HEADERS, mask=mask)
+
+
+def _times(messages: list[Message]) -> pa.Array:
+    """Milliseconds of the record; null where the topic's format has no time (-1)."""
+    stamps = map(operator.itemgetter(1), map(Message.timestamp, messages))
+    milliseconds = np.fromiter(stamps, np.int64, len(messages))
+    # Producers may give times that do not fit 64 bits as microseconds: those are the latest that do.
+    microseconds = np.minimum(milliseconds, _LATEST) * 1000
+    return pa.array(microseconds, UTC_MICROSECONDS, mask=milliseconds < 0)

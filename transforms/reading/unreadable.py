@@ -1,0 +1,48 @@
+"""Partitions that stand still because what they hold cannot be read: said once, counted each time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from transforms import metrics
+from transforms.brokers import Partition, Unreadable
+
+__all__ = ["Standstills"]
+
+_log = logging.getLogger(__name__)
+
+
+class Standstills:
+    """Which partitions of a reader cannot be read now. Used by the reader's thread only."""
+
+    def __init__(self, name_of: Callable[[str], str]) -> None:
+        """Args: name_of: from a topic to the source's name, by which it is counted."""
+        self._name_of = name_of
+        self._standing: dict[Partition, dict[str, float]] = {}
+
+    def note(self, found: Iterable[Unreadable]) -> None:
+        """Count each; one line in the log for a partition and code, until the partition goes on."""
+        for one in found:
+            source = metrics.label(self._name_of(one.partition.topic))
+            metrics.UNREADABLE.labels(source, str(one.partition.number), one.code).inc()
+            codes = self._standing.setdefault(one.partition, {})
+            if one.code not in codes:
+                codes[one.code] = time.monotonic()
+                _log.warning(
+                    "cannot read %s partition %s from offset %d on, trying again until it succeeds, "
+                    "while other partitions go on: %s (%s)",
+                    one.partition.topic,
+                    one.partition.number,
+                    one.position,
+                    one.reason,
+                    one.code,
+                )
+
+    def passed(self, partition: Partition) -> None:
+        """Something of the partition was read, or passed over."""
+        codes = self._standing.pop(partition, None)
+        if codes:
+            stood = time.monotonic() - min(codes.values())
+            _log.warning("%s partition %s goes on after %.0f s", partition.topic, partition.number, stood)
