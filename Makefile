@@ -82,12 +82,12 @@ screenshots: servers ## pictures of the pages for the documentation, anew
 reference: $(VENV)/installed ## write the tables of settings and metrics, and the settings that the Helm chart knows, anew
 	$(BIN)/python -m pipelines.reference .
 	$(BIN)/python -m tests.deploy.chart schema
-	$(BIN)/python -m pipelines.flex_specs templates/dataflow persistor-worker
+	$(BIN)/python -m pipelines.reference.flex_specs templates/dataflow persistor-worker
 
 .PHONY: templates
 templates: $(VENV)/installed ## the specifications of Dataflow's Flex templates for an image (IMAGE=REGISTRY/persistor-worker:0.1.0 TO=DIRECTORY)
 	@test -n "$(IMAGE)" -a -d "$(TO)" || { echo "make templates IMAGE=REGISTRY/persistor-worker:0.1.0 TO=DIRECTORY"; exit 1; }
-	$(BIN)/python -m pipelines.flex_specs $(TO) $(IMAGE)
+	$(BIN)/python -m pipelines.reference.flex_specs $(TO) $(IMAGE)
 
 .PHONY: golden
 golden: $(VENV)/installed-dev ## write what the tests expect of the Helm chart anew

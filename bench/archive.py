@@ -55,7 +55,7 @@ def job(source: str, lake: str, index: str | None, batch: int, format: str) -> W
     given = {"source": source, "lake": lake, "index": index or "none", "format": format}
     options = [f"--{name}={value}" for name, value in given.items()]
     limits = [f"--batch_messages={batch}", "--batch_age=1s", f"--metrics_port={PORT}"]
-    return Watched([sys.executable, "-m", "pipelines.cli", "persist", *options, *limits])
+    return Watched([sys.executable, "-m", "pipelines", "persist", *options, *limits])
 
 
 def _loop(source: str, lake: str, index: str | None, batch: int, format: str) -> Watched:

@@ -46,7 +46,7 @@ def searching(kafka: Kafka, index: str, sizes: list[int], directory: Path) -> It
         [
             sys.executable,
             "-m",
-            "pipelines.cli",
+            "pipelines",
             "api",
             *places,
             f"--destination=main={kafka.url}",
@@ -180,7 +180,7 @@ def _asked(name: str, port: int, question: Callable[[], dict[str, Any]], api: Wa
 def _plan(name: str, selection: dict[str, Any], places: list[str]) -> Figure:
     started = time.monotonic()
     words = ["--json", "--timestamp=now", f"--selection={json.dumps(selection)}", *places]
-    watched = Watched([sys.executable, "-m", "pipelines.cli", "plan", *words])
+    watched = Watched([sys.executable, "-m", "pipelines", "plan", *words])
     plan = json.loads(watched.output())["plan"]
     seconds = time.monotonic() - started
     return Figure(f"{name}: plan", plan["messages"], seconds, watched.used, watched.peak, "the whole command")

@@ -59,7 +59,7 @@ def paced(kafka: Kafka, wished: Rate, directory: Path) -> Figure:
     places = [f"--index={index}", f"--lake={lake}", f"--destination={kafka.url}/{target}"]
     selection = json.dumps({"sources": [topic]})
     how = ["--timestamp=now", f"--{wished.unit}_per_second={wished.rate}", f"--selection={selection}"]
-    watched = Watched([sys.executable, "-m", "pipelines.cli", "resubmit", "--json", *how, *places])
+    watched = Watched([sys.executable, "-m", "pipelines", "resubmit", "--json", *how, *places])
     watched.output()
     times, sizes = _arrivals(kafka, target)
     for name in (topic, target):

@@ -28,7 +28,7 @@ def resubmit(kafka: Kafka, index: str, count: int, size: int, directory: Path) -
     places = [f"--index={index}", f"--lake=file://{directory}/lake", f"--destination={kafka.url}/{target}"]
     selection = json.dumps({"sources": [topic], **_ALWAYS})
     started = time.monotonic()
-    command = [sys.executable, "-m", "pipelines.cli", "resubmit", "--json", *places]
+    command = [sys.executable, "-m", "pipelines", "resubmit", "--json", *places]
     watched = Watched([*command, f"--selection={selection}"])
     report = json.loads(watched.output())["report"]
     whole = time.monotonic() - started
@@ -49,7 +49,7 @@ def single(kafka: Kafka, index: str, count: int, directory: Path, requests_sent:
     target = kafka.create_topic(f"{topic}-one")
     port = free_port()
     places = [f"--index={index}", f"--lake=file://{directory}/lake", f"--destination=main={kafka.url}"]
-    watched = Watched([sys.executable, "-m", "pipelines.cli", "api", *places, f"--port={port}"])
+    watched = Watched([sys.executable, "-m", "pipelines", "api", *places, f"--port={port}"])
     url = f"http://127.0.0.1:{port}"
     wait_until(lambda: _ready(url), 60, "the API")
     ids = [f"{topic}_0_{number * count // requests_sent}" for number in range(requests_sent)]

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from bench.payloads import messages
 from transforms import metrics, registry
 from transforms.brokers import Acknowledgement
-from transforms.bundles import Overlap
+from transforms.bundles.overlap import Overlap
 from transforms.lake import Lake
 from transforms.model import Layout, WrittenFile
 from transforms.reading.buffers import Limits

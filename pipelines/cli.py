@@ -9,15 +9,15 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
-from pipelines.config import SUMMARIES
-from pipelines.signals import ended_by_sigterm
+from pipelines.runners.signals import ended_by_sigterm
+from pipelines.settings.help import SUMMARIES
 from transforms.errors import ConfigurationError, PersistorError
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; ``python -m pipelines.persist …`` is ``main(["persist", …])``.
+    """Run one command; ``python -m pipelines persist …`` is ``main(["persist", …])``.
 
     Args:
         argv: the command's name and its arguments; those of the process unless given.
@@ -67,7 +67,7 @@ def _log_to_stderr() -> None:
 
 
 def _persist(words: list[str]) -> int:
-    from pipelines.options import PersistSettings, parse
+    from pipelines.settings.parsing import PersistSettings, parse
 
     settings, beam_args = parse(PersistSettings, words)
     from pipelines import persist
@@ -76,7 +76,7 @@ def _persist(words: list[str]) -> int:
 
 
 def _index(words: list[str]) -> int:
-    from pipelines.options import IndexSettings, parse
+    from pipelines.settings.parsing import IndexSettings, parse
 
     settings, beam_args = parse(IndexSettings, words)
     from pipelines import index
@@ -85,8 +85,8 @@ def _index(words: list[str]) -> int:
 
 
 def _plan(words: list[str]) -> int:
-    from pipelines.options import PlanSettings, parse
-    from pipelines.progress import View
+    from pipelines.settings.parsing import PlanSettings, parse
+    from pipelines.terminal.progress import View
 
     settings, _ = parse(PlanSettings, words)
     from pipelines import plan
@@ -96,8 +96,8 @@ def _plan(words: list[str]) -> int:
 
 
 def _resubmit(words: list[str]) -> int:
-    from pipelines.options import ResubmitSettings, parse
-    from pipelines.progress import View
+    from pipelines.settings.parsing import ResubmitSettings, parse
+    from pipelines.terminal.progress import View
 
     settings, beam_args = parse(ResubmitSettings, words)
     from pipelines import resubmit
@@ -112,7 +112,7 @@ def _resubmit(words: list[str]) -> int:
 
 
 def _jobs(words: list[str]) -> int:
-    from pipelines.options import JobsSettings, parse
+    from pipelines.settings.parsing import JobsSettings, parse
 
     settings, _ = parse(JobsSettings, words)
     from pipelines import jobs
@@ -121,8 +121,8 @@ def _jobs(words: list[str]) -> int:
 
 
 def _rebuild(words: list[str]) -> int:
-    from pipelines.options import RebuildSettings, parse
-    from pipelines.progress import View
+    from pipelines.settings.parsing import RebuildSettings, parse
+    from pipelines.terminal.progress import View
 
     settings, _ = parse(RebuildSettings, words)
     from pipelines import rebuild
@@ -132,8 +132,8 @@ def _rebuild(words: list[str]) -> int:
 
 
 def _expire(words: list[str]) -> int:
-    from pipelines.options import ExpireSettings, parse
-    from pipelines.progress import View
+    from pipelines.settings.parsing import ExpireSettings, parse
+    from pipelines.terminal.progress import View
 
     settings, _ = parse(ExpireSettings, words)
     from pipelines import expire
@@ -143,7 +143,7 @@ def _expire(words: list[str]) -> int:
 
 
 def _api(words: list[str]) -> int:
-    from pipelines.options import ApiSettings, parse
+    from pipelines.settings.parsing import ApiSettings, parse
 
     settings, _ = parse(ApiSettings, words)
     from resubmit_api.serve import serve
@@ -169,17 +169,19 @@ def _api(words: list[str]) -> int:
 
 
 def _doctor(words: list[str]) -> int:
-    from pipelines import doctor, findings, options
+    from pipelines import doctor
+    from pipelines.doctor import findings
+    from pipelines.settings import parsing
 
     tried = (
-        options.PersistSettings,
-        options.IndexSettings,
-        options.PlanSettings,
-        options.ResubmitSettings,
-        options.JobsSettings,
-        options.RebuildSettings,
-        options.ExpireSettings,
-        options.ApiSettings,
+        parsing.PersistSettings,
+        parsing.IndexSettings,
+        parsing.PlanSettings,
+        parsing.ResubmitSettings,
+        parsing.JobsSettings,
+        parsing.RebuildSettings,
+        parsing.ExpireSettings,
+        parsing.ApiSettings,
     )
     kinds: dict[str, Any] = {kind.command: kind for kind in tried}
     if not words or words[0] not in kinds:
@@ -187,7 +189,7 @@ def _doctor(words: list[str]) -> int:
             _write(sys.stdout, doctor.HELP)
             return 0
         raise ConfigurationError(_nobodys(words, kinds))
-    settings, _ = options.parse(kinds[words[0]], words[1:])
+    settings, _ = parsing.parse(kinds[words[0]], words[1:])
     return findings.show(doctor.examine(settings))
 
 
@@ -200,7 +202,7 @@ def _nobodys(words: list[str], kinds: Collection[str]) -> str:
 
 
 def _token(words: list[str]) -> int:
-    from pipelines.options import TokenSettings, parse
+    from pipelines.settings.parsing import TokenSettings, parse
 
     settings, _ = parse(TokenSettings, words)
     from resubmit_api.auth.tokens import digest_of, line_of, new_token
@@ -263,7 +265,3 @@ def _complain(words: Sequence[str], problems: Sequence[str]) -> None:
 
 def _write(stream: object, text: str) -> None:
     print(text, file=stream, flush=True)  # type: ignore[call-overload]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

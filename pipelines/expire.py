@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from pipelines.settings import ExpireSettings
 from transforms import registry
-from transforms.expire import Expired, expire
 from transforms.lake import Lake
+from transforms.maintenance.expire import Expired, expire
 
 __all__ = ["run"]
 
@@ -18,7 +17,7 @@ def run(
     *,
     progress: Callable[[int, int, int], object] = lambda _deleted, _failed, _found: None,
 ) -> Expired:
-    """Plan, and with ``settings.yes`` delete; see :func:`transforms.expire.expire`.
+    """Plan, and with ``settings.yes`` delete; see :func:`transforms.maintenance.expire.expire`.
 
     Args:
         settings: of the command.
@@ -42,9 +41,3 @@ def run(
     finally:
         if index is not None:
             index.close()
-
-
-if __name__ == "__main__":
-    from pipelines.cli import main
-
-    sys.exit(main(["expire", *sys.argv[1:]]))

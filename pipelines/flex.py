@@ -16,8 +16,8 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
 from pipelines import index, persist
-from pipelines.config import FLAG, Setting, settings_of
-from pipelines.options import IndexSettings, PersistSettings, ResubmitSettings, parse
+from pipelines.settings.declared import FLAG, Setting, settings_of
+from pipelines.settings.parsing import IndexSettings, PersistSettings, ResubmitSettings, parse
 from transforms.errors import ConfigurationError
 from transforms.lake import Lake
 from transforms.replay.plans import load_plan

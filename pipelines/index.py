@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
 
-from pipelines import local
+from pipelines.runners import streaming
 from pipelines.settings import IndexSettings
 from transforms.dead_letters import DeadLetters
-from transforms.exposition import Exposition
 from transforms.index_entries import IndexEntries, ReadMetadata
+from transforms.metrics.workers import Exposition
 from transforms.read_batches import ReadBatches
 from transforms.reading.buffers import Limits
 from transforms.reading.source import Source
@@ -35,7 +34,7 @@ def run(settings: IndexSettings, beam_arguments: Sequence[str] = ()) -> int:
         PermanentError: a message is no metadata and there is no dead-letter topic, or an id is
             indexed for another message.
     """
-    return local.run_streaming(build, settings, beam_arguments)
+    return streaming.run_streaming(build, settings, beam_arguments)
 
 
 def build(
@@ -52,9 +51,3 @@ def build(
     _ = read.entries | "IndexEntries" >> IndexEntries(settings.index)
     if settings.dead_letter:
         _ = read.dead | "DeadLetters" >> DeadLetters(settings.dead_letter, settings.dead_letter_config)
-
-
-if __name__ == "__main__":
-    from pipelines.cli import main
-
-    sys.exit(main(["index", *sys.argv[1:]]))

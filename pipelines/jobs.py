@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 
-from pipelines.jobs_view import JobsView
-from pipelines.replaying import patiently, user
+from pipelines.connections import patiently
+from pipelines.job_rows import user
 from pipelines.settings import JobsSettings
+from pipelines.terminal.jobs import JobsView
 from transforms import registry
 from transforms.indexes import Index
 from transforms.jobs import LISTED, Row, UnknownJobError, act, create, retry_of, states
@@ -88,9 +88,3 @@ def _look(index: Index, id: str) -> Row:
     if row is None:
         raise UnknownJobError(f"There is no job {id!r}: check the id and --index.")
     return row
-
-
-if __name__ == "__main__":
-    from pipelines.cli import main
-
-    sys.exit(main(["jobs", *sys.argv[1:]]))

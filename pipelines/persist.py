@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
 
-from pipelines import local
+from pipelines.runners import streaming
 from pipelines.settings import PersistSettings
 from transforms.dead_letters import DeadLetters
-from transforms.exposition import Exposition
 from transforms.index_entries import IndexEntries, PublishMetadata
+from transforms.metrics.workers import Exposition
 from transforms.read_batches import ReadBatches
 from transforms.reading.buffers import Limits
 from transforms.reading.source import Source
@@ -30,7 +29,7 @@ def run(settings: PersistSettings, beam_arguments: Sequence[str] = ()) -> int:
         ConfigurationError: the job cannot run as it is configured.
         PermanentError: the job had to stop; everything that was acknowledged is durable.
     """
-    return local.run_streaming(build, settings, beam_arguments)
+    return streaming.run_streaming(build, settings, beam_arguments)
 
 
 def build(
@@ -73,9 +72,3 @@ def _source(settings: PersistSettings) -> Source:
         give_up_after=settings.give_up_after,
         purpose=settings.purpose,
     )
-
-
-if __name__ == "__main__":
-    from pipelines.cli import main
-
-    sys.exit(main(["persist", *sys.argv[1:]]))

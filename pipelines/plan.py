@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 
-from pipelines.replaying import look_up, new_job, open_index, open_lakes, patiently, store
+from pipelines.connections import look_up, open_index, open_lakes, patiently
+from pipelines.job_rows import new_job, store
 from pipelines.settings import PlanSettings
 from transforms.jobs import Keeper, Row
-from transforms.jobs.changing import held_by, new_owner
+from transforms.jobs.leases import held_by, new_owner
 from transforms.jobs.rows import UNLIMITED, options_of, planned, selection_of
 from transforms.jobs.states import cancel
 from transforms.replay import Plan, make_plan
@@ -46,9 +46,3 @@ def run(settings: PlanSettings) -> Plan:
 def _made(row: Row, plan: Plan) -> Row:
     made = {**planned(row, plan), "lease": None}
     return cancel(made) if made["state"] == "CANCELLING" else made
-
-
-if __name__ == "__main__":
-    from pipelines.cli import main
-
-    sys.exit(main(["plan", *sys.argv[1:]]))

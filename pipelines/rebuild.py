@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 
 from pipelines.settings import RebuildSettings
 from transforms import registry
 from transforms.lake import Lake
-from transforms.rebuild import Rebuilt, rebuild
+from transforms.maintenance.rebuild import Rebuilt, rebuild
 
 __all__ = ["run"]
 
@@ -19,7 +18,7 @@ def run(
     *,
     progress: Callable[[int, int, int], object] = lambda _indexed, _failed, _messages: None,
 ) -> Rebuilt:
-    """Index every file of the lake; see :func:`transforms.rebuild.rebuild`.
+    """Index every file of the lake; see :func:`transforms.maintenance.rebuild.rebuild`.
 
     Args:
         settings: of the command.
@@ -35,9 +34,3 @@ def run(
         return rebuild(lake, index, datetime.now(timezone.utc), progress=progress)
     finally:
         index.close()
-
-
-if __name__ == "__main__":
-    from pipelines.cli import main
-
-    sys.exit(main(["rebuild", *sys.argv[1:]]))

@@ -5,8 +5,6 @@ Its row in the index says how it stands, to whoever looks; the row's wishes are 
 
 from __future__ import annotations
 
-import gc
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -15,28 +13,20 @@ from functools import partial
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipelines.in_process import IN_PROCESS
-from pipelines.local import distant_runner
-from pipelines.replaying import (
-    look_up,
-    new_job,
-    open_index,
-    open_lakes,
-    patiently,
-    row_of,
-    store,
-    user,
-)
+from pipelines.connections import look_up, open_index, open_lakes, patiently
+from pipelines.job_rows import new_job, row_of, store, user
+from pipelines.runners.in_process import in_process_runner, keep_heap
+from pipelines.runners.signals import stopped_by_signals
+from pipelines.runners.streaming import distant_runner
 from pipelines.settings import ResubmitSettings
-from pipelines.shown import without_login
-from pipelines.signals import stopped_by_signals
+from pipelines.settings.runner import IN_PROCESS
+from pipelines.terminal.text import without_login
 from transforms.brokers import Destination
-from transforms.errors import ConfigurationError, TransientError, retry
+from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
 from transforms.jobs import Keeper, Row, UnknownJobError, begin, begin_again, record
-from transforms.jobs.changing import held_by, new_owner
+from transforms.jobs.leases import held_by, new_owner
 from transforms.jobs.rows import by_command, options_of, selection_of
 from transforms.lake import Lake
 from transforms.replay import LookUp, Plan, Progress, Report, freeze_plan, freeze_retry
@@ -44,11 +34,11 @@ from transforms.replay.control import last_version
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
 from transforms.resubmit import ResubmitLanes
+from transforms.retry import retry
 from transforms.stop import failure, stop, stopping
 
 __all__ = ["run"]
 
-_COLLECT = 200_000, 50, 1000
 _TOLD = 2000
 _HANDED_OVER = 15.0
 """Seconds to wait for whoever started this process, or for the lease of one that died."""
@@ -123,11 +113,8 @@ def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str])
     options = PipelineOptions(list(beam_args))
     named = options.view_as(StandardOptions).runner
     here = named in IN_PROCESS
-    # Beam's many objects make every full collection slow, and none of them goes away.
-    gc.freeze()
-    gc.set_threshold(*_COLLECT)
-    # Named explicitly: Beam's DirectRunner may fetch another runner's program first.
-    pipeline = beam.Pipeline(FnApiRunner() if here else distant_runner(options), options)
+    keep_heap()
+    pipeline = beam.Pipeline(in_process_runner() if here else distant_runner(options), options)
     lanes = ResubmitLanes(
         stored,
         settings.lakes,
@@ -284,9 +271,3 @@ def _is_kept(index: Index, id: str) -> bool:
     """Whether the lake has what failed of a job; one that was sent inline is retried by its ids."""
     row = index.get_job(id)
     return row is None or row["mode"] == "job"
-
-
-if __name__ == "__main__":
-    from pipelines.cli import main
-
-    sys.exit(main(["resubmit", *sys.argv[1:]]))

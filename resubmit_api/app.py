@@ -28,26 +28,16 @@ from resubmit_api.launchers.flink import FlinkLauncher
 from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
-from resubmit_api.pages.overview import Overview
-from resubmit_api.views import (
-    audit,
-    messages,
-    operations,
-    pages,
-    pages_audit,
-    pages_explore,
-    pages_jobs,
-    pages_letters,
-    plans,
-    resubmissions,
-    session,
-    sources,
-)
+from resubmit_api.overview import Overview
+from resubmit_api.pages import audit as audit_page
+from resubmit_api.pages import explore, home, letters, session
+from resubmit_api.pages import jobs as jobs_page
+from resubmit_api.views import audit, messages, operations, plans, resubmissions, sources
 from resubmit_api.views.compatible import COLLECTIONS
 from resubmit_api.views.compatible import blueprint as compatible_views
 from resubmit_api.views.context import EXTENSION, Parts
+from transforms.metrics.host import watch
 from transforms.secrets import resolve
-from transforms.surroundings import watch
 
 __all__ = ["MAX_BODY", "close_app", "create_app"]
 
@@ -63,11 +53,11 @@ _VIEWS = (
     resubmissions,
     operations,
     session,
-    pages,
-    pages_audit,
-    pages_explore,
-    pages_jobs,
-    pages_letters,
+    home,
+    audit_page,
+    explore,
+    jobs_page,
+    letters,
 )
 _log = logging.getLogger(__name__)
 
@@ -209,7 +199,7 @@ def _new_app() -> APIFlask:
         title="Persistor",
         version="1",
         docs_path=None,
-        template_folder="pages",
+        template_folder="pages/templates",
         static_folder="static",
     )
     app.json = _Json(app)

@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 from transforms.jobs import Row
-from transforms.jobs.changing import is_free
+from transforms.jobs.leases import is_free
 from transforms.jobs.rows import by_command
 
 __all__ = ["Metrics", "destination_label"]

@@ -46,7 +46,7 @@ def settings(tmp_path: Path, destination: str | None, **more: Any) -> ResubmitSe
 def command(made: ResubmitSettings, *more: str) -> Sequence[str]:
     """The command that does what the settings say, but for selection and job."""
     plain = ["--index", made.index, "--lake", made.lakes[0], "--destination", made.destination or ""]
-    return [sys.executable, "-m", "pipelines.cli", "resubmit", "--json", *plain, *more]
+    return [sys.executable, "-m", "pipelines", "resubmit", "--json", *plain, *more]
 
 
 def freeze(lake: Lake, index: Index, url: str, selection: Selection = ORDERS, **options: Any) -> Plan:

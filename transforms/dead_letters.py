@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import metrics, registry, stop
-from transforms.counters import report
+from transforms.bundles.outbox import Outbox
 from transforms.entries import sizes
-from transforms.errors import retry
 from transforms.lake import INTERNAL, Lake
+from transforms.metrics.beam import report
 from transforms.model import HEADERS, MESSAGE_SCHEMA, DeadLetter
-from transforms.outbox import Outbox
+from transforms.retry import retry
 
 __all__ = ["DeadLetters", "dead_messages"]
 

@@ -10,13 +10,14 @@ import apache_beam as beam
 import pyarrow as pa
 
 from transforms import metadata, metrics, registry, stop
-from transforms.bundles import Overlap
-from transforms.coders import carrying
-from transforms.counters import report
-from transforms.errors import PermanentError, retry
+from transforms.bundles.coders import carrying
+from transforms.bundles.outbox import Outbox
+from transforms.bundles.overlap import Overlap
+from transforms.errors import PermanentError
 from transforms.indexes import ConflictError, Index
+from transforms.metrics.beam import report
 from transforms.model import Batch, DeadLetter, WrittenFile
-from transforms.outbox import Outbox
+from transforms.retry import retry
 
 __all__ = ["DEAD", "IndexEntries", "PublishMetadata", "ReadMetadata"]
 

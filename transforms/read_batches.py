@@ -17,9 +17,9 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 from transforms import stop
-from transforms.coders import carrying
+from transforms.bundles.coders import carrying
 from transforms.errors import PersistorError
-from transforms.exposition import Exposition
+from transforms.metrics.workers import Exposition
 from transforms.model import Batch
 from transforms.reading.shard import Ready, Shard
 from transforms.reading.source import Source

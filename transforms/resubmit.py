@@ -11,12 +11,12 @@ import apache_beam as beam
 import pyarrow as pa
 
 from transforms import registry
-from transforms.counters import counter
 from transforms.lake import Lake
+from transforms.metrics.beam import counter
 from transforms.replay.lane import replay_lane
-from transforms.replay.outcome import Report
 from transforms.replay.pacing import pacer_of
 from transforms.replay.plans import Plan, lane_url, load_plan
+from transforms.replay.report import Report
 from transforms.stop import noted, stopping
 
 __all__ = ["ResubmitLanes"]

@@ -10,10 +10,10 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.bundles import Overlap
-from transforms.coders import carrying
-from transforms.counters import report
+from transforms.bundles.coders import carrying
+from transforms.bundles.overlap import Overlap
 from transforms.lake import Lake
+from transforms.metrics.beam import report
 from transforms.model import Batch, DeadLetter, WrittenFile
 from transforms.stop import noted
 from transforms.writing import BatchWriter

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from transforms import metrics, registry, stop
 from transforms.entries import entries, total_size
-from transforms.errors import PermanentError, TransientError, retry
+from transforms.errors import PermanentError, TransientError
 from transforms.lake import Lake, ObjectMissingError
 from transforms.layout import file_path, template
 from transforms.model import Batch, DeadLetter, WrittenFile
-from transforms.patience import Patience
+from transforms.retry import Patience, retry
 
 __all__ = ["BatchWriter"]
 

@@ -90,7 +90,7 @@ async def _story(console: Console, place: Place, processes: Processes, count: in
     async with Traffic(place.broker) as traffic:
         await traffic.create_streams()
         started = time.monotonic()
-        commands = {name: [sys.executable, "-m", "pipelines.cli", *w] for name, w in place.commands().items()}
+        commands = {name: [sys.executable, "-m", "pipelines", *w] for name, w in place.commands().items()}
         with _step(console, f"{count:,} messages published while persist, API and index start"):
             # One after the other as they are needed: each start keeps a processor busy for seconds.
             processes.start("persist", commands["persist"])

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from pipelines.demo.place import Place
-from pipelines.shown import human_bytes
+from pipelines.terminal.text import human_bytes
 
 __all__ = ["next_steps", "show"]
 

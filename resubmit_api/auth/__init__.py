@@ -18,13 +18,13 @@ from flask import Flask, Request, abort, current_app, g, redirect, request, sess
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
+from resubmit_api.auth.limits import RateLimit
 from resubmit_api.auth.tokens import LOCAL, Caller, Role, Tokens, digest_of
 from resubmit_api.errors import needs, problem
-from resubmit_api.limits import RateLimit
-from resubmit_api.rows import iso
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index
 from transforms.replay.plans import new_job_id
+from transforms.times import iso
 
 __all__ = ["CSRF_HEADER", "Guard", "caller", "denied", "open_to", "require", "role_of"]
 

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from resubmit_api.auth.grants import CallersIndex
 from resubmit_api.compatible.requests import UTC, RefusedError, parse_time, select
-from resubmit_api.rows import bytes_to_json, iso
-from transforms.moments import within_calendar
+from resubmit_api.rendering import bytes_to_json
 from transforms.selection import Selection
+from transforms.times import iso, within_calendar
 
 __all__ = ["count", "documents", "page", "selection_of"]
 

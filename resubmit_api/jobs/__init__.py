@@ -10,10 +10,10 @@ from typing import Any
 
 from resubmit_api.backends import Backends
 from resubmit_api.errors import needs, problem
+from resubmit_api.jobs.answers import row_of, told
 from resubmit_api.jobs.dispatcher import Dispatcher
 from resubmit_api.jobs.inline import Inline
 from resubmit_api.jobs.planning import Planning
-from resubmit_api.jobs.rows import row_of, told
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.schemas import Rate, ReplayRequest

@@ -11,21 +11,21 @@ from functools import partial
 from typing import Any
 
 from resubmit_api.backends import Backends
+from resubmit_api.jobs.gauges import watch_jobs
 from resubmit_api.jobs.housekeeping import Housekeeping
 from resubmit_api.jobs.inline import LOST, Inline
 from resubmit_api.jobs.planning import Planning
-from resubmit_api.jobs.watching import watch_jobs
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.jobs import HeldError, Row, UnknownJobError, change
-from transforms.jobs.acting import release
-from transforms.jobs.changing import LEASE_SECONDS, held_by, is_free, new_owner, owner_prefix
+from transforms.jobs.actions import release
+from transforms.jobs.leases import LEASE_SECONDS, held_by, is_free, new_owner, owner_prefix
 from transforms.jobs.rows import ENDED, at, by_command, failed, finished, waits
 from transforms.replay import Report
 from transforms.replay.ledger import total
-from transforms.replay.outcome import Tally
 from transforms.replay.plans import load_plan
+from transforms.replay.report import Tally
 
 __all__ = ["Dispatcher"]
 

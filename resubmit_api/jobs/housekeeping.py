@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from resubmit_api.backends import Backends
 from transforms.errors import ConfigurationError
 from transforms.jobs import Row, WrongStateError, change
-from transforms.jobs.changing import is_free
+from transforms.jobs.leases import is_free
 from transforms.jobs.rows import ENDED, at
 from transforms.replay import delete_plan
 from transforms.replay.plans import new_job_id

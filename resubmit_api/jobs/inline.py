@@ -14,12 +14,13 @@ from resubmit_api.backends import Backends
 from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, needs
 from resubmit_api.metrics import Metrics
 from resubmit_api.publishers import Lent
-from transforms.errors import ConfigurationError, TransientError, retry
+from transforms.errors import ConfigurationError, TransientError
 from transforms.jobs import Row, UnknownJobError, change, create
-from transforms.jobs.acting import release
-from transforms.jobs.changing import held_by, new_owner
+from transforms.jobs.actions import release
+from transforms.jobs.leases import held_by, new_owner
 from transforms.jobs.rows import ended, failed, options_of, planned, progressed, selection_of
 from transforms.replay import replay_inline
+from transforms.retry import retry
 
 __all__ = ["LOST", "Inline"]
 

@@ -10,11 +10,12 @@ from functools import partial
 
 from resubmit_api.backends import Backends
 from transforms.brokers import Destination
-from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
+from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.jobs import HeldError, Keeper, Row
 from transforms.jobs.rows import by_command, failed, options_of, planned, selection_of
 from transforms.replay import LookUp, Plan, check_retry, make_plan
 from transforms.replay.routing import is_pattern
+from transforms.retry import retry
 
 __all__ = ["Planning"]
 

@@ -14,7 +14,8 @@ from google.auth.credentials import Credentials
 from google.cloud import dataflow_v1beta3 as dataflow
 
 from resubmit_api.launchers import Launcher
-from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
+from transforms.errors import ConfigurationError, PermanentError, TransientError
+from transforms.retry import retry
 
 __all__ = ["ENDED", "DataflowJobs", "DataflowLauncher"]
 

@@ -14,7 +14,8 @@ from typing import Any
 import requests
 
 from resubmit_api.launchers import Launcher
-from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
+from transforms.errors import ConfigurationError, PermanentError, TransientError
+from transforms.retry import retry
 
 __all__ = ["ENDED", "ENTRY", "FlinkLauncher", "FlinkRest", "cause"]
 

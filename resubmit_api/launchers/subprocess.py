@@ -18,7 +18,7 @@ from transforms.errors import ConfigurationError, TransientError
 
 __all__ = ["SubprocessLauncher"]
 
-_COMMAND = (sys.executable, "-m", "pipelines.cli", "resubmit", "--config", "/dev/stdin")
+_COMMAND = (sys.executable, "-m", "pipelines", "resubmit", "--config", "/dev/stdin")
 _KEPT = 7 * 86_400.0
 _SHOWN = 1000
 """Bytes of a failed process's messages that its job's reason quotes."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from transforms.moments import moment
+from transforms.times import moment
 
 __all__ = ["HEIGHT", "WIDTH", "Bar", "Chart", "draw", "grid"]
 

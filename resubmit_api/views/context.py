@@ -13,7 +13,7 @@ from resubmit_api.backends import Backends
 from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.jobs import Jobs
 from resubmit_api.metrics import Metrics
-from resubmit_api.pages.overview import Overview
+from resubmit_api.overview import Overview
 
 __all__ = ["EXTENSION", "Parts", "index", "open_destinations", "parts", "problems"]
 

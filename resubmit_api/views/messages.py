@@ -11,8 +11,8 @@ from flask import Response
 
 from resubmit_api.auth import open_to
 from resubmit_api.auth.tokens import Role
-from resubmit_api.finding import message_to_json, search_page
 from resubmit_api.messages import Found, read_message
+from resubmit_api.rendering import message_to_json, search_page
 from resubmit_api.schemas import EntryPage, Message, SearchRequest
 from resubmit_api.views.context import index, parts, problems
 

@@ -12,12 +12,12 @@ from resubmit_api.auth import open_to
 from resubmit_api.auth.grants import who
 from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import AwayError, needs
-from resubmit_api.pages.dead_letters import Causes, selection_of
-from resubmit_api.pages.overview import SourceFacts
-from resubmit_api.rows import iso
+from resubmit_api.overview import SourceFacts
+from resubmit_api.overview.causes import Causes, selection_of
 from resubmit_api.schemas import NoQuery
 from resubmit_api.schemas.sources import DeadLetters, SourceList
 from resubmit_api.views.context import parts, problems
+from transforms.times import iso
 
 __all__ = ["blueprint", "callers_causes", "callers_sources"]
 

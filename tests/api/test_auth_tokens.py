@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from resubmit_api.auth.grants import CallersIndex
+from resubmit_api.auth.limits import RateLimit
 from resubmit_api.auth.tokens import Caller, Role, Tokens, digest_of, line_of, new_token
-from resubmit_api.limits import RateLimit
 from tests._entries import entry, table
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index

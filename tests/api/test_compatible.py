@@ -15,7 +15,7 @@ import pytest
 import requests
 from pymongo import MongoClient
 
-from pipelines.options import ApiSettings, parse
+from pipelines.settings.parsing import ApiSettings, parse
 from resubmit_api import compatible as comparing
 from resubmit_api.auth.tokens import digest_of
 from resubmit_api.views import compatible
@@ -24,9 +24,9 @@ from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
 from tests.servers.nats import Nats
 from transforms import registry
-from transforms.dataphos import from_dataphos_metadata
 from transforms.errors import ConfigurationError
 from transforms.formats import avro
+from transforms.metadata.dataphos import from_dataphos_metadata
 
 DATA = Path(__file__).parents[1] / "data" / "dataphos"
 EXCHANGES = {

@@ -19,7 +19,8 @@ from tests.api.conftest import Client, Site, order
 from transforms import registry
 from transforms.jobs import create
 from transforms.jobs.rows import new_row
-from transforms.replay.plans import Options, new_job_id
+from transforms.replay.options import Options
+from transforms.replay.plans import new_job_id
 from transforms.selection import Selection
 
 SEARCH, PLANS, RESUBMISSIONS = "/v1/messages/search", "/v1/plans", "/v1/resubmissions"

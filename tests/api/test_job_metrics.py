@@ -18,7 +18,7 @@ from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
 from tests.servers.nats import Nats
 from transforms.jobs import new_row
-from transforms.replay.plans import Options
+from transforms.replay.options import Options
 from transforms.selection import Selection
 
 THREADS = 8

@@ -25,7 +25,8 @@ from tests.servers import wait_until
 from tests.servers.nats import Nats
 from transforms.jobs import create, new_row
 from transforms.jobs.rows import at
-from transforms.replay.plans import Options, folder, new_job_id
+from transforms.replay.options import Options
+from transforms.replay.plans import folder, new_job_id
 from transforms.selection import Selection
 
 
@@ -219,7 +220,7 @@ def test_the_command_goes_on_with_a_job_and_its_own_are_seen_and_cancelled(
 
 
 def command(*words: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    return spawned([sys.executable, "-m", "pipelines.cli", "resubmit", *words], stderr=subprocess.PIPE)
+    return spawned([sys.executable, "-m", "pipelines", "resubmit", *words], stderr=subprocess.PIPE)
 
 
 def test_fifty_resubmissions_at_the_same_time_keep_their_own_figures(

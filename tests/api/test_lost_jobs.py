@@ -16,7 +16,8 @@ from tests.servers import free_port, wait_until
 from tests.servers.nats import Nats
 from transforms.jobs import Row, create, new_row
 from transforms.jobs.rows import at
-from transforms.replay.plans import Options, new_job_id
+from transforms.replay.options import Options
+from transforms.replay.plans import new_job_id
 from transforms.selection import Selection
 
 MESSAGES = 300
@@ -94,7 +95,7 @@ def test_progress_in_between_begins_the_count_anew(
 def test_a_job_waits_for_a_launcher_that_is_away(
     site: Site, nats: Nats, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transforms.jobs.changing.LEASE_SECONDS", 0.2)
+    monkeypatch.setattr("transforms.jobs.leases.LEASE_SECONDS", 0.2)
     flink = f"http://127.0.0.1:{free_port()}"
     with site.serve({"main": nats.url}, inline_limit=10, flink={"flink_master": flink}) as api:
         id = asked(site, api, topic)
@@ -114,7 +115,7 @@ def test_a_job_waits_for_a_launcher_that_is_away(
 def test_a_job_is_held_while_its_launcher_takes_its_time(
     site: Site, nats: Nats, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transforms.jobs.changing.LEASE_SECONDS", 2.0)
+    monkeypatch.setattr("transforms.jobs.leases.LEASE_SECONDS", 2.0)
     monkeypatch.setattr("resubmit_api.jobs.dispatcher._RENEWED_EVERY", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, contextlib.ExitStack() as stack:
         flink = {"flink_master": f"http://127.0.0.1:{silent.getsockname()[1]}"}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resubmit_api.pages.remembered import Remembered
+from resubmit_api.overview.remembered import Remembered
 from tests.api.conftest import Client, Site, order
 from tests.servers import wait_until
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from resubmit_api.jobs.watching import watch_jobs
+from resubmit_api.jobs.gauges import watch_jobs
 from resubmit_api.metrics import Metrics
 from tests._messages import table, with_checksums
 from tests.api.conftest import Client, Site, Streams, order, tamper

@@ -13,7 +13,7 @@ from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
 from transforms.jobs import change, create, retry_of
-from transforms.jobs.changing import held_by
+from transforms.jobs.leases import held_by
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ class TestSqlite:
 
     def test_another_writer_is_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         index = sqlite.open(f"sqlite://{tmp_path}/index.db")
-        monkeypatch.setattr("transforms.indexes._sqlite_file.BUSY_SECONDS", 0.1)
+        monkeypatch.setattr("transforms.indexes.sqlite.file.BUSY_SECONDS", 0.1)
         with sqlite3.connect(tmp_path / "index.db", isolation_level=None) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(TransientError, match="locked"):

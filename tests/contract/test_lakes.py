@@ -20,9 +20,10 @@ from tests.servers import free_port
 from tests.servers.azurite import Azurite
 from tests.servers.gcs import GCS
 from tests.servers.minio import MinIO
-from transforms.errors import ConfigurationError, PermanentError, TransientError, retry
-from transforms.expire import _MessagesLake
+from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.lake import AccessDeniedError, Lake, ObjectMissingError, find_lake
+from transforms.maintenance.expire import _MessagesLake
+from transforms.retry import retry
 
 _STORES = ("file", "moto", "minio", "azurite", "gcs")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from pipelines.config import FLAG, PAIRS, Setting, settings_of
+from pipelines.settings.declared import FLAG, PAIRS, Setting, settings_of
 from tests.servers.programs import HELM
 
 __all__ = ["CHART", "COMMANDS", "GOLDEN", "OWN", "VALUES", "golden", "helm", "rendered", "schema"]

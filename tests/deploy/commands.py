@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import options
+from pipelines.settings import parsing
 
 __all__ = ["parsed"]
 
 _KINDS = {
     kind.command: kind
-    for kind in (getattr(options, name) for name in options.__all__)
+    for kind in (getattr(parsing, name) for name in parsing.__all__)
     if hasattr(kind, "command")
 }
 
@@ -22,5 +22,5 @@ def parsed(words: Sequence[str]) -> Any:
     Raises:
         ConfigurationError: they are refused.
     """
-    settings, _ = options.parse(_KINDS[words[0]], words[1:])
+    settings, _ = parsing.parse(_KINDS[words[0]], words[1:])
     return settings

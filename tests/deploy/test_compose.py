@@ -251,7 +251,7 @@ def _replaced(words: list[str], places: Mapping[str, str]) -> list[str]:
 def _command(words: list[str], log: Path) -> Iterator[None]:
     with log.open("wb") as output:
         place = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-        with spawned([sys.executable, "-m", "pipelines.cli", *words], **place) as process:
+        with spawned([sys.executable, "-m", "pipelines", *words], **place) as process:
             yield
             process.terminate()
             assert process.wait(60) == 0, log.read_text()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.config import settings_of
-from pipelines.options import IndexSettings, PersistSettings, parse
+from pipelines.settings.declared import settings_of
+from pipelines.settings.parsing import IndexSettings, PersistSettings, parse
 from resubmit_api.launchers.flink import ENTRY
 
 _TEMPLATE = Path(__file__).resolve().parents[2] / "templates" / "flink" / "persist.yaml"

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from pipelines.config import settings_of
+from pipelines.settings.declared import settings_of
 from tests.deploy.chart import CHART, COMMANDS, GOLDEN, OWN, VALUES, golden, helm, rendered, schema
 from tests.deploy.commands import parsed
 from tests.servers import Unavailable

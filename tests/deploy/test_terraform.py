@@ -18,7 +18,7 @@ from typing import Any
 import hcl2
 import pytest
 
-from pipelines.config import settings_of
+from pipelines.settings.declared import settings_of
 from tests.deploy.commands import parsed
 from tests.servers import Unavailable
 from tests.servers.programs import PROVIDER, TERRAFORM, Program

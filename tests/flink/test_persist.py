@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from pipelines.options import PersistSettings, parse
 from pipelines.persist import run
+from pipelines.settings.parsing import PersistSettings, parse
 from tests.flink.archives import MESSAGES, Topic, check_exact, wait_for
 from tests.flink.conftest import Cluster
 from tests.integration.harness import Archive, metric
@@ -24,8 +24,8 @@ from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 from tests.servers.programs import BOOT
 from transforms.errors import PermanentError
-from transforms.exposition import PORTS
 from transforms.lake import Lake
+from transforms.metrics.workers import PORTS
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -76,7 +76,7 @@ class Persist:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.cli", self._command, *self._arguments],
+                [sys.executable, "-m", "pipelines", self._command, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

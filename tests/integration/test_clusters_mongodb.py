@@ -134,7 +134,7 @@ def resubmit(site: Site, destination: str) -> AbstractContextManager[subprocess.
         "messages_per_second": str(RATE),
     }
     words = [word for name, value in given.items() for word in (f"--{name}", value)]
-    command = [sys.executable, "-m", "pipelines.cli", "resubmit", "--json", *words]
+    command = [sys.executable, "-m", "pipelines", "resubmit", "--json", *words]
     return spawned(command, stdout=subprocess.PIPE, text=True)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pipelines.cli import main
-from pipelines.findings import Finding, show
+from pipelines.doctor.findings import Finding, show
 from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO
-from tests.unit.test_surroundings import certificate
+from tests.unit.test_metrics_host import certificate
 from transforms.indexes import sqlite
 from transforms.lake import INTERNAL, Lake
 
@@ -179,7 +179,7 @@ def test_a_lake_that_nobody_may_delete_from_is_right_for_archiving_alone(
 def test_a_lake_that_hangs_is_given_up_after_seconds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.doctor_lake._PATIENCE", {"timeout": "1s"})
+    monkeypatch.setattr("pipelines.doctor.lake._PATIENCE", {"timeout": "1s"})
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = {"endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}", "skip_signature": "true"}
         config = [f"{name}={value}" for name, value in settings.items()]

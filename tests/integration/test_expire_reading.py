@@ -17,14 +17,14 @@ from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
 from tests.unit.test_expire import BEFORE, check_kills_between_any_two_steps, everything, stored
-from transforms.expire import Expired, expire
 from transforms.indexes import mongodb as mongo
 from transforms.indexes import sqlite
 from transforms.lake import AccessDeniedError, Lake
+from transforms.maintenance.expire import Expired, expire
+from transforms.maintenance.rebuild import rebuild
 from transforms.reading.buffers import Limits
 from transforms.reading.claims import Chain, Claims
 from transforms.reading.source import Source
-from transforms.rebuild import rebuild
 
 _AT_ONCE = timedelta(0)
 
@@ -154,7 +154,7 @@ def test_a_store_that_refuses_to_delete_costs_the_index_nothing(
         stored(Lake(url, minio.config), index)
         minio.allow_everybody(topic, "ListBucket", "GetBucketLocation", "GetObject")
         config = {name: minio.config[name] for name in ("endpoint", "region")}
-        monkeypatch.setattr("transforms.expire._PATIENCE", 1.0)
+        monkeypatch.setattr("transforms.maintenance.expire._PATIENCE", 1.0)
         reader = Lake(url, {**config, "skip_signature": "true"})
         with pytest.raises(AccessDeniedError):
             expire(reader, index, BEFORE, young=_AT_ONCE)

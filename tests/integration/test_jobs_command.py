@@ -271,7 +271,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
     sender = threading.Thread(target=resubmit.run, args=(made,))
     sender.start()
     id = wait_until(lambda: index.list_jobs(1), 60, "the job")[0]["id"]
-    follow = [*command(made)[:2], "pipelines.jobs", "--index", made.index, "--job", id, "--follow"]
+    follow = [*command(made)[:2], "pipelines", "jobs", "--index", made.index, "--job", id, "--follow"]
     with spawned(follow, stderr=subprocess.PIPE, text=True) as watcher:
         assert watcher.stderr
         assert watcher.stderr.readline().startswith("RUNNING, ")

@@ -20,8 +20,9 @@ from tests.servers import Unavailable
 from tests.servers.kafka import PASSWORD, USER, Kafka
 from transforms.brokers import Destination
 from transforms.brokers.kafka import open_publisher
-from transforms.errors import ConfigurationError, retry
+from transforms.errors import ConfigurationError
 from transforms.reading.source import Source
+from transforms.retry import retry
 
 LOGIN = {
     "security.protocol": "SASL_PLAINTEXT",

@@ -50,7 +50,7 @@ class Site:
     def start(self, command: str) -> None:
         with (self.directory / f"{command}.log").open("ab") as log:
             self._processes[command] = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.cli", command, "--config", f"{command}.yaml"],
+                [sys.executable, "-m", "pipelines", command, "--config", f"{command}.yaml"],
                 cwd=self.directory,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -61,7 +61,7 @@ class Site:
 
     def run(self, command: str, *words: str) -> None:
         subprocess.run(
-            [sys.executable, "-m", "pipelines.cli", command, "--config", f"{command}.yaml", *words],
+            [sys.executable, "-m", "pipelines", command, "--config", f"{command}.yaml", *words],
             cwd=self.directory,
             env=self._environment(),
             check=True,

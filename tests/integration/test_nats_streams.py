@@ -223,7 +223,7 @@ def test_a_stream_that_ends_before_the_position_is_told_unless_it_soon_ends_behi
         assert reader.poll(0) == []
         nats.publish(f"{stem}.a", numbered(6, 5))
         assert together(fetch(reader, 1))["offset"].to_pylist() == [11]
-    monkeypatch.setattr("transforms.brokers.nats.lane._SETTLES", 0.0)
+    monkeypatch.setattr("transforms.brokers.nats.filter_reader._SETTLES", 0.0)
     with reading(nats.reader(partition.topic), {partition: 13}) as reader:
         with pytest.raises(OffsetGapError) as gap:
             reader.poll(0)
@@ -233,7 +233,7 @@ def test_a_stream_that_ends_before_the_position_is_told_unless_it_soon_ends_behi
 def test_a_stream_that_lost_what_it_confirmed_is_no_longer_archived(
     nats: NatsSite, stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transforms.brokers.nats.lane._SETTLES", 0.1)
+    monkeypatch.setattr("transforms.brokers.nats.filter_reader._SETTLES", 0.1)
     add_stream(nats, stem)
     nats.publish(f"{stem}.a", numbered(10))
     with _reading.reading(source(nats, f"{stem}.a", tmp_path)) as opened:
@@ -254,7 +254,7 @@ def source(nats: NatsSite, subject: str, lake: Path) -> Source:
 def test_a_named_stream_that_is_deleted_is_waited_for(
     nats: NatsSite, stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transforms.reading.following._DISCOVER_EVERY", 0.0)
+    monkeypatch.setattr("transforms.reading.assignment._DISCOVER_EVERY", 0.0)
     add_stream(nats, stem)
     nats.publish(f"{stem}.a", numbered(2))
     with _reading.reading(source(nats, f"{stem}.a", tmp_path)) as opened:

@@ -15,7 +15,7 @@ import pytest
 import requests
 import yaml
 
-from pipelines.metrics_table import declared
+from pipelines.reference.metrics import declared
 from tests._brokers import NatsSite
 from tests._processes import spawned
 from tests.integration.harness import Archive, Persist, expected, load_message, metric
@@ -122,7 +122,7 @@ def prometheus(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         server.install()
     except Unavailable as error:
         pytest.skip(str(error))
-    with persist, indexing, spawned([sys.executable, "-m", "pipelines.cli", "api", *api]), server:
+    with persist, indexing, spawned([sys.executable, "-m", "pipelines", "api", *api]), server:
         _work(kafka, topic, archive, f"http://127.0.0.1:{api_port}", server)
         yield server
 

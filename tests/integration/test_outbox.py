@@ -8,7 +8,7 @@ import pytest
 
 from tests._brokers import NatsSite, installed, messages
 from tests.servers import wait_until
-from transforms.outbox import Outbox
+from transforms.bundles.outbox import Outbox
 
 
 @pytest.fixture(scope="module")

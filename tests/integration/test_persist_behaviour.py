@@ -258,7 +258,7 @@ def test_duckdb_counts_by_path_partition_what_the_index_counts(
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.cli", *arguments]
+    command = [sys.executable, "-m", "pipelines", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, timeout=120, check=False)
 
 

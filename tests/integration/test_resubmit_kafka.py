@@ -30,8 +30,10 @@ from transforms.model import ENTRY_SCHEMA
 from transforms.replay import replay_inline, replay_lane
 from transforms.replay.control import Wish, write_control
 from transforms.replay.ledger import total
-from transforms.replay.plans import Options, iso_time, load_plan
+from transforms.replay.options import Options
+from transforms.replay.plans import load_plan
 from transforms.selection import Selection
+from transforms.times import iso_time
 
 NOW_MS = time.time_ns() // 1_000_000
 DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"

@@ -22,7 +22,7 @@ from transforms.dead_letters import dead_messages
 from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import Lake
 from transforms.model import Batch, Layout
-from transforms.reading import following
+from transforms.reading import assignment
 from transforms.reading.buffers import Limits
 from transforms.reading.shard import Shard
 from transforms.reading.source import Source
@@ -77,7 +77,7 @@ def test_a_topic_made_anew_is_read_from_its_start_however_far_the_old_one_was(
         opened.until(10).acknowledge()
         _made_anew(kafka, topic, _values(10, 10 + again))
         # It is found before anything is read: the client may still tell what became of the old one.
-        monkeypatch.setattr(following, "_DISCOVER_EVERY", 0.0)
+        monkeypatch.setattr(assignment, "_DISCOVER_EVERY", 0.0)
         opened.until(10 + again)
     values = [value for batch in opened.batches for value in batch.messages["data"].to_pylist()]
     assert values == [b"%d" % number for number in range(10 + again)]
@@ -138,7 +138,7 @@ def _entries(writer: BatchWriter, batches: list[Batch]) -> set[str]:
 def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
     kafka: Kafka, topic: str, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "_DISCOVER_EVERY", 0.0)
+    monkeypatch.setattr(assignment, "_DISCOVER_EVERY", 0.0)
     kafka.produce(topic, _values(0, 5))
 
     def told(name: str) -> float | None:

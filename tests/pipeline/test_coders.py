@@ -10,9 +10,9 @@ import pytest
 from apache_beam.pvalue import PCollection
 
 from pipelines import index, persist
-from pipelines.options import IndexSettings, PersistSettings, parse
+from pipelines.settings.parsing import IndexSettings, PersistSettings, parse
 from tests._messages import row, table
-from transforms.coders import Carrier, CarrierCoder
+from transforms.bundles.coders import Carrier, CarrierCoder
 from transforms.model import Batch, DeadLetter, Layout, WrittenFile
 
 ROWS = table(*[row(offset=n, data=bytes(1000)) for n in range(100)], sums=True)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests._entries import entry, entry_tables, table
-from transforms.indexes import _bson
-from transforms.indexes._mongo_documents import DECODING, FIELDS, documents, table_of, table_of_batch
+from transforms.indexes.mongodb import bson_columns
+from transforms.indexes.mongodb.documents import DECODING, FIELDS, documents, table_of, table_of_batch
 from transforms.model import ENTRY_SCHEMA
 
 PLAIN = [name for name in ENTRY_SCHEMA.names if name != "attributes"]
@@ -63,7 +63,7 @@ class TestReading:
     @given(found=st.lists(st.dictionaries(st.sampled_from(["a", "b", ""]), _VALUES, max_size=3), min_size=1))
     @settings(max_examples=200, deadline=None)
     def test_columns_are_exact_or_refused(self, found: list[dict[str, Any]]) -> None:
-        columns = _bson.columns(b"".join(map(bson.encode, found)))
+        columns = bson_columns.columns(b"".join(map(bson.encode, found)))
         if columns is not None:
             assert [list(document) for document in found] == [list(columns)] * len(found)
             assert {name: column.to_pylist() for name, column in columns.items()} == by_name(found)
@@ -71,7 +71,7 @@ class TestReading:
     @given(found=st.lists(_ALIKE, min_size=1, max_size=20))
     @settings(max_examples=100, deadline=None)
     def test_documents_of_the_same_fields_are_never_refused(self, found: list[dict[str, Any]]) -> None:
-        columns = _bson.columns(b"".join(map(bson.encode, found)))
+        columns = bson_columns.columns(b"".join(map(bson.encode, found)))
         assert columns is not None
         assert {name: column.to_pylist() for name, column in columns.items()} == by_name(found)
 

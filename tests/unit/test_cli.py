@@ -9,20 +9,21 @@ import sys
 
 import pytest
 
-from pipelines import startup
 from pipelines.cli import main
-from pipelines.config import EPILOGS, SUMMARIES
-from pipelines.options import IndexSettings, PersistSettings, parse
-from pipelines.progress import View
-from pipelines.shown import human_bytes
+from pipelines.settings.help import EPILOGS, SUMMARIES
+from pipelines.settings.parsing import IndexSettings, PersistSettings, parse
+from pipelines.terminal import text
+from pipelines.terminal.progress import View
+from pipelines.terminal.text import human_bytes
 from transforms.replay.figures import SourcePlan
-from transforms.replay.outcome import Failure, Report
-from transforms.replay.plans import Options, Plan
+from transforms.replay.options import Options
+from transforms.replay.plans import Plan
+from transforms.replay.report import Failure, Report
 
 
 def persistor(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *words],
+        [sys.executable, "-m", "pipelines", *words],
         capture_output=True,
         text=True,
         timeout=60,
@@ -59,7 +60,7 @@ def test_each_command_explains_itself(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["persist", "rebuild"])
 def test_a_module_is_the_same_as_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module = [sys.executable, "-m", f"pipelines.{command}", "--unknown"]
+    module = [sys.executable, "-m", "pipelines", command, "--unknown"]
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore::FutureWarning"}  # Google's libraries on an old Python
     done = subprocess.run(module, capture_output=True, text=True, timeout=60, check=False, env=quiet)
     assert done.returncode == main([command, "--unknown"]) == 2
@@ -68,7 +69,9 @@ def test_a_module_is_the_same_as_its_command(command: str, capsys: pytest.Captur
 
 
 def test_the_api_never_loads_beam() -> None:
-    script = "import sys, pipelines.options, resubmit_api.serve; assert 'apache_beam' not in sys.modules"
+    script = (
+        "import sys, pipelines.settings.parsing, resubmit_api.serve; assert 'apache_beam' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
@@ -81,9 +84,9 @@ def test_beam_loads_its_clients_of_clouds_only_for_runners_that_may_use_them(
 ) -> None:
     script = f"""if True:
         import sys
-        from pipelines import leftover
+        from pipelines.settings import beam_options
         words = ["--project=p", "--s3_region_name=r", "--temp_location=gs://b", *{words}]
-        runner, problems = leftover.check("resubmit", words)
+        runner, problems = beam_options.check("resubmit", words)
         assert not problems, problems
         from pipelines import index, persist, resubmit
         from transforms.brokers import pubsub  # has a client of its own
@@ -114,14 +117,14 @@ def test_all_problems_come_at_once_without_a_stack_trace() -> None:
 def test_who_archives_or_indexes_says_what_without_a_login() -> None:
     words = ["--source=nats://me:hush@h:4222/a.>", "--lake=s3://b/p", "--index=mongodb://u:hush@m/d?x=hush"]
     persist, _ = parse(PersistSettings, words)
-    assert startup.begun(persist) == "Archiving nats://h:4222/a.> to s3://b/p; metrics on :2112"
-    assert startup.ended(persist) == "Stopped; everything that was read is archived."
+    assert text.begun(persist) == "Archiving nats://h:4222/a.> to s3://b/p; metrics on :2112"
+    assert text.ended(persist) == "Stopped; everything that was read is archived."
     disk, _ = parse(PersistSettings, [words[0], "--lake=file:///data/a@b/lake", words[2]])
-    assert startup.begun(disk) == "Archiving nats://h:4222/a.> to file:///data/a@b/lake; metrics on :2112"
+    assert text.begun(disk) == "Archiving nats://h:4222/a.> to file:///data/a@b/lake; metrics on :2112"
     more = ["--metadata=kafka://h:9092/meta", "--dead_letter=kafka://h:9092/dead", "--metrics_port=0"]
     index, _ = parse(IndexSettings, [words[2], *more])
-    assert startup.begun(index) == "Indexing kafka://h:9092/meta in mongodb://m/d?…"
-    assert startup.ended(index) == "Stopped; everything that was read is indexed or a dead letter."
+    assert text.begun(index) == "Indexing kafka://h:9092/meta in mongodb://m/d?…"
+    assert text.ended(index) == "Stopped; everything that was read is indexed or a dead letter."
 
 
 def test_every_command_says_its_exit_codes() -> None:

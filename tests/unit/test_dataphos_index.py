@@ -17,9 +17,9 @@ from pymongo import MongoClient
 from tests._entries import entry, table
 from tests.conftest import running
 from tests.servers.mongodb import MongoDB
-from transforms.dataphos import from_dataphos_metadata
 from transforms.errors import PermanentError
 from transforms.indexes import Index, SourceSummary, mongodb
+from transforms.metadata.dataphos import from_dataphos_metadata
 from transforms.model import ENTRY_SCHEMA
 from transforms.selection import Selection, parse_selection
 

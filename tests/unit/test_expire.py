@@ -20,12 +20,12 @@ from pipelines.cli import main
 from tests._archive import archive
 from tests._messages import row, table
 from transforms.errors import ConfigurationError
-from transforms.expire import Expired, expire
 from transforms.indexes import Index, sqlite
 from transforms.lake import INTERNAL, Lake
+from transforms.maintenance.expire import Expired, expire
+from transforms.maintenance.rebuild import rebuild
 from transforms.model import ENTRY_SCHEMA
 from transforms.reading.claims import Chain, Claim, Claims
-from transforms.rebuild import rebuild
 from transforms.selection import Selection
 
 DAY = 86_400_000_000
@@ -225,7 +225,7 @@ def test_the_newest_claim_of_a_chain_stays(lake: Lake, index: Index) -> None:
 _KILLED_AT_A_STEP = """
 import json, os, signal, sys
 from datetime import datetime, timedelta
-import transforms.expire as expiry
+import transforms.maintenance.expire as expiry
 from transforms import registry
 from transforms.lake import Lake
 
@@ -280,7 +280,7 @@ def test_a_kill_between_any_two_steps_leaves_nothing_that_points_at_nothing(
 _PLANNED = """
 import resource, sys
 from datetime import datetime, timedelta, timezone
-from transforms.expire import expire
+from transforms.maintenance.expire import expire
 from transforms.lake import Lake
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -350,7 +350,7 @@ def test_sigterm_ends_it_also_as_the_first_process_of_a_container(lake: Lake) ->
         index.settimeout(60)
         url = f"mongodb://127.0.0.1:{index.getsockname()[1]}/persistor?serverSelectionTimeoutMS=60000"
         words = [f"--lake={lake.url}", f"--index={url}", "--before=1d"]
-        command = [sys.executable, "-m", "pipelines.cli", "expire", *words]
+        command = [sys.executable, "-m", "pipelines", "expire", *words]
         as_first = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child", *command]
         for started in (command, as_first):
             with subprocess.Popen(started) as process:

@@ -12,8 +12,9 @@ from transforms.errors import ConfigurationError
 from transforms.model import UTC_MICROSECONDS
 from transforms.replay.control import Wish
 from transforms.replay.figures import SAMPLES, Figures, Times
+from transforms.replay.options import Options
 from transforms.replay.pacing import Pacer
-from transforms.replay.plans import LANES, Options
+from transforms.replay.plans import LANES
 from transforms.replay.routing import Router, lane_of
 
 DAY = 86_400_000_000

@@ -11,10 +11,10 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.config import FLAG, SETTINGS, settings_of
 from pipelines.flex import TEMPLATES, _words, parameters
-from pipelines.flex_specs import specification
-from pipelines.kinds import Kind
+from pipelines.reference.flex_specs import specification
+from pipelines.settings.declared import FLAG, SETTINGS, settings_of
+from pipelines.settings.kinds import Kind
 
 FOLDER = Path(__file__).parents[2] / "templates" / "dataflow"
 KINDS = {setting.kind for setting in SETTINGS}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.options import ApiSettings, parse
+from pipelines.settings.parsing import ApiSettings, parse
 from resubmit_api.launchers.flink import FlinkLauncher, cause
 from resubmit_api.launchers.subprocess import SubprocessLauncher
 from transforms.errors import ConfigurationError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.flink import choose_runner
+from pipelines.runners.flink import choose_runner
 
 
 def test_a_jar_that_is_only_written_is_of_the_version_that_was_named() -> None:

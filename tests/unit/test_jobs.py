@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.servers import wait_until
-from transforms.errors import ConfigurationError, TransientError, retry
+from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index, sqlite
 from transforms.jobs import (
     HeldError,
@@ -27,10 +27,11 @@ from transforms.jobs import (
     retry_of,
     states,
 )
-from transforms.jobs.changing import held_by, new_owner, take
+from transforms.jobs.leases import held_by, new_owner, take
 from transforms.jobs.rows import at, finished, wish_of
 from transforms.lake import Lake
 from transforms.replay import Options, Report
+from transforms.retry import retry
 from transforms.selection import Selection
 
 GONE = {"owner": "elsewhere:1:x", "until": "2026-01-01T00:00:00.000000Z"}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
 from resubmit_api.pages.charts import WIDTH, draw, grid
-from resubmit_api.pages.forms import fill_in, selection_json, write_selection
 from resubmit_api.pages.payloads import view
 from resubmit_api.pages.request_form import write_rate, write_request
+from resubmit_api.pages.selection_form import fill_in, selection_json, write_selection
 from resubmit_api.pages.wording import (
     ago,
     curl,

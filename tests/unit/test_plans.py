@@ -20,14 +20,12 @@ from transforms.lake import Lake
 from transforms.model import Trait
 from transforms.reading.claims import Chain, Claim, Claims
 from transforms.replay import check_retry, delete_plan, freeze_plan, freeze_retry, make_plan
-from transforms.replay.cutting import WINDOW_BYTES, WINDOW_ROWS, _cuts
-from transforms.replay.failed import FailedRows
+from transforms.replay.failed_rows import FailedRows
 from transforms.replay.ledger import Ledger
-from transforms.replay.outcome import Tally
+from transforms.replay.options import Options
 from transforms.replay.plans import (
     LANES,
     WINDOW_SCHEMA,
-    Options,
     Plan,
     PlanStore,
     folder,
@@ -35,7 +33,9 @@ from transforms.replay.plans import (
     new_job_id,
     read_windows,
 )
+from transforms.replay.report import Tally
 from transforms.replay.routing import lane_of
+from transforms.replay.window_cutter import WINDOW_BYTES, WINDOW_ROWS, _cuts
 from transforms.selection import Selection
 
 EVERYTHING = Trait(sum(Trait))

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.config import EPILOGS, SUMMARIES, settings_of
-from pipelines.flink import FlinkNeeds
-from pipelines.leftover import ON_BEAM
-from pipelines.metrics_table import declared
-from pipelines.reference import BEGIN, END, TABLES
+from pipelines.reference.__main__ import BEGIN, END, TABLES
+from pipelines.reference.metrics import declared
+from pipelines.runners.flink import FlinkNeeds
+from pipelines.settings.beam_options import ON_BEAM
+from pipelines.settings.declared import settings_of
+from pipelines.settings.help import EPILOGS, SUMMARIES
 from transforms.registry import names
 from transforms.selection import parse_selection
 

@@ -14,8 +14,8 @@ from tests._messages import row, table
 from transforms import registry
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
+from transforms.maintenance.rebuild import rebuild
 from transforms.model import ENTRY_SCHEMA, FILE_SCHEMA
-from transforms.rebuild import rebuild
 from transforms.selection import Selection
 
 LATER = datetime(2026, 12, 1, tzinfo=timezone.utc)

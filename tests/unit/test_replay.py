@@ -17,13 +17,14 @@ from transforms.indexes import sqlite
 from transforms.lake import Lake
 from transforms.model import Trait
 from transforms.replay import preflight
-from transforms.replay.carrying import adapt, not_carried
 from transforms.replay.figures import Figures, SourcePlan
 from transforms.replay.ledger import Ledger, total
-from transforms.replay.outcome import ERRORS_KEPT, Failure, Report, Tally
+from transforms.replay.options import Options
 from transforms.replay.planning import Survey, TopicSurvey
-from transforms.replay.plans import WINDOW_SCHEMA, Options, Plan
-from transforms.replay.windows import Checked, read_window
+from transforms.replay.plans import WINDOW_SCHEMA, Plan
+from transforms.replay.reduction import adapt, not_carried
+from transforms.replay.report import ERRORS_KEPT, Failure, Report, Tally
+from transforms.replay.window_reader import Checked, read_window
 from transforms.selection import Selection
 
 EVERYTHING = Trait(sum(Trait))

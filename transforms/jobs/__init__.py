@@ -6,9 +6,9 @@ out says that its holder is gone, and anybody may take the job up. The API and t
 
 from __future__ import annotations
 
-from transforms.jobs.acting import act, create, retry_of
-from transforms.jobs.changing import HeldError, UnknownJobError, change
+from transforms.jobs.actions import act, create, retry_of
 from transforms.jobs.keeper import Keeper
+from transforms.jobs.leases import HeldError, UnknownJobError, change
 from transforms.jobs.rows import Row, new_row, record
 from transforms.jobs.states import LISTED, WrongStateError, begin, begin_again, possible
 

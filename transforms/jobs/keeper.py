@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
-from transforms.errors import ConfigurationError, PermanentError, PersistorError, retry, waiting
+from transforms.errors import ConfigurationError, PermanentError, PersistorError
 from transforms.indexes import Index
-from transforms.jobs.acting import release
-from transforms.jobs.changing import change, held_by, new_owner, take
+from transforms.jobs.actions import release
+from transforms.jobs.leases import change, held_by, new_owner, take
 from transforms.jobs.rows import (
     Row,
     by_command,
@@ -28,8 +28,9 @@ from transforms.lake import Lake
 from transforms.replay import Progress
 from transforms.replay.control import LOOK_EVERY, Wish, write_control
 from transforms.replay.ledger import total
-from transforms.replay.outcome import Report, Tally
 from transforms.replay.plans import Plan
+from transforms.replay.report import Report, Tally
+from transforms.retry import retry, waiting
 
 __all__ = ["Keeper", "LostError"]
 
@@ -90,7 +91,7 @@ class Keeper:
         self.lost = False
 
     def take(self, otherwise: Callable[[Row], Row] = lambda row: row, *, patience: float = 0.0) -> Row:
-        """Take the lease; see :func:`transforms.jobs.changing.take`."""
+        """Take the lease; see :func:`transforms.jobs.leases.take`."""
         return take(self._index, self._id, self._owner, otherwise, patience=patience)
 
     def __enter__(self) -> Keeper:

@@ -9,9 +9,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from transforms.replay.control import Wish
-from transforms.replay.outcome import Report, Tally
-from transforms.replay.plans import Options, Plan, iso_time, new_job_id
+from transforms.replay.options import Options
+from transforms.replay.plans import Plan, new_job_id
+from transforms.replay.report import Report, Tally
 from transforms.selection import Selection
+from transforms.times import iso_time
 
 __all__ = [
     "ENDED",

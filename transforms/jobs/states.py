@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from transforms.errors import ConfigurationError, PersistorError
-from transforms.jobs.changing import is_free
+from transforms.jobs.leases import is_free
 from transforms.jobs.rows import ENDED, UNLIMITED, Row, at, by_command
 
 __all__ = [

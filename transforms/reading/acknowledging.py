@@ -12,7 +12,7 @@ from dataclasses import replace
 from transforms import metrics
 from transforms.brokers import Acknowledgement, Partition, Reader
 from transforms.errors import TransientError
-from transforms.reading.tracks import Track
+from transforms.reading.track import Track
 
 __all__ = ["Acknowledger"]
 

@@ -31,11 +31,11 @@ from transforms.lake import Lake
 from transforms.layout import directories
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch
 from transforms.reading.acknowledging import Acknowledger
-from transforms.reading.asking import Asking
+from transforms.reading.assignment import Following
+from transforms.reading.calls import Asking
 from transforms.reading.claims import Claim, Claims, check_same, file_stem, note
-from transforms.reading.following import Following
 from transforms.reading.source import Source
-from transforms.reading.tracks import Cut, Track, next_cut
+from transforms.reading.track import Cut, Track, next_cut
 
 __all__ = ["Ready", "Shard"]
 

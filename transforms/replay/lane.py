@@ -11,14 +11,15 @@ from concurrent.futures import TimeoutError as NotYet
 import pyarrow as pa
 
 from transforms.brokers import UNTOLD, FencedError, Publisher, PublishOptions, digest
-from transforms.errors import TransientError, retry
+from transforms.errors import TransientError
 from transforms.lake import Lake
 from transforms.replay.control import Wish
 from transforms.replay.ledger import Ledger
-from transforms.replay.outcome import Report, Tally
 from transforms.replay.pacing import Pacer
 from transforms.replay.plans import Plan, lane_topic, read_windows
-from transforms.replay.windows import Checked, read_window
+from transforms.replay.report import Report, Tally
+from transforms.replay.window_reader import Checked, read_window
+from transforms.retry import retry
 
 __all__ = ["COMMIT_MESSAGES", "Sender", "publish_options", "replay_lane"]
 

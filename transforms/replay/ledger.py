@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 
 from transforms.lake import Lake, ObjectMissingError
-from transforms.replay.failed import FailedRows
-from transforms.replay.outcome import Tally
+from transforms.replay.failed_rows import FailedRows
 from transforms.replay.plans import Plan, folder
+from transforms.replay.report import Tally
 
 __all__ = ["Ledger", "total"]
 

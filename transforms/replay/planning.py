@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.reading.claims import partitions
-from transforms.replay.cutting import Cutter
 from transforms.replay.figures import Figures
-from transforms.replay.plans import WINDOW_SCHEMA, Options
+from transforms.replay.options import Options
+from transforms.replay.plans import WINDOW_SCHEMA
 from transforms.replay.restoring import described
 from transforms.replay.routing import Router
+from transforms.replay.window_cutter import Cutter
 from transforms.selection import Selection, sample_and_limit
 
 __all__ = ["Survey", "TopicSurvey", "survey"]

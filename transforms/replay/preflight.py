@@ -9,9 +9,11 @@ from dataclasses import replace
 
 from transforms.brokers import Destination
 from transforms.model import Trait
+from transforms.replay.options import Options
 from transforms.replay.planning import Survey, TopicSurvey
-from transforms.replay.plans import Options, Plan, iso_time
+from transforms.replay.plans import Plan
 from transforms.selection import Selection
+from transforms.times import iso_time
 
 __all__ = ["check_again", "make"]
 

@@ -11,11 +11,11 @@ from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError
 from transforms.lake import Lake
 from transforms.replay import preflight
-from transforms.replay.cutting import Cutter
-from transforms.replay.failed import FailedRows
+from transforms.replay.failed_rows import FailedRows
 from transforms.replay.figures import Figures
 from transforms.replay.planning import TopicSurvey
 from transforms.replay.plans import WINDOW_SCHEMA, Plan, PlanStore, folder, lane_topic, load_plan
+from transforms.replay.window_cutter import Cutter
 
 __all__ = ["check_retry", "delete_plan", "freeze_retry"]
 

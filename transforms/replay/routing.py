@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from transforms._columns import column, parts
 from transforms.errors import ConfigurationError
-from transforms.replay.plans import LANES, Options
+from transforms.replay.options import Options
+from transforms.replay.plans import LANES
 from transforms.replay.restoring import origin_topic
 
 __all__ = ["Router", "is_pattern", "lane_of"]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition, Unreadable
 from transforms.brokers.nats.connection import ApiError, Connection, parse_url
-from transforms.brokers.nats.lane import Lane
+from transforms.brokers.nats.filter_reader import Lane
 from transforms.brokers.nats.streams import (
     Stream,
     ask,

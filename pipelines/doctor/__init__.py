@@ -1,0 +1,222 @@
+"""``persistor doctor``: tries what a command's settings name, and says what to fix."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines.connections import addresses, destination_of, source_of, topics_of
+from pipelines.doctor.findings import ALLOW, Finding, tried
+from pipelines.doctor.lake import SLOW, examine_lake
+from pipelines.terminal.text import counted
+from transforms import registry
+from transforms.brokers import Destination, Partition, Reader
+from transforms.errors import ConfigurationError, TransientError
+from transforms.metrics import host
+from transforms.reading.source import Source
+from transforms.retry import retry
+
+__all__ = ["HELP", "examine"]
+
+HELP = """usage: persistor doctor COMMAND [--config FILE] [--SETTING VALUE ...]
+
+Try what the settings of a command name, and say what to fix: connections and permissions of broker, lake and
+index, retention against the age of batches, clocks, disks, certificates. Nothing is archived or sent; where
+the command writes, a small object is created in the lake and deleted again.
+Run it as the user that the command will run as.
+
+example:
+  persistor doctor persist --config persist.yaml
+
+Exit code: 0 nothing to fix, 1 something to fix, 2 the settings themselves are wrong."""
+_LITTLE_SPACE = 0.1
+_SOON = 30
+_NO_TOPIC = "persistor-doctor"
+_DAY = 86_400
+_A_MOMENT = 5.0
+
+
+def examine(settings: Any) -> Iterator[Finding]:
+    """Try everything that a command's settings name; nothing is archived, sent or left behind.
+
+    In the lake an object below ``_persistor/doctor/`` is written, read and deleted where the command
+    writes; nothing is published.
+
+    Args:
+        settings: of any command (``pipelines.settings``).
+    """
+    if source := source_of(settings):
+        yield from tried("source", _examine_source, settings, *source)
+    for url in _lakes(settings):
+        yield from tried("lake", examine_lake, url, settings.lake_config, settings.command)
+    if getattr(settings, "index", None):
+        yield from tried("index", _examine_index, settings.index)
+    for name, url, config in topics_of(settings):
+        yield from tried(name, _examine_topic, name, url, config)
+    for name, broker in getattr(settings, "destinations", {}).items():
+        yield from tried("destination", _examine_broker, name, broker.url, broker.config)
+    yield from _examine_surroundings(settings)
+
+
+def _lakes(settings: Any) -> Sequence[str]:
+    return getattr(settings, "lakes", None) or [url for url in [getattr(settings, "lake", None)] if url]
+
+
+def _examine_source(
+    settings: Any, url: str, config: Mapping[str, str], exclude: Sequence[str]
+) -> Iterator[Finding]:
+    group = Source(url, purpose=settings.purpose).group
+    reader = registry.broker(url).open_reader(url, config, group=group, exclude=exclude)
+    with contextlib.closing(reader):
+        partitions = list(reader.discover())
+        topics = sorted({partition.topic for partition in partitions})
+        shown = ", ".join(topics[:5]) + (" and others" if len(topics) > 5 else "")
+        if not partitions:
+            said = "No topic matches now."
+            yield Finding("source", "care", said, "Those that appear later are read; check the pattern.")
+            return
+        many = f"{counted(len(topics), 'topic')}, {counted(len(partitions), 'partition')}"
+        yield Finding("source", "fine", f"{many}: {shown}.")
+        yield _progress(reader, group, partitions[0])
+        yield from _examine_spread(settings, partitions)
+        try:
+            yield from _examine_topics(reader, partitions)
+            yield from _examine_retention(settings, reader, partitions)
+        except ConfigurationError as error:
+            said = f"Retention and compaction are not checked: {error}"
+            yield Finding("retention", "care", said, "Kafka shows them to users with DESCRIBE_CONFIGS.")
+
+
+def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
+    try:
+        # A group that its cluster never heard of has no coordinator for a moment.
+        retry(lambda: reader.committed(partition), "look up the group's progress", give_up_after=_A_MOMENT)
+    except (ConfigurationError, TransientError) as error:
+        remedy = "Give this user the right to it: on Kafka that is READ on the group."
+        return Finding(
+            "progress", "wrong", f"What group {group} has read cannot be looked up: {error}", remedy
+        )
+    return Finding("progress", "fine", f"What group {group} has read can be looked up.")
+
+
+def _examine_topics(reader: Reader, partitions: Sequence[Partition]) -> Iterator[Finding]:
+    for partition in {p.topic: p for p in partitions}.values():
+        problems, warnings = reader.examine(partition)
+        yield from (Finding("source", "wrong", problem, ALLOW) for problem in problems)
+        yield from (Finding("source", "care", warning) for warning in warnings)
+
+
+def _examine_spread(settings: Any, partitions: Sequence[Partition]) -> Iterator[Finding]:
+    processes = max(settings.processes, settings.shard[1])
+    if processes > len(partitions) and partitions[0].number is not None:
+        idle = processes - len(partitions)
+        said = f"{processes} processes share {counted(len(partitions), 'partition')}: {idle} stay idle."
+        yield Finding("processes", "care", said, "Use as many processes as partitions at most.")
+
+
+def _examine_retention(settings: Any, reader: Reader, partitions: Sequence[Partition]) -> Iterator[Finding]:
+    age = getattr(settings, "batch_age", 1.0)
+    kept = {
+        topic: reader.retention(partition) for topic, partition in {p.topic: p for p in partitions}.items()
+    }
+    short = {topic: seconds for topic, seconds in kept.items() if seconds is not None and seconds < 3600}
+    for topic, seconds in sorted(short.items()):
+        level = "wrong" if seconds < 10 * age else "care"
+        said = f"{topic} keeps messages for {seconds:.0f} s, and a batch may stay open for {age:.0f} s."
+        remedy = "What is not archived within that time is lost: keep messages for a day or more."
+        yield Finding("retention", level, said, remedy)
+    if not short:
+        least = min((seconds for seconds in kept.values() if seconds is not None), default=None)
+        told = "for ever" if least is None else f"for {least / 3600:.0f} h or longer"
+        yield Finding("retention", "fine", f"Messages are kept {told}: as long may archiving stand still.")
+
+
+def _examine_index(url: str) -> Iterator[Finding]:
+    if new := _new_file(url):
+        yield new
+        return
+    index = registry.index(url).open(url)
+    with contextlib.closing(index):
+        started = time.monotonic()
+        index.ping()
+        seconds, sources = time.monotonic() - started, index.sources()
+        known = f"it knows {counted(len(sources), 'source')}."
+        yield Finding("index", "fine", f"It answers in {seconds * 1000:.0f} ms; {known}")
+        if seconds > SLOW:
+            yield Finding("index", "care", "It answers slowly.", "Is it far away, or busy?")
+
+
+def _new_file(url: str) -> Finding | None:
+    """Of an index that is a file and not there: one that is made here would be of whoever looks."""
+    path = Path("/" + urlsplit(url).path.lstrip("/"))
+    if not url.startswith("sqlite:///") or "${" in url or path.exists():
+        return None
+    there = next(one for one in path.parents if one.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        return Finding("index", "fine", f"{path} is not there yet; {there} can be written to.")
+    return Finding("index", "wrong", f"{path} cannot be made: {there} may not be written to.", ALLOW)
+
+
+def _examine_topic(name: str, url: str, config: Mapping[str, str]) -> Iterator[Finding]:
+    found = destination_of(url, config)
+    for problem in found.problems:
+        yield Finding(name, "wrong", problem)
+    for warning in (*found.warnings, *(found.for_jobs if name == "destination" else ())):
+        yield Finding(name, "care", warning)
+    if name == "metadata":
+        yield from _examine_metadata(found)
+    if not found.problems:
+        partitions = "" if found.partitions is None else f", {counted(found.partitions, 'partition')},"
+        yield Finding(name, "fine", f"{found.topic}{partitions} can be written to.")
+
+
+def _examine_metadata(found: Destination) -> Iterator[Finding]:
+    if found.compacted:
+        said = f"{found.topic} is compacted: of the entries of a large file only the last ones stay."
+        yield Finding("metadata", "wrong", said, "Set its cleanup.policy to delete.")
+    kept = time.time() - (found.oldest_kept_us or 0) / 1e6
+    if kept < _DAY:
+        said = (
+            f"{found.topic} keeps messages for {kept / 3600:.1f} h: what is not indexed by then is not found."
+        )
+        yield Finding("metadata", "care", said, "Keep them for a week, or have persistor rebuild at hand.")
+
+
+def _examine_broker(name: str, url: str, config: Mapping[str, str]) -> Iterator[Finding]:
+    """Its topics are named by requests: that this one is not there is as it should be."""
+    problems = destination_of(f"{url.rstrip('/')}/{_NO_TOPIC}", config).problems
+    for problem in problems:
+        if _NO_TOPIC not in problem:
+            yield Finding("destination", "wrong", f"{name}: {problem}")
+    if all(_NO_TOPIC in problem for problem in problems):
+        yield Finding("destination", "fine", f"{name} answers.")
+
+
+def _examine_surroundings(settings: Any) -> Iterator[Finding]:
+    urls, configs = addresses(settings)
+    for directory in host.directories(urls):
+        free, size = host.space(directory)
+        said = f"{directory}: {free / 2**30:.1f} GiB of {size / 2**30:.0f} are free."
+        few = free / size < _LITTLE_SPACE
+        remedy = "Make room: a full disk stops archiving." if few else ""
+        yield Finding("disk", "care" if few else "fine", said, remedy)
+    for file in host.certificates(urls, configs):
+        yield _certificate(file, host.expiry(file))
+
+
+def _certificate(file: str, expires: datetime | None) -> Finding:
+    if expires is None:
+        return Finding(
+            "certificate", "wrong", f"{file} cannot be read.", "Is it a PEM file that this user may read?"
+        )
+    days = (expires - datetime.now(timezone.utc)).days
+    said = f"{file} is valid until {expires:%Y-%m-%d}."
+    if days >= _SOON:
+        return Finding("certificate", "fine", said)
+    return Finding("certificate", "wrong" if days < 0 else "care", said, "Renew it.")

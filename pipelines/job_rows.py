@@ -1,0 +1,82 @@
+"""What the settings of plan and resubmit mean: where the messages are, where they go, and the job's row."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import psutil
+
+from pipelines.connections import patiently
+from pipelines.settings import PlanSettings
+from transforms.indexes import Index
+from transforms.jobs import Row, create, new_row
+from transforms.replay import Options, Plan
+from transforms.selection import parse_selection
+
+__all__ = [
+    "new_job",
+    "row_of",
+    "store",
+    "user",
+]
+
+_T = TypeVar("_T")
+
+
+def new_job(settings: PlanSettings, state: str, rate: Mapping[str, float | None]) -> Row:
+    """The row of what the settings ask for, as of now."""
+    destination, topic = _shown(settings.destination or "")
+    return new_row(
+        destination=destination,
+        topic=topic,
+        selection=parse_selection(settings.selection or ""),
+        options=Options(
+            timestamp=settings.timestamp,
+            partitions=settings.partitions,
+            lossy=settings.lossy,
+            order=settings.order,
+            restore=settings.restore,
+            source_prefix=settings.source_prefix,
+        ),
+        requested_by=user(),
+        state=state,
+        rate=rate,
+    )
+
+
+def row_of(stored: Plan) -> Row:
+    """A row for a job that has a plan only: the index was made anew since."""
+    destination, _ = _shown(stored.destination)
+    selection = parse_selection(json.dumps(stored.selection))
+    return new_row(
+        id=stored.job,
+        destination=destination,
+        topic=stored.topic,
+        selection=selection,
+        options=stored.options,
+        requested_by=user(),
+    )
+
+
+def store(index: Index, row: Row, action: str) -> Row:
+    """Store a new job that is held already, and who asked for it.
+
+    Raises:
+        TransientError: the index stayed away for a minute.
+    """
+    return patiently(lambda: create(index, row, action), "store the job")
+
+
+def user() -> str:
+    """Who runs this process, and where."""
+    return f"{psutil.Process().username()}@{socket.gethostname()}"
+
+
+def _shown(url: str) -> tuple[str, str]:
+    """A destination's address without what may be a password, and its topic."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.strip("/")

@@ -1,0 +1,63 @@
+"""``make reference``: the tables of settings and metrics in the documentation, made from the declarations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.reference.metrics import metrics_table
+from pipelines.settings.declared import SETTINGS, Setting, settings_of
+from pipelines.settings.help import SUMMARIES
+
+__all__ = ["BEGIN", "END", "TABLES", "main", "settings_table"]
+
+BEGIN, END = "<!-- written by make reference -->", "<!-- end of what make reference writes -->"
+
+
+def settings_table() -> str:
+    """One Markdown table of every setting, the shared ones first and then command by command."""
+    shared = [setting for setting in SETTINGS if len(setting.commands) > 1]
+    own = [s for command in SUMMARIES for s in settings_of(command) if len(s.commands) == 1]
+    rows = [_row(setting) for setting in [*own, *shared]]
+    return "\n".join(["| Setting | Commands | Default | Meaning |", "|---|---|---|---|", *rows])
+
+
+TABLES = {"docs/reference/settings.md": settings_table, "docs/reference/metrics.md": metrics_table}
+"""What stands between the marks of which file."""
+
+
+def main() -> int:
+    """Write each table into its file, below the directory that is named."""
+    for name, table in TABLES.items():
+        file = Path(sys.argv[1], name)
+        before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        file.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}", encoding="utf-8")
+    return 0
+
+
+def _row(setting: Setting) -> str:
+    cells = (
+        f"`--{setting.name}`",
+        " ".join(setting.commands),
+        _default(setting),
+        ". ".join(_meaning(setting)),
+    )
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _default(setting: Setting) -> str:
+    return "required" if setting.required else f"`{setting.default}`" if setting.default else ""
+
+
+def _meaning(setting: Setting) -> Iterator[str]:
+    yield setting.help.replace("<", "&lt;")
+    if setting.choices:
+        yield f"One of {', '.join(setting.choices)}"
+    if setting.repeatable:
+        yield "Repeatable"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

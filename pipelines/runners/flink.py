@@ -1,0 +1,198 @@
+"""What our jobs need of Beam's Flink runner, and how they get there; loaded only where Flink is named.
+
+On Flink a bundle is done for good when the checkpoint behind it is complete, so that is when
+messages are acknowledged at their broker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
+from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.runners.portability.flink_runner import MAGIC_HOST_NAMES, FlinkRunner
+from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob, FlinkUberJarJobServer
+
+from resubmit_api.launchers.flink import cause
+from transforms.errors import TransientError
+from transforms.retry import retry
+
+__all__ = ["FlinkNeeds", "choose_runner", "missing_jar", "problems"]
+
+_AWAY = 300.0
+"""Seconds that a cluster may take until a job of it is known again."""
+_log = logging.getLogger(__name__)
+
+
+class FlinkNeeds(PipelineOptions):
+    """Options of the Java runner, with the defaults that our jobs need instead of its own."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--checkpointing_interval", type=int, default=10_000)
+        add("--max_bundle_time_mills", type=int, default=1000)
+        for flag in (
+            "finish_bundle_before_checkpointing",
+            "externalized_checkpoints_enabled",
+            "retain_externalized_checkpoints_on_cancellation",
+        ):
+            add(f"--{flag}", nargs="?", const=True, default=True, type=_flag)
+
+
+def problems(words: Sequence[str]) -> Iterator[str]:
+    """What of a streaming job's options for Beam would keep its messages from being acknowledged."""
+    needs = PipelineOptions(list(words)).view_as(FlinkNeeds)
+    if needs.checkpointing_interval <= 0:
+        yield (
+            f"--checkpointing_interval={needs.checkpointing_interval}: without checkpoints Flink never tells "
+            "that work is done, and no message would be acknowledged; give milliseconds, or leave it out for "
+            "10000."
+        )
+    if _has(words, "savepoint_path") and not _has(words, "job_endpoint"):
+        yield (
+            "--savepoint_path is not heeded by a job that is submitted as a jar: write the jar with "
+            "--output_executable_path and run it from there, flink run --fromSavepoint PLACE JAR."
+        )
+    if not needs.finish_bundle_before_checkpointing:
+        yield (
+            "--finish_bundle_before_checkpointing=false: a checkpoint within a bundle can leave shards that "
+            "are never read again, while the job runs and its checkpoints succeed; leave it out."
+        )
+
+
+def _has(words: Sequence[str], name: str) -> bool:
+    return any(word.partition("=")[0] == f"--{name}" for word in words)
+
+
+def missing_jar(words: Sequence[str]) -> Iterator[str]:
+    """What would be noticed only after all the other work."""
+    jar = PipelineOptions(list(words)).view_as(FlinkRunnerOptions).flink_job_server_jar
+    if jar and "://" not in jar and not Path(jar).is_file():
+        yield f"--flink_job_server_jar {jar}: there is no such file."
+
+
+def choose_runner(options: PipelineOptions) -> FlinkRunner:
+    """A runner that submits the job's jar, or writes it where ``--output_executable_path`` is given."""
+    # Submitted as a jar, a job needs no Java here, and no job server that lives as long as it waits.
+    options.view_as(FlinkRunnerOptions).flink_submit_uber_jar = True
+    if not options.view_as(PortableOptions).output_executable_path:
+        return _Submitter()
+    options.view_as(StandardOptions).no_wait_until_finish = True  # nothing runs
+    return _Packer()
+
+
+class _Submitter(FlinkRunner):
+    """Beam's runner, whose jobs say how they fare, outlast their JobManager and leave no jar behind."""
+
+    def default_job_server(self, options: PipelineOptions) -> Any:
+        flink = options.view_as(FlinkRunnerOptions)
+        master = self.add_http_scheme(flink.flink_master)
+        if master in MAGIC_HOST_NAMES:
+            return super().default_job_server(options)
+        flink.flink_master = "[auto]"  # what the job itself is told: the cluster that runs it
+        return _Server(master, options)
+
+
+class _Server(FlinkUberJarJobServer):
+    def __init__(self, master: str, options: PipelineOptions) -> None:
+        super().__init__(master, options)
+        self._slots = max(int(options.view_as(FlinkRunnerOptions).parallelism), 1)
+
+    def create_beam_job(self, job_id: str, job_name: str, pipeline: Any, options: Any) -> FlinkBeamJob:
+        job = _Job(self._master_url, self.executable_jar(), job_id, job_name, pipeline, options)
+        job.slots = self._slots
+        return job
+
+
+class _Job(FlinkBeamJob):
+    slots = 1
+    _told = ""
+
+    def run(self) -> None:
+        try:
+            self._warn_of_slots()
+            super().run()
+        finally:
+            # The job has what it needs of them.
+            self.delete_jar()
+            Path(self._jar).unlink(missing_ok=True)
+        _log.info("Submitted to %s as job %s.", self._master_url, self._flink_job_id)
+
+    def _warn_of_slots(self) -> None:
+        overview = self.get("v1/overview")
+        if overview["slots-available"] < self.slots:
+            _log.warning(
+                "Flink has %d of %d slots free and the job takes %d: it waits until there are so many.",
+                overview["slots-available"],
+                overview["slots-total"],
+                self.slots,
+            )
+
+    def _get_state(self) -> Any:
+        return retry(self._ask_state, f"ask Flink for job {self._flink_job_id}", give_up_after=_AWAY)
+
+    def _ask_state(self) -> Any:
+        try:
+            self._tell_failure()
+            return super()._get_state()
+        except (requests.RequestException, RuntimeError) as error:
+            # While another JobManager takes over, none answers, or one that does not know the job yet.
+            raise TransientError(str(error)) from error
+
+    def get_message_stream(self) -> Iterator[Any]:
+        for told in super().get_message_stream():
+            if isinstance(told, beam_job_api_pb2.JobMessage):
+                told.message_text = cause(told.message_text)  # of thousands of lines
+            yield told
+
+    def _tell_failure(self) -> None:
+        told = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")
+        history = told.get("exceptionHistory", {}).get("entries", [])
+        why = cause(history[0]["stacktrace"]) if history else ""
+        if why and why != self._told:
+            self._told = why
+            _log.warning("a task of the job has failed on Flink: %s", why)
+
+
+class _Packer(FlinkRunner):
+    """Writes the jar that would be uploaded. Beam's own way to write it takes a job server, and so Java."""
+
+    def default_job_server(self, options: PipelineOptions) -> FlinkUberJarJobServer:
+        options.view_as(FlinkRunnerOptions).flink_master = "[auto]"
+        return _PackingServer("", options)
+
+
+class _PackingServer(FlinkUberJarJobServer):
+    def __init__(self, master: str, options: PipelineOptions) -> None:
+        super().__init__(master, options)
+        self._version = options.view_as(FlinkRunnerOptions).flink_version
+
+    def flink_version(self) -> str:
+        return self._version  # there is no cluster to ask
+
+    def create_beam_job(self, job_id: str, job_name: str, pipeline: Any, options: Any) -> FlinkBeamJob:
+        return _PackingJob("", self.executable_jar(), job_id, job_name, pipeline, options)
+
+
+class _PackingJob(FlinkBeamJob):
+    def run(self) -> None:
+        self._stop_artifact_service()
+        shutil.move(self._jar, self._pipeline_options["beam:option:output_executable_path:v1"])
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise argparse.ArgumentTypeError("write true or false")
+    return text.lower() == "true"

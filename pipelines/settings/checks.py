@@ -1,0 +1,242 @@
+"""What can be said about settings before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines.settings.runner import IN_PROCESS
+from transforms import registry
+from transforms.errors import ConfigurationError
+from transforms.lake import SCHEMES
+from transforms.layout import Template
+from transforms.selection import parse_selection
+
+__all__ = ["problems"]
+
+_Values = Mapping[str, Any]
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LOOKING = ("plan", "resubmit", "jobs", "rebuild", "expire")
+_OF_THE_PLAN = ("selection", "timestamp", "partitions", "order", "restore", "source_prefix", "lossy")
+_SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
+
+
+def problems(command: str, values: _Values, given: Collection[str], runner: str | None) -> list[str]:
+    """Every problem of a command's converted values, each saying what to do.
+
+    Args:
+        command: the command's name.
+        values: by the settings' names, None where not given.
+        given: the names of those that are not left at their default.
+        runner: the Beam runner's name, None where none is named.
+    """
+    return [
+        *_urls(values),
+        *_paths(command, values),
+        *_scale(command, values, runner),
+        *_shard(values, runner),
+        *_unserved(values, given, runner),
+        *(_replayed(values, given) if command in {"plan", "resubmit"} else ()),
+        *_CHECKS.get(command, _nothing)(values),
+    ]
+
+
+def _urls(values: _Values) -> Iterator[str]:
+    for name in ("source", "metadata", "dead_letter"):
+        if isinstance(values.get(name), str):  # a source of expire is a name in the index
+            yield from _backend(name, values[name], registry.broker)
+    destination = values.get("destination")
+    for url in [url for _, url in destination] if isinstance(destination, tuple) else [destination]:
+        yield from _backend("destination", url, registry.broker)
+    if values.get("index") != "none":
+        yield from _backend("index", values.get("index"), registry.index)
+    for lake in _lakes(values):
+        if lake.partition("://")[0] not in SCHEMES or "://" not in lake:
+            yield f"--lake {lake!r}: write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX."
+
+
+def _lakes(values: _Values) -> tuple[str, ...]:
+    lakes = values.get("lake") or ()
+    return (lakes,) if isinstance(lakes, str) else tuple(lakes)
+
+
+def _paths(command: str, values: _Values) -> Iterator[str]:
+    """Behind a path that is not right, who only looks would find an empty index or lake, and say nothing."""
+    given = [("lake", lake, "directory") for lake in _lakes(values)]
+    if command != "rebuild":  # which makes the index
+        given.append(("index", values.get("index") or "", "file"))
+    for name, url, what in given if command in _LOOKING else ():
+        scheme, _, path = url.partition("://")
+        if scheme in {"file", "sqlite"} and "${" not in path and not Path("/" + path.lstrip("/")).exists():
+            yield f"--{name} {url}: there is no such {what}."
+
+
+def _backend(name: str, url: str | None, find: Callable[[str], object]) -> Iterator[str]:
+    if not url:
+        return
+    try:
+        find(url)
+    except ConfigurationError as error:
+        yield from (f"--{name}: {problem}" for problem in error.problems)
+
+
+def _scale(command: str, values: _Values, runner: str | None) -> Iterator[str]:
+    spread = runner in _SPREADING_RUNNERS
+    index = values.get("index") or ""
+    # The workers of a resubmission need no index, only the process that plans it does.
+    if spread and command != "resubmit" and index.startswith("sqlite:"):
+        yield f"--index {index}: SQLite lives on one machine and {runner} on many; use mongodb://HOST/DATABASE."
+    if runner == "PortableRunner" and command in {"persist", "index"}:
+        yield "--runner=PortableRunner does not tell which engine works; say --runner=FlinkRunner."
+    if runner == "DataflowRunner" and str(values.get("lake", "")).startswith("file:"):
+        yield f"--lake {values['lake']}: workers of Dataflow share no disk; use gs://BUCKET/PREFIX."
+    if runner not in IN_PROCESS and (values.get("processes") or 1) > 1:
+        yield f"--processes belongs to one machine; {runner} scales by --parallelism or --num_workers."
+
+
+def _shard(values: _Values, runner: str | None) -> Iterator[str]:
+    number, of = values.get("shard") or (0, 1)
+    if of > 1 and (values.get("processes") or 1) > 1:
+        yield f"--shard {number}/{of} is one process; leave out --processes, or let it have all shards."
+    if of > 1 and runner not in IN_PROCESS:
+        yield f"--shard {number}/{of} belongs to processes started one by one; {runner} divides by --shards."
+
+
+def _unserved(values: _Values, given: Collection[str], runner: str | None) -> Iterator[str]:
+    if runner == "DataflowRunner" and "metrics_port" in given and values["metrics_port"]:
+        yield "--metrics_port: workers of Dataflow serve none; the job's counters have them. Leave it out."
+
+
+def _check_persist(values: _Values) -> Iterator[str]:
+    if not values["index"] and not values["metadata"]:
+        yield "Give --metadata TOPIC, --index URL or both; or --index none to archive without an index."
+    if values["on_failure"] == "dead_letter" and not values["dead_letter"]:
+        yield "--on_failure dead_letter needs --dead_letter TOPIC."
+    if values["on_failure"] == "dead_letter" and not values["give_up_after"]:
+        yield "--on_failure dead_letter needs --give_up_after, such as 10m."
+    if values["on_failure"] == "retry" and values["give_up_after"]:
+        yield "--give_up_after goes with --on_failure dead_letter; retry never gives up."
+    yield from _template(values["path"])
+    yield from _loops(values)
+    yield from _orphans(values, "metadata", "dead_letter")
+
+
+def _template(path: str) -> Iterator[str]:
+    try:
+        Template.parse(path)
+    except ConfigurationError as error:
+        yield from error.problems
+
+
+def _loops(values: _Values) -> Iterator[str]:
+    source = urlsplit(values["source"] or "")
+    for name in ("metadata", "dead_letter"):
+        own = urlsplit(values[name] or "")
+        topic = own.path.strip("/")
+        if topic and own[:2] == source[:2] and topic in source.path.strip("/").split(","):
+            yield f"--{name} {topic} is one of the topics of --source: it would archive itself for ever."
+
+
+def _check_index(values: _Values) -> Iterator[str]:
+    yield from _orphans(values, "dead_letter")
+
+
+def _replayed(values: _Values, given: Collection[str]) -> Iterator[str]:
+    known = [(name, what) for name, what in (("plan", "plan"), ("resume", "job")) if values.get(name)]
+    if not known:
+        yield from _described(values, given)
+    for name, what in known:
+        for other in _OF_THE_PLAN:
+            if other in given:
+                yield f"--{other} belongs to the {what}; leave it out beside --{name}."
+    if len(known) > 1:
+        yield "--plan begins a job and --resume goes on with one: give one of them."
+
+
+def _described(values: _Values, given: Collection[str]) -> Iterator[str]:
+    if "selection" not in given:
+        yield "--selection is missing: say what to send."
+    if not values["destination"]:
+        yield "--destination is missing: a broker and one topic, such as kafka://HOST:9092/orders-replay."
+    if values["selection"]:
+        yield from _selection(values["selection"])
+
+
+def _check_jobs(values: _Values) -> Iterator[str]:
+    for name in ("action", "follow"):
+        if values[name] and not values["job"]:
+            yield f"--{name} needs --job JOB."
+    if values["job"] and values["state"]:
+        yield "--state is for lists; leave it out beside --job."
+    for name in ("messages_per_second", "bytes_per_second"):
+        if values[name] and values["action"] != "rate":
+            yield f"--{name} goes with --action rate."
+
+
+def _selection(text: str) -> Iterator[str]:
+    try:
+        parse_selection(text)
+    except ConfigurationError as error:
+        yield from (f"--selection: {problem.removeprefix('selection: ')}" for problem in error.problems)
+
+
+def _nothing(values: _Values) -> Iterator[str]:
+    del values
+    yield from ()
+
+
+def _check_api(values: _Values) -> Iterator[str]:
+    names = [name for name, _ in values["destination"]]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"--destination {name} is given twice."
+    if values["host"] not in _LOOPBACK and not values["tokens"]:
+        yield (
+            f"--host {values['host']}: without --tokens whoever reaches the API may read and send every "
+            "message; make a token with persistor token."
+        )
+    for url in values["metrics"]:
+        if not url.startswith(("http://", "https://")):
+            yield f"--metrics {url}: write http://HOST:2112/metrics."
+    for collection, name in values["compatible"]:
+        if name not in names:
+            yield f"--compatible {collection}={name}: {name} is no NAME of --destination."
+    yield from _launcher(values)
+    for key, _ in values["destination_config"]:
+        name, colon, _setting = key.partition(":")
+        if not colon or name not in names:
+            yield f"--destination_config {key!r}: write NAME:SETTING=VALUE with a NAME of --destination."
+
+
+def _check_token(values: _Values) -> Iterator[str]:
+    if not re.fullmatch(_NAME, values["name"] or "x"):
+        yield "--name: write 1 to 100 letters, digits, '.', '_', '-' or '@', the first a letter or digit."
+
+
+def _launcher(values: _Values) -> Iterator[str]:
+    given = dict(values["launcher_config"])
+    if values["launcher"] == "flink" and "flink_master" not in given:
+        yield "--launcher flink needs --launcher_config flink_master=http://HOST:8081."
+    for name in ("project", "region", "temp_location", "sdk_container_image"):
+        if values["launcher"] == "dataflow" and name not in given:
+            yield f"--launcher dataflow needs --launcher_config {name}=…."
+    if values["launcher"] == "subprocess" and given:
+        yield "--launcher_config goes with --launcher flink or dataflow."
+
+
+def _orphans(values: _Values, *names: str) -> Iterator[str]:
+    for name in names:
+        if values[f"{name}_config"] and not values[name]:
+            yield f"--{name}_config is given without --{name}."
+
+
+_CHECKS: dict[str, Callable[[_Values], Iterator[str]]] = {
+    "persist": _check_persist,
+    "index": _check_index,
+    "jobs": _check_jobs,
+    "api": _check_api,
+    "token": _check_token,
+}

@@ -1,0 +1,139 @@
+"""How the values of settings are written, and what is wrong with one that cannot be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "AGE",
+    "COUNT",
+    "FLAG",
+    "PAIRS",
+    "PORT",
+    "SIZE",
+    "TEXT",
+    "URL",
+    "WHOLE",
+    "Kind",
+    "pair",
+    "past",
+    "shard",
+    "text_or_file",
+]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a setting is written.
+
+    Attributes:
+        metavar: what stands for the value in the help.
+        convert: from the text to the value; raises ``ValueError`` saying what is wanted where
+            the metavar does not.
+        pattern: what every text that can be converted matches as a whole.
+    """
+
+    metavar: str
+    convert: Callable[[str], Any]
+    pattern: str = ".+"
+
+
+_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_AGES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+) ?([A-Za-z]*)", text)
+    if not match or match[2].lower() not in _SIZES or int(match[1]) == 0:
+        raise ValueError("write a size such as 500kB, 64MiB or 1GiB")
+    return int(match[1]) * _SIZES[match[2].lower()]
+
+
+def _age(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text)
+    if not match or match[2] not in _AGES or float(match[1]) == 0:
+        raise ValueError("write a time such as 500ms, 30s, 5m or 2h")
+    return float(match[1]) * _AGES[match[2]]
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text) or int(text) == 0:
+        raise ValueError("write a whole number from 1 on")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text):
+        raise ValueError("write a whole number from 0 on")
+    return int(text)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Which shard of how many."""
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if not match or int(match[1]) >= int(match[2]):
+        raise ValueError("write I/N, I from 0 to N-1: 0/8 is the first of eight")
+    return int(match[1]), int(match[2])
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise ValueError("write a port from 0 to 65535")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("write true or false")
+    return text == "true"
+
+
+def past(text: str) -> datetime:
+    """A date (UTC), a time with its zone, or how long ago, as ``90d``."""
+    from transforms.selection.conditions import parse_time  # noqa: PLC0415 - --help answers at once
+
+    now = datetime.now(timezone.utc)
+    if re.fullmatch(r"[0-9]+[smhd]", text):
+        try:
+            return now - timedelta(seconds=_age(text))
+        except (ValueError, OverflowError) as error:
+            raise ValueError("write an age above 0, such as 90d") from error
+    try:
+        time = parse_time(f"{text}T00:00:00Z" if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or a date, or an age such as 90d") from error
+    if time > now:
+        raise ValueError("that is still to come; write a time that has passed")
+    return time
+
+
+def pair(text: str) -> tuple[str, str]:
+    """A name and a value with ``=`` between them."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError  # the metavar says it
+    return name, value
+
+
+def text_or_file(text: str) -> str:
+    """The text, or what the file holds that ``@`` stands before."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the file cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+URL, TEXT = Kind("URL", str, "none|[a-z][a-z0-9+.]*://.+"), Kind("TEXT", str)
+COUNT, WHOLE = Kind("N", _count, "0*[1-9][0-9]*"), Kind("N", _whole, "[0-9]+")
+PORT = Kind("PORT", _port, "[0-9]{1,5}")
+SIZE = Kind("SIZE", _size, "0*[1-9][0-9]* ?([kKmMgG]?[bB]|[kKmMgG][iI][bB])?")
+AGE = Kind("TIME", _age, r"[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)?")
+PAIRS = Kind("NAME=VALUE", pair, "[^=]+=.*")
+FLAG = Kind("", _flag, "true|false")

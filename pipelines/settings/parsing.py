@@ -1,0 +1,288 @@
+"""Settings of the commands as typed values, from the command line and a YAML file.
+
+Everything that is wrong is told at once, in one ``ConfigurationError``. Secret references stay
+references: they are resolved on the worker that uses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+
+from pipelines.settings import (
+    ApiSettings,
+    Destination,
+    ExpireSettings,
+    IndexSettings,
+    JobsSettings,
+    PersistSettings,
+    PlanSettings,
+    RebuildSettings,
+    ResubmitSettings,
+    TokenSettings,
+    beam_options,
+    checks,
+)
+from pipelines.settings.declared import FLAG, PAIRS, Setting, settings_of
+from pipelines.settings.help import EPILOGS, SUMMARIES
+from transforms.errors import ConfigurationError
+from transforms.model import Layout
+
+__all__ = [
+    "ApiSettings",
+    "Destination",
+    "ExpireSettings",
+    "IndexSettings",
+    "JobsSettings",
+    "PersistSettings",
+    "PlanSettings",
+    "RebuildSettings",
+    "ResubmitSettings",
+    "TokenSettings",
+    "build_parser",
+    "parse",
+]
+
+
+_Settings = TypeVar(
+    "_Settings",
+    PersistSettings,
+    IndexSettings,
+    PlanSettings,
+    ResubmitSettings,
+    JobsSettings,
+    RebuildSettings,
+    ExpireSettings,
+    ApiSettings,
+    TokenSettings,
+)
+_GROUPS = {
+    "broker": "broker",
+    "lake": "lake",
+    "index": "index",
+    "batches": "batches: closed by whichever is reached first",
+    "failures": "failures",
+    "running": "running",
+    "access": "access",
+}
+
+
+def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[str]]:
+    """Read a command's settings.
+
+    Args:
+        kind: the settings wanted, which names the command.
+        argv: the arguments behind the command's name.
+
+    Returns:
+        The settings, and the arguments that are Beam's (none for commands that run no pipeline).
+
+    Raises:
+        ConfigurationError: with every problem that there is.
+        SystemExit: ``--help`` was asked for and printed.
+    """
+    namespace, rest = build_parser(kind.command).parse_known_args(argv)
+    typed = vars(namespace)
+    problems: list[str] = []
+    filed, filed_rest = _read_file(typed.pop("config"), kind.command, problems)
+    given = filed | {name: texts for name, texts in typed.items() if texts is not None}
+    words = [word for name, texts in filed_rest.items() if not _has(rest, name) for word in texts] + rest
+    runner, unknown = beam_options.check(kind.command, words)
+    problems += unknown
+    values = _convert(kind.command, given, problems)
+    problems += checks.problems(kind.command, values, [name for name in given if given[name]], runner)
+    if runner == "FlinkRunner" and not unknown:
+        from pipelines.runners import flink  # noqa: PLC0415 - its options exist only where they are Flink's
+
+        problems += flink.missing_jar(words)
+        problems += flink.problems(words) if kind.command in {"persist", "index"} else ()
+    if problems:
+        raise ConfigurationError(problems)
+    return kind(**_shape(kind.command, values)), words
+
+
+def build_parser(command: str) -> argparse.ArgumentParser:
+    """The parser of a command: grouped help, every value as the text that was typed."""
+    parser = _Parser(
+        prog=f"persistor {command}",
+        description=f"{SUMMARIES[command][0].upper()}{SUMMARIES[command][1:]}.",
+        epilog=EPILOGS[command],
+        usage=f"persistor {command} [--config FILE] [--SETTING VALUE ...]",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of these settings; the command line wins")
+    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
+    for setting in settings_of(command):
+        _add(groups[setting.group], setting)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message[0].upper()}{message[1:]}.")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=6, width=100)
+
+
+def _add(group: argparse._ArgumentGroup, setting: Setting) -> None:
+    if setting.kind is FLAG:
+        group.add_argument(f"--{setting.name}", action="append_const", const="true", help=_help(setting))
+        return
+    metavar = "|".join(setting.choices) or setting.kind.metavar
+    group.add_argument(f"--{setting.name}", action="append", metavar=metavar, help=_help(setting))
+
+
+def _help(setting: Setting) -> str:
+    notes = [
+        "required" if setting.required else "",
+        "repeatable" if setting.repeatable else "",
+        f"default: {setting.default}" if setting.default else "",
+    ]
+    told = "; ".join(note for note in notes if note)
+    return (setting.help + (f" ({told})" if told else "")).replace("%", "%%")
+
+
+def _has(words: Iterable[str], name: str) -> bool:
+    return any(word.partition("=")[0] == f"--{name}" for word in words)
+
+
+class _Loader(yaml.SafeLoader):
+    """Notes the names that stand twice in one mapping, of which YAML keeps the last: which one was meant?"""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.twice: list[tuple[int, str]] = []
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        mapping: yaml.MappingNode = super().compose_mapping_node(anchor)
+        names = set[str]()
+        for name in (name for name, _ in mapping.value if isinstance(name, yaml.ScalarNode)):
+            if name.value in names:
+                self.twice.append((name.start_mark.line + 1, name.value))
+            names.add(name.value)
+        return mapping
+
+
+def _read_file(
+    path: str | None, command: str, problems: list[str]
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Settings of the file as typed texts, and the words of what is not ours."""
+    if path is None:
+        return {}, {}
+    try:
+        loader = _Loader(Path(path).read_text(encoding="utf-8"))
+        content = loader.get_single_data()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"--config {path}: {_unreadable(error)}.") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"--config {path}: write one 'name: value' a line.")
+    problems += [
+        f"--config {path}: line {line}: {name!r} stands there twice; leave one of them out."
+        for line, name in sorted(loader.twice)
+    ]
+    known = {setting.name: setting for setting in settings_of(command)}
+    ours = {name: _as_typed(value, known[name]) for name, value in content.items() if name in known}
+    others = {str(name): _as_words(str(name), value) for name, value in content.items() if name not in known}
+    return ours, others
+
+
+def _unreadable(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1} is not YAML: {error.problem}"
+    return " ".join(str(error).split())
+
+
+def _as_typed(value: Any, setting: Setting) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        return list(_as_pairs(value, "")) if setting.repeatable else [json.dumps(value, default=_text)]
+    return [_text(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _as_pairs(values: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _as_pairs(value, f"{prefix}{name}:")
+        else:
+            yield f"{prefix}{name}={_text(value)}"
+
+
+def _as_words(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool) or value is None:
+        return [f"--{name}"] if value else []
+    return [f"--{name}={_text(item)}" for item in (value if isinstance(value, list) else [value])]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, date):  # YAML turns unquoted times into these
+        return value.isoformat()
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _convert(command: str, given: Mapping[str, Sequence[str]], problems: list[str]) -> dict[str, Any]:
+    """Values of all settings by name; what cannot be converted is told and left at its default."""
+    values: dict[str, Any] = {}
+    for setting in settings_of(command):
+        texts = given.get(setting.name) or ([setting.default] if setting.default is not None else [])
+        values[setting.name] = _value(setting, texts, problems)
+    return values
+
+
+def _value(setting: Setting, texts: Sequence[str], problems: list[str]) -> Any:
+    converted = []
+    for text in texts:
+        try:
+            converted.append(setting.kind.convert(text))
+        except ValueError as error:
+            wanted = str(error) or f"write {setting.kind.metavar}"
+            problems.append(f"--{setting.name} {text!r}: {wanted}.")
+    if setting.choices and not set(texts) <= set(setting.choices):
+        problems.append(f"--{setting.name} {texts[-1]!r}: write one of {', '.join(setting.choices)}.")
+    if setting.required and not texts:
+        problems.append(f"--{setting.name} is missing: {setting.help}.")
+    if "" in texts and setting.default != "":
+        problems.append(f"--{setting.name} is empty: leave it out or give a value.")
+    if setting.repeatable:
+        return dict(converted) if setting.kind is PAIRS else tuple(converted)
+    if len(texts) > 1 and setting.kind is not FLAG:
+        problems.append(f"--{setting.name} is given {len(texts)} times; it takes one value.")
+    if setting.kind is FLAG:
+        return bool(converted and converted[-1])
+    return converted[-1] if converted else None
+
+
+def _shape(command: str, values: dict[str, Any]) -> dict[str, Any]:
+    """From the declared names to the fields of the command's settings."""
+    if command == "persist":
+        values["layout"] = Layout(path=values.pop("path"), format=values.pop("format"))
+    if command in {"persist", "expire"}:
+        values["index"] = None if values["index"] == "none" else values["index"]
+    if command == "expire":
+        values["sources"] = values.pop("source")
+    if command in {"plan", "resubmit", "api"}:
+        values["lakes"] = values.pop("lake")
+    if command == "jobs":
+        values["states"] = values.pop("state")
+    if command == "api":
+        urls, configs = values.pop("destination"), values.pop("destination_config")
+        values["compatible"] = dict(values["compatible"])
+        values["destinations"] = {name: Destination(url, _config_of(name, configs)) for name, url in urls}
+    return values
+
+
+def _config_of(name: str, configs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    split = [(*key.partition(":"), value) for key, value in configs]
+    return {setting: value for owner, _, setting, value in split if owner == name}

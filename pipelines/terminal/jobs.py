@@ -1,0 +1,215 @@
+"""Jobs for people and for scripts: a list, one of them, and how far it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import TaskID
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.terminal.plans import show_plan
+from pipelines.terminal.progress import PAUSE, progress_bar
+from pipelines.terminal.text import Fact, human_bytes, show_facts, span, visible
+from transforms.jobs import Row, possible
+from transforms.jobs.leases import is_free
+from transforms.jobs.states import command_for
+
+__all__ = ["JobsView", "job_facts", "job_words", "told"]
+
+_COLORS = {
+    "RUNNING": "cyan", "PAUSED": "yellow", "CANCELLING": "yellow",
+    "COMPLETED": "green", "FAILED": "red", "PLANNED": "blue",
+}  # fmt: skip
+_OURS = {"version", "idempotency_key", "request", "run_key", "run", "lease", "cleared"}
+_ERRORS_SHOWN = 10
+_WIDE = 120
+
+
+class JobsView:
+    """Shows jobs on stdout, as a table on a terminal; progress on stderr."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._out = Console(highlight=False)
+        self._bar = progress_bar(disable=as_json)
+        self._task: TaskID | None = None
+        self._line, self._told = "", 0.0
+
+    def __enter__(self) -> JobsView:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if kind is KeyboardInterrupt:
+            sys.stderr.write("The job goes on without being watched.\n")
+
+    def rows(self, rows: Sequence[Row]) -> None:
+        """A list of jobs; plain lines have their columns between tabs."""
+        if self._as_json:
+            self._dump({"resubmissions": [told(row) for row in rows]})
+        elif not self._out.is_terminal:
+            for row in rows:
+                print("\t".join(job_words(row)))
+        elif rows:
+            self._out.print(_table(rows, wide=self._out.width >= _WIDE))
+        else:
+            self._out.print("There are none.")
+
+    def row(self, row: Row) -> None:
+        """One job: what it is, how far it is, and what may be asked of it."""
+        if self._as_json:
+            self._dump(told(row))
+            return
+        show_facts(self._out, job_facts(row))
+        if row["state"] == "PLANNED" and row["plan"]:
+            show_plan(self._out, row["plan"], whole=True)
+
+    def progress(self, row: Row) -> None:
+        """How far a job is; called again and again."""
+        progress = row["progress"]
+        if not self._bar.disable:
+            self._task = self._bar.add_task("", total=None, rate="") if self._task is None else self._task
+            total, done = progress["planned"] or None, progress["published"] + progress["failed"]
+            words = _state(row).lower()
+            self._bar.update(self._task, description=words, total=total, completed=done, rate=_pace(row))
+            self._bar.start()
+        elif not self._as_json:
+            line, now = f"{_state(row)}, {_done(progress)}", time.monotonic()
+            if line.partition(",")[0] != self._line.partition(",")[0] or now - self._told >= PAUSE:
+                print(", ".join(filter(None, [line, _pace(row)])), file=sys.stderr, flush=True)
+                self._line, self._told = line, now
+
+    def _dump(self, value: Mapping[str, Any]) -> None:
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def told(row: Row) -> dict[str, Any]:
+    """A job as the API tells it, with what may be asked of it."""
+    return {name: value for name, value in row.items() if name not in _OURS} | {"possible": possible(row)}
+
+
+def job_words(row: Row) -> tuple[str, ...]:
+    """A job in eight words: id, state, messages done, rate, time left, destination, when and by whom."""
+    progress = row["progress"]
+    done = f"{progress['published'] + progress['failed']:,}/{_planned(row):,}"
+    failed = f" ({progress['failed']:,} failed)" if progress["failed"] else ""
+    rate, left = progress.get("rate"), progress.get("seconds_left")
+    return (
+        row["id"],
+        _state(row),
+        done + failed,
+        f"{rate:,.0f}/s" if rate else "-",
+        span(left) if left is not None else "-",
+        visible(_to(row)),
+        _time(row["created"]),
+        visible(row["requested_by"] or "-"),
+    )
+
+
+def job_facts(row: Row) -> Iterator[Fact]:
+    """A job in lines; a plan's own figures are told apart."""
+    progress, limits = row["progress"], _limits(row["rate"])
+    yield "job", row["id"]
+    yield "state", _state(row)
+    if row["reason"]:
+        yield "reason", row["reason"]
+    yield "asked for", _time(row["created"]) + (f" by {row['requested_by']}" if row["requested_by"] else "")
+    yield from ((name, _time(row[name])) for name in ("started", "finished") if row[name])
+    if row["state"] != "PLANNED":
+        yield "to", _to(row)
+        yield "selection", json.dumps(row["selection"])
+        yield "done", _done(progress)
+        if row["plan"]:
+            yield "read from", f"{row['plan']['files']:,} files, {human_bytes(row['plan']['bytes'])}"
+        yield from _moving(progress)
+    yield from ([("at most", limits)] if limits else [])
+    yield from ((_name(name), row[name]) for name in ("retry_of", "retried_by") if row[name])
+    commands = [(f"{action} it by", how) for action in ("run", "resume") if (how := command_for(row, action))]
+    asked = ", ".join(possible(row))
+    yield from ([("possible", asked or "nothing any more")] if asked or not commands else [])
+    yield from commands
+    for source, counts in progress.get("sources", {}).items() if row["state"] != "PLANNED" else ():
+        yield f"source {source}", _done(counts)
+    yield from _errors(row)
+
+
+def _moving(progress: Mapping[str, Any]) -> Iterator[Fact]:
+    if progress.get("rate"):
+        yield "rate", f"{progress['rate']:,.0f} messages a second"
+    if progress.get("seconds_left") is not None:
+        yield "time left", span(progress["seconds_left"])
+    if progress.get("last_publish_time"):
+        yield "sent up to", f"{progress['last_publish_time']} (publish time)"
+
+
+def _errors(row: Row) -> Iterator[Fact]:
+    for error in row["errors"][:_ERRORS_SHOWN]:
+        yield "not sent", f"{error['id']}: {error['reason']}"
+    if len(row["errors"]) > _ERRORS_SHOWN:
+        yield "not sent", f"and others; --json names {len(row['errors'])} of them"
+
+
+def _table(rows: Sequence[Row], *, wide: bool) -> Table:
+    """All columns where there is room for them; else the topic, and what moves where anything does."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    moving = wide or any(row["progress"].get("rate") for row in rows)
+    for name in ("job", "state", "done", *(("rate", "left") if moving else ())):
+        table.add_column(name, justify="left" if name in {"job", "state"} else "right", no_wrap=True)
+    table.add_column("to" if wide else "topic", overflow="fold")
+    for name in ("asked for", "by") if wide else ():
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        id, state, done, rate, left, *others = job_words(row)
+        shown = [done, *([rate, left] if moving else []), *(others if wide else [visible(row["topic"])])]
+        table.add_row(id, Text(state, style=_COLORS.get(row["state"], "")), *map(Text, shown))
+    return table
+
+
+def _state(row: Row) -> str:
+    """The state; a job that nobody works on waits."""
+    waits = row["state"] in {"RUNNING", "CANCELLING"} and is_free(row)
+    return f"{row['state']} (waits)" if waits else row["state"]
+
+
+def _to(row: Row) -> str:
+    return f"{row['destination']}/{row['topic']}"
+
+
+def _done(counts: Mapping[str, Any]) -> str:
+    return f"{counts['published']:,} of {counts['planned']:,} published, {counts['failed']:,} failed"
+
+
+def _planned(row: Row) -> int:
+    return int(row["progress"]["planned"])
+
+
+def _pace(row: Row) -> str:
+    rate, left = row["progress"].get("rate"), row["progress"].get("seconds_left")
+    return f"{rate:,.0f}/s, {span(left)} left" if rate and left is not None else ""
+
+
+def _limits(rate: Mapping[str, Any]) -> str:
+    messages, size = rate["messages_per_second"], rate["bytes_per_second"]
+    parts = [
+        f"{messages:,} messages a second" if messages else "",
+        f"{human_bytes(size)} a second" if size else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _name(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _time(time: str) -> str:
+    """In UTC, to the second."""
+    return time[:19].replace("T", " ")

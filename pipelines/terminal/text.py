@@ -1,0 +1,119 @@
+"""How figures, times and foreign text look on a terminal and in plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "bars",
+    "begun",
+    "counted",
+    "ended",
+    "human_bytes",
+    "key_text",
+    "show_facts",
+    "span",
+    "visible",
+    "without_login",
+]
+
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
+_STYLES = {"problem": "bold red", "not sent": "red", "warning": "yellow"}
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+Fact = tuple[str, str]
+"""A name and what is said of it."""
+
+
+def counted(count: int, what: str) -> str:
+    """So many of something: ``1 file``, ``2,000 files``."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def human_bytes(count: int) -> str:
+    """A size for people, such as ``3.2 MB``."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def span(seconds: float) -> str:
+    """A duration in its two largest units, such as ``2 h 5 min``."""
+    if seconds < 1:
+        return f"{seconds:.1f} s" if seconds >= 0.1 else "< 0.1 s"
+    rest, parts = round(seconds), list[str]()
+    for unit, size in _UNITS:
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+
+
+def visible(text: str) -> str:
+    """Foreign text in which nothing acts on the terminal: what cannot be printed is a question mark."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def key_text(key: str | Mapping[str, str] | None) -> str:
+    """A message's key as plans tell it."""
+    if key is None:
+        return ""
+    return visible(key) if isinstance(key, str) else f"base64 {key['base64']}"
+
+
+def show_facts(out: Console, facts: Iterable[Fact]) -> None:
+    """Names and values: aligned on a terminal, elsewhere one line each."""
+    if out.is_terminal:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in facts:
+            table.add_row(
+                Text(visible(name), style="bold"), Text(visible(value)), style=_STYLES.get(name, "")
+            )
+        out.print(table)
+        return
+    for name, value in facts:
+        line = f"{visible(name) + ':':<24}{visible(value)}"
+        out.print(line.rstrip(), soft_wrap=True, markup=False, highlight=False)
+
+
+def bars(counts: Sequence[int], height: int) -> Iterator[str]:
+    """A chart of so many lines of text, the uppermost first, one character a count; none are negative."""
+    most = max(counts, default=0) or 1
+    # What there is anything of is seen.
+    eighths = [max(round(count * 8 * height / most), count > 0) for count in counts]
+    for line in reversed(range(height)):
+        yield "".join(_EIGHTHS[min(max(level - 8 * line, 0), 8)] for level in eighths)
+
+
+def without_login(url: str) -> str:
+    """A URL without user and password, and without its options, which may name others."""
+    parts = urlsplit(url, allow_fragments=False)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"
+
+
+def begun(settings: Any) -> str:
+    """What a streaming command does from now on, without what may be a password in a URL."""
+    if settings.command == "persist":
+        what = f"Archiving {without_login(settings.source)} to {without_login(settings.lake)}"
+    else:
+        what = f"Indexing {without_login(settings.metadata)} in {without_login(settings.index)}"
+    metrics = f"; metrics on :{settings.metrics_port}" if settings.metrics_port else ""
+    return f"{what}{metrics}"
+
+
+def ended(settings: Any) -> str:
+    """What a streaming command has done when it has stopped in good order."""
+    done = "archived" if settings.command == "persist" else "indexed"
+    dead = " or a dead letter" if settings.dead_letter else ""
+    return f"Stopped; everything that was read is {done}{dead}."

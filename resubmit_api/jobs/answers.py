@@ -1,0 +1,45 @@
+"""A job's row, made from a request and told to whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resubmit_api.errors import in_words_of_requests
+from resubmit_api.schemas import ReplayRequest
+from transforms.jobs import Row, new_row, possible
+from transforms.replay.options import Options
+
+__all__ = ["estimated_seconds", "row_of", "told"]
+
+
+def row_of(request: ReplayRequest, requested_by: str | None, /, **others: Any) -> Row:
+    """A job that was just asked for; ``others`` as for :func:`transforms.jobs.new_row`."""
+    return new_row(
+        destination=request.destination,
+        topic=request.topic,
+        selection=request.selection,
+        options=Options(**request.options.model_dump()),
+        requested_by=requested_by,
+        **others,
+    )
+
+
+def told(row: Row) -> Row:
+    """The row in the words of requests, with what may be asked of it (:class:`schemas.Job`)."""
+    reason = None if row["reason"] is None else in_words_of_requests(row["reason"])
+    return {**row, "reason": reason, "possible": possible(row), "plan": _plan(row["plan"], row["rate"])}
+
+
+def estimated_seconds(plan: Mapping[str, Any], rate: Mapping[str, float | None]) -> float:
+    """How long publishing takes at a rate; never less than the plan's own estimate."""
+    limits = (("messages", rate["messages_per_second"]), ("bytes", rate["bytes_per_second"]))
+    found = [plan["estimated_seconds"], *(plan[what] / most for what, most in limits if most)]
+    return round(float(max(found)), 3)
+
+
+def _plan(plan: Mapping[str, Any] | None, rate: Mapping[str, float | None]) -> dict[str, Any] | None:
+    if plan is None:
+        return None
+    texts = {name: [in_words_of_requests(text) for text in plan[name]] for name in ("problems", "warnings")}
+    return {**plan, **texts, "estimated_seconds": estimated_seconds(plan, rate)}

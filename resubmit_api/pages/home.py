@@ -1,0 +1,60 @@
+"""The first page: every source at a glance."""
+
+from __future__ import annotations
+
+import json
+
+from flask import Blueprint, Response, render_template, request
+
+from resubmit_api.auth import open_to
+from resubmit_api.auth.grants import may_see
+from resubmit_api.auth.tokens import Role
+from resubmit_api.errors import PROBLEM_TYPE, needs
+from resubmit_api.pages.common import new_pages
+from resubmit_api.views.context import parts
+from resubmit_api.views.sources import callers_sources
+
+__all__ = ["blueprint"]
+
+_LATEST_JOBS = 5
+
+blueprint: Blueprint = new_pages("pages", __name__)
+
+
+@blueprint.after_app_request
+def for_people(response: Response) -> Response:
+    """An address that is not there is told to a browser by a page."""
+    kinds = [PROBLEM_TYPE, "text/html"]
+    asked = request.accept_mimetypes.best_match(kinds)
+    if request.routing_exception is None or response.mimetype != PROBLEM_TYPE or asked != "text/html":
+        return response
+    told = json.loads(response.get_data())
+    page = render_template("error.html", title=told["title"], causes=[told["detail"]], status=told["status"])
+    response.set_data(page)
+    response.mimetype = "text/html"
+    return response
+
+
+@blueprint.get("/")
+@open_to(Role.VIEWER)
+def overview() -> str:
+    """The page, whose figures come by themselves: they may take a moment where the index is large."""
+    return render_template("overview.html")
+
+
+@blueprint.get("/overview")
+@open_to(Role.VIEWER)
+def figures() -> str:
+    """Its figures, asked for again and again."""
+    known, sources = parts().overview, callers_sources()
+    with needs("The index"):
+        jobs = [row for row in parts().jobs.list(_LATEST_JOBS, None) if may_see(row)]
+    if sources is None:
+        return render_template("counting.html")
+    return render_template(
+        "overview_part.html",
+        sources=sources,
+        jobs=jobs,
+        silent=known.live().silent,
+        has_metrics=bool(known.metrics),
+    )

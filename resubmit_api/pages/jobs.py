@@ -1,0 +1,270 @@
+"""Resubmissions in the browser: from a selection to a plan, and from its confirmation to the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
+from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response
+
+from resubmit_api.auth import denied, open_to
+from resubmit_api.auth.grants import granted, may_control, may_see, who
+from resubmit_api.auth.tokens import Role
+from resubmit_api.cursors import job_cursor, read_job_cursor
+from resubmit_api.errors import in_words_of_requests, problem
+from resubmit_api.jobs import LISTED, Jobs
+from resubmit_api.jobs.answers import estimated_seconds
+from resubmit_api.pages.charts import Chart, draw
+from resubmit_api.pages.common import new_pages, wants_part
+from resubmit_api.pages.request_form import checked, write_rate, write_request
+from resubmit_api.pages.wording import pretty_json
+from resubmit_api.schemas import Rate, ReplayRequest
+from resubmit_api.views.context import index, open_destinations, parts
+from transforms.errors import ConfigurationError
+from transforms.jobs.rows import ENDED, Row
+from transforms.selection import Selection
+
+__all__ = ["blueprint"]
+
+_ON_A_PAGE = 50
+_STATES = ("RUNNING", "PAUSED", "FAILED", "COMPLETED", "CANCELLED", "PLANNED")
+_LIVE = ("RUNNING", "PAUSED", "CANCELLING")
+_FASTEST = 6.0
+"""The end of the slider, a power of ten; there it means no limit."""
+
+blueprint: Blueprint = new_pages("pages_jobs", __name__)
+
+
+@blueprint.get("/resubmit")
+@open_to(Role.OPERATOR)
+def resubmit() -> str:
+    """The form from which a plan is made."""
+    return _form(request.args, [])
+
+
+@blueprint.post("/resubmit-request")
+@open_to(Role.OPERATOR, form=True)
+def written() -> str:
+    """The request that the form means at the moment."""
+    try:
+        return render_template("request_part.html", body=write_request(request.form), typing=[])
+    except ConfigurationError as error:
+        return render_template("request_part.html", body=None, typing=error.problems)
+
+
+@blueprint.post("/resubmit")
+@open_to(Role.OPERATOR, form=True)
+def plan() -> Response | tuple[str, int]:
+    """Make the plan, and go to it."""
+    try:
+        asked = checked(ReplayRequest, write_request(request.form))
+        row = parts().jobs.plan(granted(index(), asked), who().name)
+    except ConfigurationError as error:
+        return _form(request.form, list(map(in_words_of_requests, error.problems))), 422
+    return redirect(url_for(".job", id=row["id"]), 303)
+
+
+@blueprint.get("/jobs")
+@open_to(Role.VIEWER)
+def jobs() -> str:
+    """The latest jobs."""
+    return render_template("jobs.html", states=_STATES, **_page())
+
+
+@blueprint.get("/jobs/table")
+@open_to(Role.VIEWER)
+def table() -> str:
+    """The same, asked for again and again."""
+    return render_template("jobs_part.html", **_page())
+
+
+@blueprint.get("/jobs/<id>")
+@open_to(Role.VIEWER)
+def job(id: str) -> str:
+    """One job: its plan, how far it is, and what can be done about it."""
+    return render_template("job.html", **_facts(_row(id)))
+
+
+@blueprint.get("/jobs/<id>/progress")
+@open_to(Role.VIEWER)
+def progress(id: str) -> Response:
+    """How far it is; the whole job where its state is no longer the one that the page shows."""
+    row = _row(id)
+    if row["state"] == request.args.get("state") and (row["state"] != "PLANNED" or not row["plan"]):
+        if row["state"] == "PLANNED":
+            return make_response("", 204)
+        return make_response(render_template("job_progress.html", **_facts(row)))
+    response = make_response(render_template("job_part.html", **_facts(row)))
+    response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#job", "outerHTML"
+    return response
+
+
+@blueprint.get("/jobs/<id>/estimate")
+@open_to(Role.OPERATOR)
+def estimate(id: str) -> str:
+    """How long a plan takes at the pace that is typed at the moment, and the request that runs it so."""
+    row = _row(id)
+    try:
+        rate = checked(Rate, write_rate(request.args)).model_dump()
+    except ConfigurationError as error:
+        return render_template("estimate.html", problem=" ".join(error.problems))
+    return render_template("estimate.html", row=row, **_estimate(row, rate))
+
+
+@blueprint.post("/jobs/<id>/<any(run, pause, resume, cancel, rate, retry):action>")
+@open_to(Role.OPERATOR, form=True)
+def act(id: str, action: str) -> Response | str:
+    """Do what a button says."""
+    row = _controlled(id)
+    changed = _ACTIONS[action](parts().jobs, row["id"], who().name)
+    if wants_part():
+        return render_template("job_part.html", **_facts(changed))
+    return redirect(url_for(".job", id=changed["id"]), 303)
+
+
+def _form(given: MultiDict[str, str], problems: list[str]) -> str:
+    names = open_destinations()
+    given = MultiDict({"destination": next(iter(names), "")} | given.to_dict())
+    text, body = given.get("selection", ""), None
+    with contextlib.suppress(ConfigurationError):  # it is shown as it was typed
+        body = write_request(given) if text else None
+        text = pretty_json(json.loads(text)) if body else text
+    return render_template(
+        "resubmit.html",
+        given=given,
+        text=text,
+        body=body,
+        selection=body and _known(body["selection"]),
+        problems=problems,
+        destinations=names,
+    )
+
+
+def _known(selection: Any) -> Any:
+    try:
+        return selection if Selection.model_validate(selection) else None
+    except ValueError:
+        return None
+
+
+def _page() -> dict[str, Any]:
+    state, cursor = request.args.get("state"), request.args.get("cursor")
+    before = None if cursor is None else read_job_cursor(cursor)
+    rows = parts().jobs.list(_ON_A_PAGE, before, [state] if state in _STATES else LISTED)
+    following = job_cursor(rows[-1]["id"]) if len(rows) == _ON_A_PAGE else None
+    return {
+        "jobs": [row for row in rows if may_see(row)],
+        "next": following,
+        "state": state,
+        "cursor": cursor,
+    }
+
+
+def _row(id: str) -> Row:
+    row = parts().jobs.get(id)
+    if not may_see(row):
+        raise problem(404, "resubmission", "No resubmission has that id.")
+    return row
+
+
+def _controlled(id: str) -> Row:
+    row = _row(id)
+    if not may_control(row):
+        raise denied("This resubmission is not yours to change.")
+    return row
+
+
+def _run(jobs: Jobs, id: str, by: str) -> Row:
+    return jobs.run_plan(id, by, rate=checked(Rate, write_rate(request.form)))
+
+
+def _set_rate(jobs: Jobs, id: str, by: str) -> Row:
+    return jobs.set_rate(id, checked(Rate, write_rate(request.form)), by)
+
+
+_ACTIONS: dict[str, Callable[[Jobs, str, str], Row]] = {
+    "run": _run,
+    "rate": _set_rate,
+    "pause": Jobs.pause,
+    "resume": Jobs.resume,
+    "cancel": Jobs.cancel,
+    "retry": Jobs.retry,
+}
+
+_DONE = {
+    "run": "Send it",
+    "pause": "Pause it",
+    "resume": "Resume it",
+    "cancel": "Cancel it",
+    "rate": "Set the pace; null is no limit",
+    "retry": "Send what failed",
+}
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    fast = row["rate"]["messages_per_second"]
+    return {
+        "row": row,
+        "possible": row["possible"],
+        "may_control": may_control(row) and who().role >= Role.OPERATOR,
+        "live": _LIVE,
+        "ended": ENDED,
+        "chart": _chart(row["plan"]),
+        "took": _took(row),
+        "slider": _FASTEST if fast is None else round(max(0.0, math.log10(fast)), 2),
+        **_estimate(row, row["rate"]),
+        "again": url_for(".resubmit", **_again(row)),
+        "requests": _requests(row),
+    }
+
+
+def _chart(plan: dict[str, Any] | None) -> Chart | None:
+    histogram = plan and plan["histogram"]
+    if not histogram:
+        return None
+    start = datetime.fromisoformat(histogram["start"]).timestamp() * 1_000_000
+    counts = {number: count for number, count in enumerate(histogram["messages"]) if count}
+    return draw(counts, round(start), round(histogram["width_seconds"] * 1_000_000))
+
+
+def _estimate(row: Row, rate: dict[str, float | None]) -> dict[str, Any]:
+    return {"seconds": row["plan"] and estimated_seconds(row["plan"], rate), "rate": rate}
+
+
+def _took(row: Row) -> float | None:
+    ends = [
+        datetime.fromisoformat(row[name].replace("Z", "+00:00"))
+        for name in ("started", "finished")
+        if row[name]
+    ]
+    if len(ends) < 2:
+        return None
+    # What is sent at once is noted as begun when its plan is known, which is after it was sent.
+    return float(max((ends[1] - ends[0]) / timedelta(seconds=1), (row["report"] or {}).get("seconds", 0.0)))
+
+
+def _again(row: Row) -> dict[str, Any]:
+    """The query that fills the form in as it was."""
+    given = {name: value for name, value in row["options"].items() if value not in (None, "", False)}
+    place = {name: row[name] for name in ("destination", "topic")}
+    return {**given, **place, "selection": pretty_json(row["selection"])}
+
+
+def _requests(row: Row) -> list[tuple[str, str, str, Any]]:
+    """Name, method, path and body of what the page does."""
+    address = url_for("resubmissions.get", id=row["id"])
+    looked = url_for("plans.get", id=row["id"]) if row["state"] == "PLANNED" else address
+    made: dict[str, tuple[str, str, str, Any]] = {
+        "run": (_DONE["run"], "POST", url_for("resubmissions.create"), {"plan": row["id"]}),
+        "rate": (_DONE["rate"], "PATCH", address, {"rate": row["rate"]}),
+    }
+    return [
+        ("Look at it", "GET", looked, None),
+        *(made.get(action, (_DONE[action], "POST", f"{address}/{action}", {})) for action in row["possible"]),
+    ]

@@ -1,0 +1,50 @@
+"""Dead letters in the browser: by cause, and back to where they came from."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from resubmit_api.auth import open_to
+from resubmit_api.auth.grants import granted, who
+from resubmit_api.auth.tokens import Role
+from resubmit_api.overview.causes import selection_of
+from resubmit_api.pages.common import new_pages
+from resubmit_api.pages.request_form import checked, write_request
+from resubmit_api.schemas import ReplayRequest
+from resubmit_api.views.context import index, parts
+from resubmit_api.views.sources import callers_causes
+
+__all__ = ["blueprint"]
+
+_BACK = {"topic": "{origin}", "options": {"restore": True}}
+_WORDS = {
+    "permanent": "can never be archived as it is",
+    "gave_up": "given up while something was away",
+}
+
+blueprint: Blueprint = new_pages("pages_letters", __name__)
+
+
+@blueprint.get("/dead-letters")
+@open_to(Role.VIEWER)
+def letters() -> str:
+    """Dead letters by their cause."""
+    names = [name for name in parts().backends.publishers.names() if who().may_send(name, "{origin}")]
+    return render_template(
+        "letters.html",
+        causes=callers_causes(),
+        selection_of=selection_of,
+        words=_WORDS,
+        back={"destination": next(iter(names), ""), **_BACK},
+        destinations=names,
+    )
+
+
+@blueprint.post("/dead-letters/send-back")
+@open_to(Role.OPERATOR, form=True)
+def send_back() -> Response:
+    """Send dead letters to the topics they came from, as they were, and go to the job that does it."""
+    asked = granted(index(), checked(ReplayRequest, write_request(request.form) | _BACK))
+    row = parts().jobs.submit(asked, who().name)
+    return redirect(url_for("pages_jobs.job", id=row["id"]), 303)

@@ -1,0 +1,56 @@
+"""What MongoDB's failures mean to us."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bson import InvalidDocument
+from pymongo import errors as mongo
+
+from transforms.errors import PermanentError, PersistorError, TransientError
+
+__all__ = ["RefusedError", "failure_of", "translated"]
+
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_REFUSED = {13, 18, 8000}
+_PERMANENT = {2, 9, 14, 121, 10334}
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+
+
+class RefusedError(TransientError):
+    """Credentials, roles or certificates do not suffice; that may be changed while we retry."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the block's failures as ours."""
+    try:
+        yield
+    except mongo.ConnectionFailure as error:
+        raise _unanswered(str(error)) from error
+    except mongo.OperationFailure as error:
+        raise failure_of(error.code, error.details or {}) from error
+    except (InvalidDocument, mongo.InvalidOperation) as error:
+        raise PermanentError(f"MongoDB cannot take an entry: {type(error).__name__}") from error
+
+
+def failure_of(code: int | None, details: Any) -> PersistorError:
+    """The failure of a code of the server."""
+    # The server's own text may quote documents.
+    reason = f"MongoDB answers {details.get('codeName', 'error')} ({code})"
+    if code in _REFUSED:
+        return RefusedError(f"{reason}; check user, password and roles")
+    return PermanentError(reason) if code in _PERMANENT else TransientError(reason)
+
+
+def _unanswered(words: str) -> TransientError:
+    """The client tells of each server what it knows, then all of it again."""
+    told = re.sub(r" \(configured timeouts: [^)]*\)", "", words).partition(", Timeout: ")[0]
+    if _UNTRUSTED in told:
+        return RefusedError(
+            f"MongoDB's certificate is not trusted; check tlsCAFile and the hosts' names: {told}"
+        )
+    return TransientError(f"MongoDB does not answer: {told}")

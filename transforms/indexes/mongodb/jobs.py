@@ -1,0 +1,101 @@
+"""Jobs and audit trail of the MongoDB index: JSON text, beside the fields that are searched.
+
+The record of who asked for a job lies in the job's own document, where nothing touches it again: one
+document is what every MongoDB writes as a whole, also one without transactions.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+from pymongo import DESCENDING, IndexModel
+from pymongo import errors as mongo
+from pymongo.collection import Collection
+
+from transforms.indexes.mongodb.documents import Document
+from transforms.indexes.mongodb.errors import translated
+
+__all__ = ["JOB_INDEXES", "MongoJobs"]
+
+JOB_INDEXES = [
+    IndexModel([("state", 1), ("_id", -1)]),
+    IndexModel(
+        [("requested_by", 1), ("key", 1)], unique=True, partialFilterExpression={"key": {"$exists": True}}
+    ),
+]
+
+
+class MongoJobs:
+    """The part of :class:`transforms.indexes.Index` that concerns jobs."""
+
+    _jobs: Collection[Document]
+    _audit: Collection[Document]
+
+    def create_job(self, row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`transforms.indexes.Index.create_job`."""
+        with translated():
+            try:
+                self._jobs.insert_one({"_id": row["id"], **_fields(row), "record": json.dumps(record)})
+            except mongo.DuplicateKeyError:
+                known = [{"_id": row["id"]}, _key(row)]
+                found = self._jobs.find_one({"$or": [query for query in known if query]})
+                # Nothing deletes jobs: what stood against this one is there.
+                return dict(json.loads((found or {})["job"]))
+        return row
+
+    def replace_job(self, row: dict[str, Any], version: int) -> bool:
+        """See :meth:`transforms.indexes.Index.replace_job`."""
+        row = {**row, "version": version + 1}
+        with translated():
+            changed = self._jobs.update_one({"_id": row["id"], "version": version}, {"$set": _fields(row)})
+        return changed.matched_count == 1
+
+    def get_job(self, id: str) -> dict[str, Any] | None:
+        """See :meth:`transforms.indexes.Index.get_job`."""
+        with translated():
+            found = self._jobs.find_one({"_id": id})
+        return None if found is None else json.loads(found["job"])
+
+    def list_jobs(
+        self, limit: int, before: str | None = None, states: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """See :meth:`transforms.indexes.Index.list_jobs`."""
+        query: Document = {} if before is None else {"_id": {"$lt": before}}
+        if states is not None:
+            query["state"] = {"$in": list(states)}
+        with translated():
+            found = self._jobs.find(query).sort("_id", DESCENDING).limit(limit).to_list()
+        return [json.loads(document["job"]) for document in found]
+
+    def append_audit(self, record: dict[str, Any]) -> None:
+        """See :meth:`transforms.indexes.Index.append_audit`."""
+        with translated():
+            self._audit.insert_one({"_id": record["id"], "record": json.dumps(record)})
+
+    def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
+        """See :meth:`transforms.indexes.Index.list_audit`."""
+        query: Document = {} if before is None else {"_id": {"$lt": before}}
+        with translated():
+            parts = [
+                places.find(query | having, {"record": 1}).sort("_id", DESCENDING).limit(limit).to_list()
+                for places, having in ((self._audit, {}), (self._jobs, {"record": {"$ne": None}}))
+            ]
+        found = heapq.merge(*parts, key=itemgetter("_id"), reverse=True)
+        return [json.loads(document["record"]) for document in itertools.islice(found, limit)]
+
+
+def _fields(row: dict[str, Any]) -> Document:
+    # As text, since names in a job may be what MongoDB takes for paths and operators.
+    searched = {name: row.get(name) for name in ("version", "state")}
+    return {"job": json.dumps(row), **searched, **_key(row)}
+
+
+def _key(row: dict[str, Any]) -> Document:
+    if row.get("idempotency_key") is None:
+        return {}
+    return {"requested_by": row.get("requested_by"), "key": row["idempotency_key"]}

@@ -1,0 +1,84 @@
+"""Jobs and audit trail of the SQLite index: JSON text, searched by what SQLite takes out of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from transforms.indexes.sqlite.file import Connections
+
+__all__ = ["SqliteJobs"]
+
+_JOBS = "SELECT id, job FROM jobs WHERE "
+_NOTE = "INSERT INTO audit VALUES (?, ?)"
+_IN_STATE = "json_extract(job, '$.state') = ?"
+_BY_KEY = (
+    "SELECT job FROM jobs WHERE ifnull(json_extract(job, '$.requested_by'), '') = ifnull(?, '')"
+    " AND json_extract(job, '$.idempotency_key') = ?"
+)
+
+
+class SqliteJobs:
+    """The part of :class:`transforms.indexes.Index` that concerns jobs."""
+
+    _connections: Connections
+
+    def create_job(self, row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`transforms.indexes.Index.create_job`."""
+        with self._connections.transaction() as connection:
+            added = connection.execute(
+                "INSERT INTO jobs VALUES (?, ?) ON CONFLICT DO NOTHING", (row["id"], json.dumps(row))
+            )
+            if added.rowcount:
+                connection.execute(_NOTE, (record["id"], json.dumps(record)))
+                return row
+            found = connection.execute("SELECT job FROM jobs WHERE id = ?", (row["id"],)).fetchone()
+            key = row.get("requested_by"), row.get("idempotency_key")
+            earlier = found or connection.execute(_BY_KEY, key).fetchone()
+        return dict(json.loads(earlier[0]))
+
+    def replace_job(self, row: dict[str, Any], version: int) -> bool:
+        """See :meth:`transforms.indexes.Index.replace_job`."""
+        text = json.dumps({**row, "version": version + 1})
+        with self._connections.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE jobs SET job = ? WHERE id = ? AND json_extract(job, '$.version') = ?",
+                (text, row["id"], version),
+            )
+            return changed.rowcount == 1
+
+    def get_job(self, id: str) -> dict[str, Any] | None:
+        """See :meth:`transforms.indexes.Index.get_job`."""
+        with self._connections.snapshot() as connection:
+            row = connection.execute("SELECT job FROM jobs WHERE id = ?", (id,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def list_jobs(
+        self, limit: int, before: str | None = None, states: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """See :meth:`transforms.indexes.Index.list_jobs`."""
+        # One range of an index for each state: only these are in the order that is asked for.
+        scopes = ["TRUE"] if states is None else [_IN_STATE] * len(states)
+        values = [()] if states is None else [(state,) for state in states]
+        below, bound = ("", ()) if before is None else (" AND id < ?", (before,))
+        union = " UNION ALL ".join(_JOBS + scope + below for scope in scopes) or f"{_JOBS} FALSE"
+        sql = f"SELECT job FROM ({union}) ORDER BY id DESC LIMIT ?"  # noqa: S608 - only our own words
+        parameters = [value for scope in values for value in (*scope, *bound)]
+        with self._connections.snapshot() as connection:
+            rows = connection.execute(sql, [*parameters, limit]).fetchall()
+        return [json.loads(row[0]) for row in rows]
+
+    def append_audit(self, record: dict[str, Any]) -> None:
+        """See :meth:`transforms.indexes.Index.append_audit`."""
+        with self._connections.transaction() as connection:
+            connection.execute(_NOTE, (record["id"], json.dumps(record)))
+
+    def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
+        """See :meth:`transforms.indexes.Index.list_audit`."""
+        with self._connections.snapshot() as connection:
+            rows = connection.execute(
+                "SELECT record FROM audit WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
+                (before, limit),
+            ).fetchall()
+        return [json.loads(row[0]) for row in rows]

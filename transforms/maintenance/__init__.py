@@ -1,0 +1,1 @@
+"""What changes a lake afterwards: retention, and the index made anew."""

@@ -1,0 +1,251 @@
+"""Which partitions a shard reads, and where in each: found, met for the first time, made anew."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping
+
+from transforms import metrics
+from transforms.brokers import Acknowledgement, Fetched, Partition, Reader
+from transforms.errors import PermanentError
+from transforms.reading.acknowledging import Acknowledger
+from transforms.reading.buffers import Buffer
+from transforms.reading.calls import Asking
+from transforms.reading.claims import Chain, Claim, Claims, noted
+from transforms.reading.source import Source
+from transforms.reading.track import Track
+from transforms.reading.unreadable import Standstills
+
+__all__ = ["Following"]
+
+_DISCOVER_EVERY = 10.0
+_LAGS_EVERY = 1.0
+_NUMBERS = 1 << 31
+
+
+class Following:
+    """The tracks of one shard and what they are assigned at its reader. Used by the shard only.
+
+    Attributes:
+        tracks: by their keys; also those whose topic is gone, until they are exhausted.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        reader: Reader,
+        claims: Claims | None,
+        asking: Asking,
+        acknowledger: Acknowledger,
+    ) -> None:
+        """Nothing is asked of broker or lake yet."""
+        self.tracks: dict[str, Track] = {}
+        self._live: dict[Partition, Track] = {}
+        self._source = source
+        self._reader = reader
+        self._claims = claims
+        self._asking = asking
+        self._acknowledger = acknowledger
+        self._standstills = Standstills(source.name_of)
+        self._discovered = -_DISCOVER_EVERY
+        self._broker: str | None = None
+        self._lags_as_of = -_LAGS_EVERY
+        self._known_lags: Mapping[str, int] = {}
+        metrics.standing(self, self._lags, {})
+
+    @property
+    def live(self) -> list[Track]:
+        """What is being read."""
+        return list(self._live.values())
+
+    def add(self, fetched: Fetched) -> None:
+        """Put messages behind those of their track."""
+        if fetched.partition in self._live:
+            self._live[fetched.partition].buffer.add(fetched)
+            self._standstills.passed(fetched.partition)
+
+    def note_unreadable(self) -> None:
+        """Say and count what the reader could not read since the last call."""
+        self._standstills.note(self._reader.unreadable())
+
+    def discover_now_and_then(self) -> None:
+        """:meth:`discover`, but not at every turn."""
+        if time.monotonic() - self._discovered >= _DISCOVER_EVERY:
+            self.discover()
+
+    def discover(self) -> None:
+        """Meet new partitions and incarnations, and verify that what was read is of the known ones."""
+        found = self._asking.broker(self._reader.discover, "look up topics and partitions")
+        self._discovered = time.monotonic()
+        for partition, track in list(self._live.items()):
+            if found.get(partition) == track.identity:
+                track.verified = track.buffer.end
+            else:
+                track.retire()
+                del self._live[partition]
+                metrics.GONE.labels(metrics.label(track.source)).set(partition not in found)
+        for partition, identity in found.items():
+            if partition not in self._live:
+                self._start(partition, identity)
+        self.drop_exhausted()
+        self.assign()
+
+    def align(self, positions: Mapping[str, int]) -> None:
+        """Send tracks that are not where their next batch is to begin to where it is.
+
+        What was handed out in vain, by a bundle that failed, is so read again.
+        """
+        for track in self.tracks.values() if self._reader.positions else ():
+            start = positions.get(track.key, track.durable)
+            given_up = positions.get(track.given_up_key, 0)
+            wanted = (start, given_up if given_up > start else None)
+            if wanted != (track.start, track.given_up):
+                self._move(track, *wanted)
+        self.assign()
+
+    def assign(self) -> None:
+        """Tell the reader what it is to read."""
+        wanted = {p: track.buffer.end for p, track in self._live.items() if track.gap is None}
+        self._asking.broker(lambda: self._reader.assign(wanted), "assign partitions")
+
+    def note_gaps(self, gaps: Mapping[Partition, int]) -> None:
+        """The broker's messages begin later than we read, by the first position there is.
+
+        Raises:
+            PermanentError: they end before what was read.
+        """
+        for partition, first in gaps.items():
+            if partition in self._live:
+                self._note_gap(self._live[partition], first)
+        self.assign()
+
+    def learn(self, track: Track) -> None:
+        """Ask the lake which claims lie ahead of a track."""
+        track.ahead = self._ahead(track, track.start)
+
+    def drop_exhausted(self) -> None:
+        """Forget tracks of which nothing is left."""
+        self.tracks = {key: track for key, track in self.tracks.items() if not track.exhausted}
+
+    def report(self) -> None:
+        """Tell how far every source is; a topic that is gone is none any more."""
+        open = defaultdict[str, list[float]](list)
+        for track in self.tracks.values():
+            open[metrics.label(track.source)].extend(track.oldest())
+        oldest = {label: min(times, default=None) for label, times in open.items()}
+        metrics.standing(self, self._lags, oldest)
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        metrics.left(self)
+
+    def _lags(self) -> Mapping[str, int]:
+        """By the labels of sources. From any thread, and as of a second ago at most."""
+        now = time.monotonic()
+        if now - self._lags_as_of >= _LAGS_EVERY:
+            lags = defaultdict[str, int](int)
+            for partition, lag in self._reader.lag().items():
+                lags[metrics.label(self._source.name_of(partition.topic))] += lag
+            self._lags_as_of, self._known_lags = now, lags
+        return self._known_lags
+
+    def _move(self, track: Track, start: int, given_up: int | None) -> None:
+        ahead = self._ahead(track, start)
+        if ahead and start not in ahead and given_up is None:
+            # A list made while others claim may miss the first claim and show the next.
+            ahead = self._ahead(track, start)
+        track.move(start, given_up, ahead)
+        if ahead and start not in ahead and given_up is None:
+            # Claims are made one behind the other: what lay here was archived, and has expired since.
+            track.gap = min(ahead)
+
+    def _note_gap(self, track: Track, first: int) -> None:
+        if first < track.buffer.end:
+            self.discover()
+            if not track.retired:
+                raise PermanentError(
+                    f"{track.source} partition {track.partition.number} ends before position "
+                    f"{track.buffer.end}, which was read already: the broker has lost messages that it had "
+                    "confirmed. They are safe in the lake, but their positions will be given out again: "
+                    "archive from here on under another --source_prefix."
+                )
+        elif first > track.buffer.end:
+            track.lose(first)
+
+    def _start(self, partition: Partition, identity: str) -> None:
+        """Go on behind what is durable; without any progress, at the first message that is there.
+
+        While the lake is given up nothing is started: where a partition is to go on is written there.
+        """
+        committed = self._asking.broker(
+            lambda: self._reader.committed(partition), "read the group's position"
+        )
+        source = self._source.name_of(partition.topic)
+        entered = self._enter(Chain(source, 1, partition.number or 0), identity, committed)
+        if entered is None:
+            return
+        incarnation, position = entered
+        if committed is not None and position == committed[0]:
+            self._acknowledger.found(Acknowledgement(partition, *committed))
+        metrics.begin(source)
+        track = Track(partition, source, incarnation, identity, 0, Buffer(0))
+        track.durable = position or 0
+        track.move(track.durable, None, self._ahead(track, track.durable))
+        if position is None and self._reader.positions:
+            first = self._asking.broker(
+                lambda: self._reader.earliest(partition), "look up the first position"
+            )
+            track.gap = first if first > 0 else None
+        self.tracks[track.key] = self._live[partition] = track
+        if incarnation > 1 and not position:
+            self._finish(Chain(source, incarnation - 1, partition.number or 0), partition)
+
+    def _finish(self, chain: Chain, partition: Partition) -> None:
+        """Have entered what the last claims of a deleted topic left in the lake, if nobody did.
+
+        Nothing of its successor is durable yet, so whoever worked on it may have ended before.
+        """
+        claims = self._claims
+        earlier = Track(partition, chain.source, chain.incarnation, "", 0, Buffer(0), retired=True)
+        if claims is None or earlier.key in self.tracks or not self._reader.positions:
+            return
+        start = self._asking.lake(lambda: claims.resume(chain, None), "read claims in the lake")
+        if start is not None:
+            earlier.durable = start
+            earlier.move(start, None, self._ahead(earlier, start))
+            self.tracks[earlier.key] = earlier
+
+    def _enter(
+        self, chain: Chain, identity: str, committed: tuple[int, str] | None
+    ) -> tuple[int, int | None] | None:
+        """A topic's incarnation and the position behind its durable messages; None without the lake."""
+        claims = self._claims
+        if claims is None:
+            return self._without_claims(identity, committed)
+        broker = self._asking.broker(self._identity, "look up the broker's identity")
+
+        def enter() -> tuple[int, int | None]:
+            number = claims.incarnation(chain.source, broker, identity)
+            return number, claims.resume(Chain(chain.source, number, chain.partition), committed)
+
+        return self._asking.lake(enter, "enter the source in the lake")
+
+    def _without_claims(self, identity: str, committed: tuple[int, str] | None) -> tuple[int, int | None]:
+        """As :meth:`_enter`; no number of an earlier incarnation is known, so each has one of its own."""
+        number = zlib.crc32(identity.encode()) % _NUMBERS if self._reader.positions else 1
+        own = committed is not None and noted(committed[1])[1] in {1, number}
+        return number, committed[0] if committed and own else None
+
+    def _ahead(self, track: Track, position: int) -> dict[int, Claim]:
+        """The claims from a position on; none without the lake, where they are met one by one."""
+        claims = self._claims
+        if claims is None or not self._reader.positions:
+            return {}
+        return self._asking.lake(lambda: claims.ahead(track.chain, position), "list claims in the lake") or {}
+
+    def _identity(self) -> str:
+        if self._broker is None:
+            self._broker = self._reader.identity()
+        return self._broker

@@ -1,0 +1,152 @@
+"""What became of the messages of a job: counted, kept between runs, and reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from transforms.errors import PermanentError
+from transforms.times import iso_time
+
+__all__ = ["ERRORS_KEPT", "Failure", "Report", "Tally"]
+
+ERRORS_KEPT = 100
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A message that was not published.
+
+    Attributes:
+        id: the message's id.
+        location: the file that should hold it.
+        category: ``missing`` (no file), ``damaged`` (file cannot be decoded), ``position`` (behind the
+            last row), ``mismatch`` (another id or checksum), ``outside`` (no configured lake),
+            ``cannot_carry``, ``not_restored`` (the stored payload of a dead letter cannot be had) or
+            ``undelivered`` (refused by the destination).
+        reason: one sentence, without any payload.
+    """
+
+    id: str
+    location: str
+    category: str
+    reason: str
+
+
+@dataclass
+class Tally:
+    """Messages dealt with, by what became of them; see :class:`Report`.
+
+    ``last_publish_time_us`` is in microseconds since 1970.
+    """
+
+    published: int = 0
+    verified_by_checksum: int = 0
+    verified_by_id: int = 0
+    reduced: int = 0
+    may_repeat: int = 0
+    last_publish_time_us: int | None = None
+    sources: dict[str, dict[str, int]] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    errors: list[Failure] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Messages dealt with in all."""
+        return self.published + sum(self.failed.values())
+
+    def fail(self, category: str, reason: str, messages: Iterable[tuple[str, str]]) -> None:
+        """Count messages, given as (id, location), that are not published."""
+        for id, location in messages:
+            self.failed[category] = self.failed.get(category, 0) + 1
+            if len(self.errors) < ERRORS_KEPT:
+                self.errors.append(Failure(id, location, category, reason))
+
+    def add(self, other: Tally) -> None:
+        """Count another tally's messages too."""
+        for name in ("published", "verified_by_checksum", "verified_by_id", "reduced", "may_repeat"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for category, count in other.failed.items():
+            self.failed[category] = self.failed.get(category, 0) + count
+        for source, counts in other.sources.items():
+            mine = self.sources.setdefault(source, {"published": 0, "failed": 0})
+            for name, count in counts.items():
+                mine[name] += count
+        times = self.last_publish_time_us, other.last_publish_time_us
+        self.last_publish_time_us = max((t for t in times if t is not None), default=None)
+        self.errors += other.errors[: ERRORS_KEPT - len(self.errors)]
+
+    def to_json(self) -> str:
+        """The form in which it is kept with the job."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Tally:
+        """The inverse of :meth:`to_json`. Raises ``PermanentError`` where it is something else."""
+        try:
+            stored = json.loads(text)
+            stored["errors"] = [Failure(**error) for error in stored["errors"]]
+            return cls(**stored)
+        except (ValueError, TypeError, KeyError) as error:
+            raise PermanentError("the progress that is kept in the lake is damaged") from error
+
+
+@dataclass
+class Report(Tally):
+    """What a job did. Every planned message that was dealt with is counted exactly once.
+
+    Attributes:
+        job: the job's id.
+        destination: the destination's topic.
+        planned: messages of the plan.
+        published: messages that this run sent and the destination confirmed.
+        already_published: messages that earlier runs of the job had published.
+        last_publish_time_us: the latest publish time of a message that is confirmed; ``last_publish_time``
+            in ISO 8601 in the report for people.
+        sources: messages published and failed by source, in all runs.
+        failed: messages that were not published, by category; in all runs, as what follows.
+        errors: the first 100 of them.
+        verified_by_checksum: published messages whose content matched the index's checksum.
+        verified_by_id: published messages that have no checksum, whose id alone was compared.
+        reduced: published messages that were sent in a reduced form, because the job is lossy.
+        may_repeat: messages that may have been published twice after a crash, in any run.
+        seconds: time spent publishing.
+        notes: what an operator should know.
+        halted: ``pause`` or ``cancel`` where that was wished before all was done.
+    """
+
+    job: str = ""
+    destination: str = ""
+    planned: int = 0
+    already_published: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    halted: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every planned message is published, else 1."""
+        return int(self.published + self.already_published != self.planned)
+
+    def settle(self, outcome: Tally, earlier: Tally, seconds: float) -> None:
+        """Fill in the outcome of all runs, of which ``earlier`` happened before this one."""
+        self.add(outcome)
+        self.published -= earlier.published
+        self.already_published = earlier.published
+        self.seconds = seconds
+        left = self.planned - outcome.done
+        self.halted = self.halted if left else None
+        if left:
+            was = {None: "", "pause": ", for the job was paused", "cancel": ", for the job was cancelled"}
+            advice = "" if self.halted == "cancel" else f": go on with --resume {self.job}"
+            self.notes.append(f"{left} messages were not dealt with{was[self.halted]}{advice}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types, with ``rate`` in messages per second and ``exit_code``."""
+        rate = self.published / self.seconds if self.seconds else 0.0
+        report = asdict(self) | {"rate": rate, "exit_code": self.exit_code}
+        report["last_publish_time"] = iso_time(report.pop("last_publish_time_us"))
+        first = [f.name for f in fields(Report) if f.name in {"job", "destination", "planned"}]
+        return {name: report[name] for name in [*first, *(n for n in report if n not in first)]}
