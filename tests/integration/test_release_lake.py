@@ -23,12 +23,12 @@ from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 from transforms import registry
-from transforms.expire import expire
+from transforms.maintenance.expire import expire
+from transforms.maintenance.rebuild import rebuild
 from transforms.metadata import decode
 from transforms.read_batches import _PositionsCoder
 from transforms.reading.shard import Shard
 from transforms.reading.source import Source
-from transforms.rebuild import rebuild
 
 _MORE = 10
 _LOADING = KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR
