@@ -45,7 +45,13 @@ def build(
     exposition: Exposition | None = None,
 ) -> None:
     """Add the job to a pipeline; see :class:`ReadBatches`."""
-    source = Source(settings.metadata, settings.metadata_config, limits=_LIMITS, purpose=settings.purpose)
+    source = Source(
+        settings.metadata,
+        settings.metadata_config,
+        limits=_LIMITS,
+        skip=settings.skip,
+        purpose=settings.purpose,
+    )
     batches = pipeline | ReadBatches(source, tuple(shards), of, exposition)
     read = batches | "ReadMetadata" >> ReadMetadata(dead_letters=settings.dead_letter is not None)
     _ = read.entries | "IndexEntries" >> IndexEntries(settings.index)

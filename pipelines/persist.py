@@ -70,5 +70,6 @@ def _source(settings: PersistSettings) -> Source:
         layout=settings.layout,
         limits=Limits(settings.batch_messages, settings.batch_bytes, settings.batch_age),
         give_up_after=settings.give_up_after,
+        skip=settings.skip,
         purpose=settings.purpose,
     )

@@ -103,11 +103,12 @@ class Batch:
         messages: a ``FILE_SCHEMA`` table: ``id`` and ``checksum`` are filled.
         name: stem of the file names, the same on every attempt at this range.
         layout: the layout under which the range was claimed.
-        close_reason: ``count``, ``bytes``, ``age``, ``claim``, ``gap`` or ``drain``.
+        close_reason: ``count``, ``bytes``, ``age``, ``claim``, ``gap``, ``skip`` or ``drain``.
         elsewhere: directories of messages that the range had when it was claimed and that the
             broker no longer has; an earlier attempt may have left files there.
         claimed: rows of the range when another attempt claimed it, 0 where this one did.
         given_up: why the messages are dead letters; None where they are to be written.
+        lost: stands for messages of the range that nobody can read, which are given up.
     """
 
     source: str
@@ -120,6 +121,7 @@ class Batch:
     elsewhere: tuple[str, ...] = ()
     claimed: int = 0
     given_up: str | None = None
+    lost: DeadLetter | None = None
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,9 @@ class DeadLetter:
     """Messages (``FILE_SCHEMA``) that cannot go on, and why.
 
     Attributes:
-        stage: ``write`` or ``index``.
-        category: ``permanent`` or ``gave_up``.
+        stage: ``read``, ``write`` or ``index``.
+        category: ``permanent``, ``gave_up``, or ``lost`` where a letter without data stands for messages
+            that could not be read.
         reason: one sentence, without any payload.
     """
 

@@ -58,6 +58,8 @@ class BatchWriter:
             PermanentError: a message cannot be written and there are no dead letters.
             TransientError: the lake was away when the process was told to stop.
         """
+        if batch.lost is not None:
+            return [], [batch.lost] if self.dead_letters else []
         if batch.given_up is not None:
             return [], [DeadLetter(batch.source, "write", "gave_up", batch.given_up, batch.messages)]
         files: list[WrittenFile] = []

@@ -33,6 +33,7 @@ class StreamingSettings:
         processes: on this machine, one shard each.
         shard: number and count of the shard that one process reads.
         shards: on other runners.
+        skip: topic, partition, first and last offset of what is given up where it cannot be read.
         metrics_port: of the first process or worker of a machine; 0 is off.
     """
 
@@ -43,6 +44,7 @@ class StreamingSettings:
     processes: int
     shard: tuple[int, int]
     shards: int
+    skip: tuple[tuple[str, int, int, int], ...]
     metrics_host: str
     metrics_port: int
 

@@ -13,6 +13,7 @@ from pipelines.settings.kinds import TEXT as _TEXT
 from pipelines.settings.kinds import URL as _URL
 from pipelines.settings.kinds import WHOLE as _WHOLE
 from pipelines.settings.kinds import pair as _pair
+from pipelines.settings.kinds import positions as _positions
 from pipelines.settings.kinds import shard as _shard
 from pipelines.settings.kinds import text_or_file as _text_or_file
 
@@ -139,6 +140,10 @@ SETTINGS: tuple[Setting, ...] = (
             "topic for messages that can never be archived or indexed, unchanged and with the reason in "
             "headers; without it such a message stops the job"),
     Setting("dead_letter_config", _STREAMING, _FAILURES, PAIRS, _CLIENT, repeatable=True),
+    Setting("skip", _STREAMING, _FAILURES, Kind("TOPIC/PARTITION/FIRST-LAST", _positions),
+            "offsets to give up where they cannot be read, as the log and `persistor doctor` name them: "
+            "orders/3/1205-1274; what can be read is never skipped",
+            repeatable=True),
     Setting("selection", _PLANNING, _BROKER, Kind("JSON", _text_or_file),
             'what to send, as JSON or @FILE: {"sources": ["orders"], "published_from": '
             '"2026-11-01T00:00:00Z", "where": [{"attributes.version": "2"}]}; times may be now or before '

@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "pair",
     "past",
+    "positions",
     "shard",
     "text_or_file",
 ]
@@ -79,6 +80,16 @@ def shard(text: str) -> tuple[int, int]:
     if not match or int(match[1]) >= int(match[2]):
         raise ValueError("write I/N, I from 0 to N-1: 0/8 is the first of eight")
     return int(match[1]), int(match[2])
+
+
+def positions(text: str) -> tuple[str, int, int, int]:
+    """Topic, partition, first and last position."""
+    match = re.fullmatch(r"(.+)/([0-9]+)/([0-9]+)-([0-9]+)", text)
+    if not match or int(match[3]) > int(match[4]):
+        raise ValueError(
+            "write TOPIC/PARTITION/FIRST-LAST: orders/3/1205-1274 gives up 70 offsets of partition 3"
+        )
+    return match[1], int(match[2]), int(match[3]), int(match[4])
 
 
 def _port(text: str) -> int:

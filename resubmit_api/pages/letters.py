@@ -21,6 +21,7 @@ _BACK = {"topic": "{origin}", "options": {"restore": True}}
 _WORDS = {
     "permanent": "can never be archived as it is",
     "gave_up": "given up while something was away",
+    "lost": "could not be read at the broker, and was skipped",
 }
 
 blueprint: Blueprint = new_pages("pages_letters", __name__)

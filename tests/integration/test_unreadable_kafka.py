@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,15 @@ from tests._reading import DEADLINE, Reading, reading
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.brokers.kafka.reader import KafkaReader
+from transforms.dead_letters import dead_messages
 from transforms.errors import PermanentError
+from transforms.lake import Lake
+from transforms.model import DeadLetter
 from transforms.reading.buffers import Limits
+from transforms.reading.claims import Claims
 from transforms.reading.source import Source
+from transforms.replay.restoring import restore
+from transforms.writing import BatchWriter
 
 _IN_ONE = {"batch.size": 100_000_000, "message.max.bytes": 100_000_000, "linger.ms": 2000}
 
@@ -115,6 +122,47 @@ def test_a_partition_that_can_be_read_again_goes_on_behind_what_was_read(
         opened.until(11)
     assert opened.ids == ids(topic, 0, 11)
     assert f"{topic} partition 0 goes on after" in caplog.text
+
+
+def test_what_cannot_be_read_is_given_up_where_that_is_said_and_named_in_a_claim_and_a_dead_letter(
+    kafka: Kafka, topic: str, source: Source, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic)
+    produce(kafka, topic, [b"before"] * 5)
+    produce(kafka, topic, [b"%d" % number * 100 for number in range(50)], codec="lz4")
+    damage(kafka, topic)
+    produce(kafka, topic, [b"behind"] * 5)
+    skipping = replace(source, skip=((topic, 0, 5, 54), (topic, 0, 55, 59)))
+    with reading(skipping) as opened:
+        opened.until(10)
+        [track] = opened.shard._following.tracks.values()
+    assert opened.ids == ids(topic, 0, 5) + ids(topic, 55, 60)
+    hole = Claims(Lake(f"file://{tmp_path}/lake")).ahead(track.chain, 0)[5]
+    assert (hole.next, hole.rows) == (55, 0)
+    assert f"{topic} partition 0, offsets 5 to 54, could not be read" in str(hole.lost)
+    assert lost(topic) == 50
+    letter = dead_letter(opened, tmp_path)
+    assert (letter.stage, letter.category, letter.reason) == ("read", "lost", hole.lost)
+    assert restore(dead_messages(letter), [])[1] == {0: "it stands for messages that are lost"}
+    [row] = letter.messages.to_pylist()
+    assert (row["id"], row["offset"], row["data"]) == (f"{topic}_0_5", 5, None)
+    with reading(source) as again:  # from the claims on, without being told what to skip
+        again.until(10)
+    assert again.ids == opened.ids
+    assert dead_letter(again, tmp_path).reason == letter.reason
+
+
+def lost(topic: str) -> float | None:
+    return REGISTRY.get_sample_value("persistor_gap_messages_total", {"source": topic})
+
+
+def dead_letter(opened: Reading, tmp_path: Path) -> DeadLetter:
+    [batch] = [batch for batch in opened.batches if batch.lost is not None]
+    lake = Lake(f"file://{tmp_path}/lake")
+    files, [letter] = BatchWriter(lake, dead_letters=True).write(batch)
+    assert files == BatchWriter(lake).write(batch)[1] == []
+    assert letter.messages.num_rows == 1
+    return letter
 
 
 def test_a_client_that_has_failed_for_good_ends_the_job(kafka: Kafka, topic: str, source: Source) -> None:

@@ -63,7 +63,12 @@ def test_sources_beyond_the_cap_share_one_label() -> None:
 def test_what_is_seldom_counted_is_there_at_zero_once_a_source_is_met() -> None:
     metrics.begin("met")
     assert sample("persistor_gap_messages_total", source="met") == 0
-    for stage, category in (("write", "gave_up"), ("write", "permanent"), ("index", "permanent")):
+    for stage, category in (
+        ("read", "lost"),
+        ("write", "gave_up"),
+        ("write", "permanent"),
+        ("index", "permanent"),
+    ):
         assert sample("persistor_dead_letters_total", source="met", stage=stage, category=category) == 0
 
 

@@ -83,6 +83,7 @@ def test_persist_settings_are_typed_and_have_the_documented_defaults() -> None:
         processes=1,
         shard=(0, 1),
         shards=16,
+        skip=(),
         metrics_host="0.0.0.0",
         metrics_port=2112,
     )
@@ -101,6 +102,13 @@ def test_repeated_settings_are_collected_and_values_keep_their_equals_signs() ->
     settings, _ = parse(PersistSettings, [*PERSIST, *words])
     assert settings.source_config == {"sasl.username": "me", "sasl.password": "a=b"}
     assert settings.exclude == ("x", "y.*")
+
+
+def test_ranges_to_be_skipped_are_read_from_the_end_as_topics_may_hold_anything() -> None:
+    settings, _ = parse(PersistSettings, [*PERSIST, "--skip=a/b-c/3/1205-1274", "--skip=orders/0/7-7"])
+    assert settings.skip == (("a/b-c", 3, 1205, 1274), ("orders", 0, 7, 7))
+    with pytest.raises(ConfigurationError, match="write TOPIC/PARTITION/FIRST-LAST"):
+        parse(PersistSettings, [*PERSIST, "--skip=orders/0/8-7"])
 
 
 def test_secret_references_stay_unresolved_and_settings_survive_pickling() -> None:

@@ -54,7 +54,7 @@ __all__ = [
 Lags = Callable[[], Mapping[str, int]]
 MOST_SOURCES = 1000
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-_DEAD = ("write", "gave_up"), ("write", "permanent"), ("index", "permanent")
+_DEAD = ("read", "lost"), ("write", "gave_up"), ("write", "permanent"), ("index", "permanent")
 
 _lock = threading.Lock()
 _standing = threading.Lock()
@@ -105,7 +105,8 @@ DEAD_LETTERS = _Counter(
 )
 GAPS = _Counter(
     "persistor_gap_messages",
-    "Messages that retention removed before they were archived; of a hole its positions.",
+    "Messages that retention removed before they were archived, or that were skipped as they cannot be read; "
+    "of a hole its positions.",
     ["source"],
 )
 UNREADABLE = _Counter(

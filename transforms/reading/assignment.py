@@ -67,8 +67,13 @@ class Following:
             self._standstills.passed(fetched.partition)
 
     def note_unreadable(self) -> None:
-        """Say and count what the reader could not read since the last call."""
-        self._standstills.note(self._reader.unreadable())
+        """Say and count what the reader could not read since the last call; give up what is to be skipped."""
+        found = [one for one in self._reader.unreadable() if one.partition in self._live]
+        self._standstills.note(found)
+        for one in found:
+            track, last = self._live[one.partition], self._source.skipped(one.partition, one.position)
+            if last is not None and track.gap is None and track.buffer.end == one.position:
+                track.skip(last, self._standstills.given_up(one, last))
 
     def discover_now_and_then(self) -> None:
         """:meth:`discover`, but not at every turn."""

@@ -4,8 +4,8 @@ Every partition of every incarnation of a source has one chain of claims. The fi
 position 0, each next one where the last one ends, and each is created by put-if-absent: whoever
 comes second takes over the range that stands. A hole in the topic (retention overtook the
 reader, or reading begins late, or the messages became dead letters while the lake was away) is
-a claim without rows. So any number of jobs, killed and
-restarted at any time, cut a partition into the same batches, and a batch has one name.
+a claim without rows, and so is what can never be read, which its claim says. So any number of
+jobs, killed and restarted at any time, cut a partition into the same batches, and a batch has one name.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Claim:
         first: checksum of the first row, None for a hole.
         first_position: position of the first row.
         directories: where the rows' files belong, also once the broker no longer has the rows.
+        lost: of a hole that could not be read and was given up: what is lost, in one sentence.
     """
 
     next: int
@@ -70,6 +71,7 @@ class Claim:
     first: int | None = None
     first_position: int | None = None
     directories: list[str] = field(default_factory=list)
+    lost: str | None = None
 
     @property
     def layout(self) -> Layout:

@@ -29,7 +29,7 @@ from transforms.entries import checksums, message_ids
 from transforms.errors import TransientError
 from transforms.lake import Lake
 from transforms.layout import directories
-from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch
+from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch, DeadLetter
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.assignment import Following
 from transforms.reading.calls import Asking
@@ -220,7 +220,8 @@ class Shard:
     def _claim(self, claims: Claims, track: Track, cut: Cut, messages: pa.Table) -> Claim | None:
         """Claim a cut; where another's claim stands, learn what lies ahead instead."""
         layout = self._source.layout
-        mine = Claim(cut.next, cut.rows, track.durable, layout.path, layout.format)
+        lost = track.lost if cut.reason == "skip" else None
+        mine = Claim(cut.next, cut.rows, track.durable, layout.path, layout.format, lost=lost)
         if cut.rows:
             mine = replace(
                 mine,
@@ -241,17 +242,21 @@ class Shard:
         messages, receipts = track.buffer.peek(rows)
         if track.identified is not None and len(track.identified) >= rows:
             return track.identified.slice(0, rows), receipts
+        return self._identified(track, messages), receipts
+
+    def _identified(self, track: Track, messages: pa.Table) -> pa.Table:
         # Without claims the number only tells incarnations apart, it does not count them.
         incarnation = 1 if self._claims is None else track.incarnation
         ids = message_ids(track.source, incarnation, track.partition.number, messages)
         messages = messages.set_column(0, MESSAGE_SCHEMA.field("id"), ids)
-        return messages.append_column(FILE_SCHEMA.field("checksum"), checksums(messages)), receipts
+        return messages.append_column(FILE_SCHEMA.field("checksum"), checksums(messages))
 
     def _batch(
         self, track: Track, start: int, cut: Cut, claim: Claim | None, messages: pa.Table
     ) -> Batch | None:
         elsewhere = cut.elsewhere(track.source, messages)
-        if not cut.rows and not elsewhere:
+        lost = self._lost(track, start, claim.lost) if claim is not None and claim.lost else None
+        if not cut.rows and not elsewhere and lost is None:
             return None
         partition = track.partition.number
         if partition is not None and self._reader.positions:
@@ -262,8 +267,29 @@ class Shard:
         claimed = cut.claim.rows if cut.claim else 0
         metrics.BATCHES.labels(metrics.label(track.source), cut.reason).inc()
         return Batch(
-            track.source, track.incarnation, partition, messages, name, layout, cut.reason, elsewhere, claimed
+            track.source,
+            track.incarnation,
+            partition,
+            messages,
+            name,
+            layout,
+            cut.reason,
+            elsewhere,
+            claimed,
+            lost=lost,
         )
+
+    def _lost(self, track: Track, start: int, why: str) -> DeadLetter:
+        """A letter without data that stands for what nobody can read."""
+        partition = track.partition
+        place: dict[str, Any] = {
+            "topic": partition.topic,
+            "partition": partition.number,
+            "offset": start,
+            "headers": [],
+        }
+        row = pa.Table.from_pylist([place], schema=MESSAGE_SCHEMA)
+        return DeadLetter(track.source, "read", "lost", why, self._identified(track, row))
 
     def _above_memory(self) -> Track | None:
         tracks = self._following.tracks.values()
@@ -293,8 +319,9 @@ class Shard:
 
 
 def _count_gap(track: Track, cut: Cut) -> None:
-    """Count the positions that retention took; where a topic begins late, nothing was lost."""
-    if cut.reason == "gap" and not cut.rows and track.unclaimed > 0:
+    """Count the positions that are lost; where a topic begins late, none is."""
+    late = cut.reason == "gap" and not cut.rows and track.unclaimed > 0
+    if late or cut.reason == "skip":
         metrics.GAPS.labels(metrics.label(track.source)).inc(cut.next - track.unclaimed)
 
 

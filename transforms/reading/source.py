@@ -6,10 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from transforms.brokers import Partition
 from transforms.model import Layout
 from transforms.reading.buffers import Limits
 
-__all__ = ["Source"]
+__all__ = ["Skip", "Source"]
+
+Skip = tuple[str, int, int, int]
+"""Topic, partition, first and last position."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Source:
         prefix: goes before each topic to make the source's name.
         lake: where claims are kept; None reads without claims, from the broker's own position.
         give_up_after: seconds without the lake after which messages go to the dead letters; None is never.
+        skip: ranges that are given up where they cannot be read.
         memory: bytes of open batches in one process, above which the largest is closed early.
     """
 
@@ -33,6 +38,7 @@ class Source:
     layout: Layout = Layout()
     limits: Limits = Limits()
     give_up_after: float | None = None
+    skip: tuple[Skip, ...] = ()
     memory: int = 256 * 2**20
     purpose: str = "persist"
 
@@ -40,6 +46,13 @@ class Source:
     def group(self) -> str:
         """Names the progress kept at the broker: the same for every job with this purpose."""
         return f"persistor-{hashlib.sha256(self.purpose.encode()).hexdigest()[:16]}"
+
+    def skipped(self, partition: Partition, position: int) -> int | None:
+        """The last position to be given up where a partition cannot be read; None where it waits."""
+        for topic, number, first, last in self.skip:
+            if (topic, number) == (partition.topic, partition.number) and first <= position <= last:
+                return last
+        return None
 
     def name_of(self, topic: str) -> str:
         """The source's name; ``~`` stands for incarnations only."""

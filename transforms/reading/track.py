@@ -26,6 +26,7 @@ class Track:
         ahead: claims of other jobs, or of an earlier life, that lie before us, by their start.
         verified: position up to which what was read is known to come from this incarnation.
         gap: where the broker's messages begin again behind a hole, None where there is no hole.
+        lost: of a hole that cannot be read and is given up: what is lost, in one sentence.
         given_up: position up to which messages went to the dead letters instead, because the lake was
             away; None where nothing did. The range from ``start`` on is still to be claimed.
         identified: rows that were made ready for a claim which another job got first.
@@ -42,6 +43,7 @@ class Track:
     durable: int = 0
     verified: int = 0
     gap: int | None = None
+    lost: str | None = None
     given_up: int | None = None
     identified: pa.Table | None = None
     retired: bool = False
@@ -95,13 +97,14 @@ class Track:
         self.identified = None
 
     def _pass_gap(self) -> None:
-        if self.gap is not None and not self.buffer.rows and self.unclaimed >= self.gap:
+        behind = self.unclaimed > self.buffer.end or (self.gap is not None and self.unclaimed >= self.gap)
+        if behind and not self.buffer.rows:
             self._read_from(self.unclaimed)
 
     def _read_from(self, position: int) -> None:
         self.verified = position
         self.buffer = Buffer(position)
-        self.gap = self.identified = None
+        self.gap = self.lost = self.identified = None
 
     def lose(self, first: int) -> None:
         """What was not read yet below ``first`` is gone from the broker."""
@@ -109,6 +112,11 @@ class Track:
             self.buffer.end = first  # only a part of a claimed range: the rest of it is still to be read
         else:
             self.gap = first
+
+    def skip(self, last: int, why: str) -> None:
+        """Give up what was not read yet up to ``last``, because it cannot be read."""
+        self.lose(last + 1)
+        self.lost = why if self.gap is not None else None
 
     def handed_out(self, messages: pa.Table) -> None:
         """Remember that these messages, up to ``start``, are on their way."""
@@ -172,13 +180,13 @@ def next_cut(
     buffer, claim = track.buffer, track.ahead.get(track.start)
     if claim is not None:
         # The range is another's choice: it is complete once reading has come to its end.
-        if buffer.end >= claim.next or track.gap is not None or track.retired:
+        if buffer.end >= claim.next or track.gap is not None or track.retired or claim.lost is not None:
             return Cut(buffer.rows_below(claim.next), claim.next, "claim", claim)
         return None
     if track.given_up is not None and not without_lake:
         return Cut(0, track.given_up, "given_up")
     if track.gap is not None and not buffer.rows:
-        return Cut(0, track.gap, "gap")
+        return Cut(0, track.gap, "gap" if track.lost is None else "skip")
     closed = buffer.closed(limits)
     if closed is None and buffer.rows and (everything or track.retired or track.gap is not None):
         closed = buffer.rows, "drain" if track.gap is None else "gap"

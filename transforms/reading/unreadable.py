@@ -40,8 +40,22 @@ class Standstills:
                     one.code,
                 )
 
+    def given_up(self, one: Unreadable, last: int) -> str:
+        """It is passed over.
+
+        Returns:
+            What is lost by that, in one sentence.
+        """
+        self._standing.pop(one.partition, None)
+        lost = (
+            f"{one.partition.topic} partition {one.partition.number}, offsets {one.position} to {last}, "
+            f"could not be read and were given up: {one.reason} ({one.code})"
+        )
+        _log.warning("%s", lost)
+        return lost
+
     def passed(self, partition: Partition) -> None:
-        """Something of the partition was read, or passed over."""
+        """Something of the partition was read."""
         codes = self._standing.pop(partition, None)
         if codes:
             stood = time.monotonic() - min(codes.values())

@@ -22,6 +22,7 @@ _NAMES = [
     "persistor-stored",
 ]
 _SOURCE, _POSITION, _STORED = "persistor-error-source", "persistor-error-position", "persistor-stored"
+_CATEGORY = "persistor-error-category"
 _STORED_BELOW = f"{INTERNAL}dead/"
 _WITH_PARTITION = r"_(?P<partition>[0-9]{1,9})_-?[0-9]+$"
 Bools = npt.NDArray[np.bool_]
@@ -75,8 +76,11 @@ def restore(messages: pa.Table, lakes: Sequence[Lake]) -> tuple[pa.Table, dict[i
     """
     head = headers(messages)
     ours = _ours(messages)
-    told = {name: _told(messages, ours, name) for name in (_POSITION, _STORED)}
-    data, problems = column(messages, "data"), dict[int, str]()
+    told = {name: _told(messages, ours, name) for name in (_POSITION, _STORED, _CATEGORY)}
+    lost = np.flatnonzero(
+        pc.fill_null(pc.equal(told[_CATEGORY], "lost"), False).to_numpy(zero_copy_only=False)
+    ).tolist()
+    data, problems = column(messages, "data"), dict.fromkeys(lost, "it stands for messages that are lost")
     for row in np.flatnonzero(told[_STORED].is_valid().to_numpy(zero_copy_only=False)).tolist():
         try:
             payload = _payload(lakes, told[_STORED][row].as_py())
