@@ -9,6 +9,7 @@ BIN    := $(VENV)/bin
 UV     := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
 CODE   := $(wildcard pipelines transforms resubmit_api bench tests setup.py docs/_site)
 ARGS   ?=
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help
 help: ## this list
@@ -25,19 +26,20 @@ demo: $(VENV)/installed ## see it work: broker, archive, index, API and a resubm
 	@$(BIN)/python -m pipelines.demo $(ARGS)
 
 .PHONY: test
-test: servers ## every test, against real servers (ARGS='tests/unit -k layout' for some)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
+test: servers ## every test but those of deploying, against real servers (ARGS='tests/unit -k layout' for some)
+	$(PYTEST) --ignore=tests/deploy $(ARGS)
+
+.PHONY: test-deploy
+test-deploy: $(VENV)/installed-dev ## the tests of image, Helm chart, Terraform and Compose (as root; apt-get install buildah debootstrap)
+	@$(BIN)/python -m tests.servers deploy
+	$(PYTEST) tests/deploy $(ARGS)
 
 .PHONY: test-flink
 test-flink: servers ## the tests on a real Flink cluster alone, with 500,000 messages instead of 100,000
 	FLINK_MESSAGES=500000 $(BIN)/python -m pytest $(or $(ARGS),tests/flink)
 
-.PHONY: test-image
-test-image: $(VENV)/installed-dev ## build the container image and run it (as root; apt-get install buildah debootstrap)
-	$(BIN)/python -m pytest tests/deploy/test_image.py $(ARGS)
-
 .PHONY: servers
-servers: $(VENV)/installed-dev ## fetch and build the real servers of the tests (minutes, the first time)
+servers: $(VENV)/installed-dev ## fetch and build the real servers that make test needs (minutes, the first time)
 	@$(BIN)/python -m tests.servers
 
 .PHONY: docs

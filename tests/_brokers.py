@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import nats
 import pyarrow as pa
@@ -20,12 +20,13 @@ from google.cloud import pubsub_v1
 from nats.js import JetStreamContext
 
 from tests._messages import row, table
+from tests._traits import BrokerTrait
 from tests.servers import Server, Unavailable
 from tests.servers.kafka import Kafka
 from tests.servers.nats import Nats
 from tests.servers.pubsub import PROJECT, Pubsub
 from transforms import registry
-from transforms.brokers import Fetched, Partition, Publisher, PublishOptions, Reader
+from transforms.brokers import Acknowledgement, Fetched, Partition, Publisher, PublishOptions, Reader
 from transforms.errors import TransientError
 from transforms.model import MESSAGE_SCHEMA
 
@@ -49,13 +50,13 @@ class Site:
     """A broker's server and how tests make topics on it.
 
     Attributes:
-        survives: whether messages outlive the server's process.
+        lacks: the traits that it has not, with the reasons.
         ordered: whether one topic's messages come in the order in which they were sent.
         wrong: settings with credentials that the server at ``guarded`` refuses.
     """
 
     server: Server
-    survives = True
+    lacks: ClassVar[Mapping[BrokerTrait, str]] = {}
     ordered = True
     wrong: Mapping[str, str] = {}
 
@@ -154,7 +155,10 @@ class NatsSite(Site):
 
 class PubsubSite(Site):
     server: Pubsub
-    survives = False
+    lacks = {  # noqa: RUF012
+        BrokerTrait.POSITIONS: "Pub/Sub hands out receipts, and each message on its own",
+        BrokerTrait.DURABLE: "the emulator keeps messages in its memory",
+    }
     ordered = False
 
     def __init__(self) -> None:
@@ -255,3 +259,9 @@ def together(fetched: Sequence[Fetched]) -> pa.Table:
 def contents(sent: pa.Table) -> list[str]:
     """What must survive of each message, in order; as text, so that it can be sorted."""
     return [json.dumps(one, default=str) for one in sent.select(["key", "data", "headers"]).to_pylist()]
+
+
+def acknowledgement(fetched: Sequence[Fetched]) -> Acknowledgement:
+    """Of all that was fetched of one partition."""
+    receipts = [receipt for one in fetched for receipt in one.receipts]
+    return Acknowledgement(fetched[-1].partition, fetched[-1].position, "", receipts)

@@ -29,6 +29,7 @@ from tests.servers.mongodb import MongoDB
 from tests.servers.moto import Moto
 from tests.servers.nats import Nats
 from tests.servers.pubsub import Pubsub
+from tests.servers.seaweed import Seaweed
 from transforms.indexes import Index, sqlite
 from transforms.lake import Lake
 
@@ -111,6 +112,11 @@ def mongodb() -> Iterator[MongoDB]:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Moto]:
     yield from running(Moto)
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    yield from running(Seaweed)
 
 
 @pytest.fixture(scope="session")

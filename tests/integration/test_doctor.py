@@ -15,7 +15,7 @@ import pytest
 from pipelines.cli import main
 from pipelines.doctor.findings import Finding, show
 from tests.servers.kafka import Kafka
-from tests.servers.minio import MinIO
+from tests.servers.seaweed import Seaweed
 from tests.unit.test_metrics_host import certificate
 from transforms.indexes import sqlite
 from transforms.lake import INTERNAL, Lake
@@ -44,10 +44,10 @@ def doctor(capsys: pytest.CaptureFixture[str], command: str, **settings: Any) ->
 
 
 def test_what_is_in_order_is_said_to_be_and_nothing_is_left_behind(
-    kafka: Kafka, minio: MinIO, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kafka: Kafka, seaweed: Seaweed, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bucket = minio.create_bucket(topic)
-    config = [f"{name}={value}" for name, value in minio.config.items()]
+    bucket = seaweed.create_bucket(topic)
+    config = [f"{name}={value}" for name, value in seaweed.config.items()]
     index = f"sqlite://{tmp_path}/index.db"
     code, told = doctor(
         capsys, "persist", source=f"{kafka.url}/{topic}", lake=bucket, lake_config=config, index=index
@@ -58,14 +58,14 @@ def test_what_is_in_order_is_said_to_be_and_nothing_is_left_behind(
     assert "Objects can be created once and read; a small one is written in" in told
     assert "clocks" not in told
     assert "0 to fix" in told
-    assert list(Lake(bucket, minio.config).list()) == []
+    assert list(Lake(bucket, seaweed.config).list()) == []
 
 
 def test_everything_that_is_wrong_is_found_in_one_go(
-    kafka: Kafka, minio: MinIO, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kafka: Kafka, seaweed: Seaweed, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bucket = minio.create_bucket(topic)
-    config = [f"{name}={value}" for name, value in {**minio.config, "secret_access_key": "wrong"}.items()]
+    bucket = seaweed.create_bucket(topic)
+    config = [f"{name}={value}" for name, value in {**seaweed.config, "secret_access_key": "wrong"}.items()]
     expired = tmp_path / "ca.pem"
     expired.write_bytes(certificate(0))
     code, told = doctor(
@@ -159,18 +159,18 @@ def test_what_a_site_does_not_have_yet_is_not_made_by_looking(
 
 
 def test_a_lake_that_nobody_may_delete_from_is_right_for_archiving_alone(
-    minio: MinIO, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    seaweed: Seaweed, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bucket = minio.create_bucket(topic)
-    minio.allow_everybody(topic, "ListBucket", "GetObject", "PutObject")
-    open_to_all = {"endpoint": minio.url, "skip_signature": "true"}
-    given = {"lake": bucket, "lake_config": [f"{name}={value}" for name, value in open_to_all.items()]}
+    bucket = seaweed.create_bucket(topic)
+    seaweed.allow(topic, "ListBucket", "GetObject", "PutObject")
+    config = [f"{name}={value}" for name, value in seaweed.guest_config.items()]
+    given = {"lake": bucket, "lake_config": config}
     _, told = doctor(capsys, "persist", source="nats://127.0.0.1:1/x", index="none", **given)
     assert "stays: objects cannot be deleted, which archiving never does." in told
     assert "1 to fix" in told
     _, told = doctor(capsys, "plan", index=f"sqlite://{existing(tmp_path)}", **given, **TO)
     assert "The command deletes below _persistor/ what has served its time: allow it there." in told
-    minio.allow_everybody(topic, "ListBucket", "GetObject")
+    seaweed.allow(topic, "ListBucket", "GetObject")
     _, told = doctor(capsys, "persist", source="nats://127.0.0.1:1/x", index="none", **given)
     assert "denies access" in told
     assert "-> Give these credentials the right to it." in told

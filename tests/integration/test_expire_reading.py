@@ -14,8 +14,8 @@ from tests.integration.harness import Archive, Persist, committed, load_message,
 from tests.integration.test_shard import _ids, _values
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
-from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
+from tests.servers.seaweed import Seaweed
 from tests.unit.test_expire import BEFORE, check_kills_between_any_two_steps, everything, stored
 from transforms.indexes import mongodb as mongo
 from transforms.indexes import sqlite
@@ -138,24 +138,23 @@ def _check_rebuilt(archive: Archive, tmp_path: Path) -> None:
 
 
 def test_a_kill_between_any_two_steps_on_an_object_store_and_mongodb(
-    minio: MinIO, mongodb: MongoDB, topic: str, tmp_path: Path
+    seaweed: Seaweed, mongodb: MongoDB, topic: str, tmp_path: Path
 ) -> None:
-    lake = Lake(f"{minio.create_bucket(topic)}/lake", minio.config)
+    lake = Lake(f"{seaweed.create_bucket(topic)}/lake", seaweed.config)
     url = f"{mongodb.url}.{topic}"
     with closing(mongo.open(url)) as index:
         check_kills_between_any_two_steps(lake, index, url, tmp_path)
 
 
 def test_a_store_that_refuses_to_delete_costs_the_index_nothing(
-    minio: MinIO, mongodb: MongoDB, topic: str, monkeypatch: pytest.MonkeyPatch
+    seaweed: Seaweed, mongodb: MongoDB, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = minio.create_bucket(topic)
+    url = seaweed.create_bucket(topic)
     with closing(mongo.open(f"{mongodb.url}.{topic}")) as index:
-        stored(Lake(url, minio.config), index)
-        minio.allow_everybody(topic, "ListBucket", "GetBucketLocation", "GetObject")
-        config = {name: minio.config[name] for name in ("endpoint", "region")}
+        stored(Lake(url, seaweed.config), index)
+        seaweed.allow(topic, "ListBucket", "GetBucketLocation", "GetObject")
         monkeypatch.setattr("transforms.maintenance.expire._PATIENCE", 1.0)
-        reader = Lake(url, {**config, "skip_signature": "true"})
+        reader = Lake(url, seaweed.guest_config)
         with pytest.raises(AccessDeniedError):
             expire(reader, index, BEFORE, young=_AT_ONCE)
         assert len(everything(index)) == 480

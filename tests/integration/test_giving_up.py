@@ -12,13 +12,13 @@ from tests.conftest import running
 from tests.integration.harness import Archive, Message, Persist, committed, expected, log_of
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
-from tests.servers.minio import MinIO
+from tests.servers.seaweed import Seaweed
 from transforms.lake import Lake
 
 
 @pytest.fixture
-def own_minio() -> Iterator[MinIO]:
-    yield from running(MinIO)
+def own_seaweed() -> Iterator[Seaweed]:
+    yield from running(Seaweed)
 
 
 @pytest.fixture
@@ -64,30 +64,30 @@ def _wait_for_dead(kafka: Kafka, dead: str, wanted: dict[str, Message], persist:
 
 
 def test_without_the_lake_messages_become_dead_letters_and_offsets_wait_until_it_is_back(
-    kafka: Kafka, topic: str, dead: str, own_minio: MinIO, tmp_path: Path
+    kafka: Kafka, topic: str, dead: str, own_seaweed: Seaweed, tmp_path: Path
 ) -> None:
     archive = Archive(
-        Lake(own_minio.create_bucket("lake"), own_minio.config), f"sqlite://{tmp_path}/index.db"
+        Lake(own_seaweed.create_bucket("lake"), own_seaweed.config), f"sqlite://{tmp_path}/index.db"
     )
-    config = [f"{name}={value}" for name, value in own_minio.config.items()]
+    config = [f"{name}={value}" for name, value in own_seaweed.config.items()]
     with _persist(kafka, topic, dead, archive, tmp_path / "log", config) as persist:
         first = _produce(kafka, topic, 1000)
         archive.wait_for(first, persist, 60)
         wait_until(lambda: committed(kafka, topic, archive) == 1000, 60, "a commit")
-        own_minio.kill()
+        own_seaweed.kill()
         lost = _produce(kafka, topic, 3000)
         _wait_for_dead(kafka, dead, lost, persist)
         assert committed(kafka, topic, archive) == 1000
-        own_minio.start()
+        own_seaweed.start()
         wait_until(lambda: committed(kafka, topic, archive) == 4000, 60, "what was given up to be claimed")
         second = _produce(kafka, topic, 500)
         archive.wait_for(second, persist, 60)
         assert sorted(_dead_ids(kafka, dead)) == sorted(lost)
-        own_minio.kill()
+        own_seaweed.kill()
         again = _produce(kafka, topic, 700)
         _wait_for_dead(kafka, dead, again, persist)
         persist.kill()
-        own_minio.start()
+        own_seaweed.start()
         persist.start()
         archive.wait_for(again, persist, 60)
         persist.drain()

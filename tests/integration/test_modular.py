@@ -22,8 +22,8 @@ from tests.integration.harness import load_message, log_of
 from tests.servers import free_port, wait_until
 from tests.servers._s3 import PASSWORD, USER
 from tests.servers.kafka import Kafka
-from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
+from tests.servers.seaweed import Seaweed
 
 _TEMPLATES = Path(__file__).parents[2] / "templates" / "modular"
 _SECONDS = 150.0
@@ -134,9 +134,9 @@ class Example:
 
 
 @pytest.fixture
-def example(kafka: Kafka, minio: MinIO, mongodb: MongoDB, tmp_path: Path) -> Iterator[Example]:
+def example(kafka: Kafka, seaweed: Seaweed, mongodb: MongoDB, tmp_path: Path) -> Iterator[Example]:
     mark = uuid.uuid4().hex[:10]
-    bucket, port = minio.create_bucket(f"modular-{mark}"), free_port()
+    bucket, port = seaweed.create_bucket(f"modular-{mark}"), free_port()
     for topic in ("orders", "payments", "persistor-metadata", "persistor-dead-letters", "replay"):
         kafka.create_topic(f"{topic}-{mark}", partitions=3)
     names = {
@@ -145,8 +145,8 @@ def example(kafka: Kafka, minio: MinIO, mongodb: MongoDB, tmp_path: Path) -> Ite
         "/persistor-metadata": f"/persistor-metadata-{mark}",
         "/persistor-dead-letters": f"/persistor-dead-letters-{mark}",
         "s3://archive": bucket,
-        "https://s3.example": minio.url,
-        "eu-central-1": minio.config["region"],
+        "https://s3.example": seaweed.url,
+        "eu-central-1": seaweed.config["region"],
         "mongodb://mongo.site-b.example/persistor": f"{mongodb.url.rsplit('/', 1)[0]}/modular{mark}",
         "port: 8080": f"port: {port}",
         "batch_age: 5s": "batch_age: 1s",

@@ -17,7 +17,7 @@ from tests.conftest import running
 from tests.integration.harness import Archive, Load, Persist, expected, log_of, metric
 from tests.servers import free_port, wait_until
 from tests.servers.kafka import PASSWORD, USER, Kafka
-from tests.servers.minio import MinIO
+from tests.servers.seaweed import Seaweed
 from transforms.lake import Lake
 from transforms.reading.source import Source
 from transforms.selection import Selection
@@ -36,8 +36,8 @@ def archive(tmp_path: Path) -> Archive:
 
 
 @pytest.fixture
-def own_minio() -> Iterator[MinIO]:
-    yield from running(MinIO)
+def own_seaweed() -> Iterator[Seaweed]:
+    yield from running(Seaweed)
 
 
 def _persist(kafka: Kafka, topics: str, archive: Archive, log: Path, **options: str | list[str]) -> Persist:
@@ -50,22 +50,22 @@ def _orders(count: int) -> list[dict[str, bytes]]:
 
 
 def test_an_absent_store_is_waited_for_and_nothing_is_skipped(
-    kafka: Kafka, topic: str, own_minio: MinIO, tmp_path: Path
+    kafka: Kafka, topic: str, own_seaweed: Seaweed, tmp_path: Path
 ) -> None:
-    lake = Lake(own_minio.create_bucket("lake"), own_minio.config)
+    lake = Lake(own_seaweed.create_bucket("lake"), own_seaweed.config)
     archive = Archive(lake, f"sqlite://{tmp_path}/index.db")
-    config = [f"{name}={value}" for name, value in own_minio.config.items()]
+    config = [f"{name}={value}" for name, value in own_seaweed.config.items()]
     with (
         _persist(kafka, topic, archive, tmp_path / "log", lake_config=config) as persist,
         Load(kafka, {topic: 1}, rate=4000),
     ):
         wait_until(lambda: archive.indexed() > 2000 and bool(persist.pid), 60, "a start")
-        own_minio.kill()
+        own_seaweed.kill()
         archived = _settled(archive)
         time.sleep(12)  # longer than the longest pause between two attempts
         assert archive.indexed() == archived
         memory = psutil.Process(persist.pid).memory_info().rss
-        own_minio.start()
+        own_seaweed.start()
         wait_until(lambda: archive.indexed() > archived, 60, "it to go on")
         archive.check_not_overwritten()
     with persist:
@@ -286,8 +286,8 @@ def test_an_unknown_option_is_named() -> None:
     _refused(_run("persist", "--sorce=kafka://h/t", "--lake=file:///tmp/x", "--index=none"), "--sorce")
 
 
-def test_a_missing_topic_and_a_missing_bucket_are_named_together(kafka: Kafka, minio: MinIO) -> None:
-    config = [f"--lake_config={name}={value}" for name, value in minio.config.items()]
+def test_a_missing_topic_and_a_missing_bucket_are_named_together(kafka: Kafka, seaweed: Seaweed) -> None:
+    config = [f"--lake_config={name}={value}" for name, value in seaweed.config.items()]
     lake = f"--lake=s3://no-such-{uuid.uuid4().hex[:6]}"
     done = _run(
         "persist", f"--source={kafka.url}/no-such-topic", lake, *config, "--index=none", "--metrics_port=0"
@@ -296,17 +296,17 @@ def test_a_missing_topic_and_a_missing_bucket_are_named_together(kafka: Kafka, m
 
 
 def test_wrong_credentials_are_refused_with_one_sentence(
-    kafka: Kafka, topic: str, minio: MinIO, tmp_path: Path
+    kafka: Kafka, topic: str, seaweed: Seaweed, tmp_path: Path
 ) -> None:
     login = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": USER}
-    config = {**minio.config, "secret_access_key": "wrong-secret"}
+    config = {**seaweed.config, "secret_access_key": "wrong-secret"}
     arguments = [
         f"--source=kafka://{kafka.sasl_bootstrap}/{topic}",
         *[f"--source_config={name}={value}" for name, value in login.items()],
         "--index=none",
         "--metrics_port=0",
     ]
-    bucket = minio.create_bucket(f"lake-{uuid.uuid4().hex[:8]}")
+    bucket = seaweed.create_bucket(f"lake-{uuid.uuid4().hex[:8]}")
     places = [f"--lake={bucket}", *[f"--lake_config={name}={value}" for name, value in config.items()]]
     wrong = _run("persist", *arguments, "--source_config=sasl.password=wrong-password", *places)
     _refused(wrong, "denies access")

@@ -17,8 +17,8 @@ from tests.conftest import running
 from tests.integration.harness import Archive, Load, Persist, expected, metric
 from tests.servers import Server, free_port, wait_until
 from tests.servers.kafka import Kafka
-from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
+from tests.servers.seaweed import Seaweed
 from transforms.lake import Lake
 
 pytestmark = pytest.mark.timeout(600)
@@ -32,8 +32,8 @@ def own_kafka() -> Iterator[Kafka]:
 
 
 @pytest.fixture
-def own_minio() -> Iterator[MinIO]:
-    yield from running(MinIO)
+def own_seaweed() -> Iterator[Seaweed]:
+    yield from running(Seaweed)
 
 
 @pytest.fixture
@@ -109,22 +109,22 @@ def seed() -> int:
 
 
 def test_kills_of_all_that_takes_part_lose_double_and_overwrite_nothing(
-    seed: int, own_kafka: Kafka, own_minio: MinIO, own_mongodb: MongoDB, tmp_path: Path
+    seed: int, own_kafka: Kafka, own_seaweed: Seaweed, own_mongodb: MongoDB, tmp_path: Path
 ) -> None:
     own_kafka.create_topic("orders", partitions=2)
     compaction = {"segment_ms": 500, "min_cleanable_dirty_ratio": "0.01", "delete_retention_ms": 0}
     own_kafka.create_topic("states", cleanup_policy="compact", **compaction)
-    lake = Lake(own_minio.create_bucket("lake") + "/kafka", own_minio.config)
+    lake = Lake(own_seaweed.create_bucket("lake") + "/kafka", own_seaweed.config)
     archive = Archive(lake, own_mongodb.url)
     persist = Persist(
         tmp_path / "persist.log",
         source=f"{own_kafka.url}/orders,states",
         lake=lake.url,
-        lake_config=[f"{name}={value}" for name, value in own_minio.config.items()],
+        lake_config=[f"{name}={value}" for name, value in own_seaweed.config.items()],
         index=archive.index_url,
         path=_PATH,
     )
-    killer = _Killer(random.Random(seed), persist, archive, [own_kafka, own_minio, own_mongodb])
+    killer = _Killer(random.Random(seed), persist, archive, [own_kafka, own_seaweed, own_mongodb])
     with persist:
         with Load(own_kafka, {"orders": 2, "states": 1}) as load:
             killer.strike(20, load)

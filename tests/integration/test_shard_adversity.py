@@ -16,7 +16,7 @@ from tests._reading import DEADLINE, Reading, reading
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.kafka_raw import produce_raw
-from tests.servers.minio import MinIO
+from tests.servers.seaweed import Seaweed
 from transforms.brokers.kafka.reader import KafkaReader
 from transforms.dead_letters import dead_messages
 from transforms.errors import ConfigurationError, PermanentError
@@ -156,16 +156,18 @@ def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
 
 
 def test_what_was_read_while_the_lake_is_away_is_told_to_be_open(
-    kafka: Kafka, minio: MinIO, topic: str, source: Source
+    kafka: Kafka, seaweed: Seaweed, topic: str, source: Source
 ) -> None:
     def age() -> float:
         return REGISTRY.get_sample_value("persistor_oldest_unarchived_seconds", {"source": topic}) or 0.0
 
-    lake = minio.create_bucket(topic)
-    in_lake = replace(source, lake=lake, lake_config=minio.config, purpose=lake, limits=Limits(10, 2**20, 2))
+    lake = seaweed.create_bucket(topic)
+    in_lake = replace(
+        source, lake=lake, lake_config=seaweed.config, purpose=lake, limits=Limits(10, 2**20, 2)
+    )
     with reading(in_lake) as opened:
         opened.turn()
-        with minio.killed():
+        with seaweed.killed():
             kafka.produce(topic, _values(0, 10))
             thread = Thread(target=opened.until, args=(10,))
             thread.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import boto3
@@ -36,20 +35,6 @@ class S3Server(Server):
         """Create a bucket; returns its URL as a lake."""
         self._client().create_bucket(Bucket=name)
         return f"s3://{name}"
-
-    def allow_everybody(self, bucket: str, *actions: str) -> None:
-        """Let requests without a signature do just this, such as ``GetObject``."""
-        everybody = {"Effect": "Allow", "Principal": {"AWS": ["*"]}}
-        allowed = [
-            {
-                **everybody,
-                "Action": [f"s3:{action}"],
-                "Resource": [f"arn:aws:s3:::{bucket}" + ("/*" if action.endswith("Object") else "")],
-            }
-            for action in actions
-        ]
-        policy = {"Version": "2012-10-17", "Statement": allowed}
-        self._client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
     def _client(self) -> Any:
         return boto3.client(

