@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from transforms.metrics.workers import Exposition
 from transforms.model import Batch
 from transforms.reading.shard import Ready, Shard
 from transforms.reading.source import Source
+from transforms.stored import dump, load
 
 __all__ = ["Positions", "PositionsTracker", "ReadBatches", "close_shards"]
 
@@ -118,12 +118,10 @@ class PositionsTracker(RestrictionTracker):
 
 class _PositionsCoder(Coder):
     def encode(self, value: Positions) -> bytes:
-        return json.dumps({"v": _VERSION, "next": value.next, "done": value.done}).encode()
+        return dump({"next": value.next, "done": value.done}, version=_VERSION, key="v").encode()
 
     def decode(self, encoded: bytes) -> Positions:
-        state = json.loads(encoded)
-        if state["v"] != _VERSION:
-            raise ValueError(f"positions of version {state['v']} were saved by another release")
+        state = load(encoded, "The saved state of this job", newest=_VERSION, key="v")
         return Positions(state["next"], state["done"])
 
     def is_deterministic(self) -> bool:

@@ -58,3 +58,13 @@ def test_a_compacted_topic_keeps_every_part_of_a_file(monkeypatch: pytest.Monkey
     assert list(kept) == [b"file:///lake/a.parquet#%d" % number for number in range(len(parts))]
     found = pa.concat_tables(metadata.decode(part["data"], part["headers"]) for part in kept.values())
     assert found.equals(_file().entries)
+
+
+def test_a_column_of_a_later_release_is_ignored() -> None:
+    data, headers = _message()
+    entries = metadata.decode(data, headers)
+    sink = pa.BufferOutputStream()
+    more = entries.append_column("later", pa.array(range(len(entries))))
+    with pa.ipc.new_stream(sink, more.schema) as writer:
+        writer.write_table(more)
+    assert metadata.decode(sink.getvalue().to_pybytes(), headers).equals(entries)

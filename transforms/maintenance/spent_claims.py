@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import pairwise
 from urllib.parse import quote, unquote
 
 from transforms.lake import INTERNAL, Lake
-from transforms.reading.claims import Chain
+from transforms.reading.claims import Chain, Claim
+from transforms.stored import load_as
 
 __all__ = ["sources", "spent_claims"]
 
@@ -32,8 +32,9 @@ def spent_claims(lake: Lake, source: str, kept_from: Mapping[Chain, int]) -> lis
     """
     spent: list[str] = []
     for chain, starts in _chains(lake, source).items():
-        newest = json.loads(bytes(lake.get(_path(chain, starts[-1]))))
-        bound = min(newest["durable"], kept_from.get(chain, newest["durable"]))
+        path = _path(chain, starts[-1])
+        durable = load_as(Claim, lake.get(path), lake.location(path)).durable
+        bound = min(durable, kept_from.get(chain, durable))
         spent += [_path(chain, start) for start, end in pairwise(starts) if end <= bound]
     return spent
 

@@ -17,7 +17,7 @@ VERSION_HEADER = "persistor-metadata"
 
 _VERSION = b"1"
 _LIMIT = 512 * 1024
-_DAMAGE = (pa.ArrowException, OSError, MemoryError)
+_DAMAGE = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError, KeyError)
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -61,6 +61,8 @@ def decode(data: bytes, headers: list[dict[str, object]]) -> pa.Table:
         raise PermanentError(f"metadata of version {versions[-1]!r}: index it with a newer release")
     try:
         table = pa.ipc.open_stream(data).read_all()
+        # A later release may add columns; those of version 1 stay what they are.
+        table = table.select([name for name in ENTRY_SCHEMA.names if name in table.column_names])
         if not table.schema.equals(ENTRY_SCHEMA):
             raise PermanentError("not a metadata message: its columns are others than those of version 1")
         # What Arrow reads it trusts: a damaged length would end the process.

@@ -10,18 +10,32 @@ jobs, killed and restarted at any time, cut a partition into the same batches, a
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from transforms.entries import total_size
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.model import Layout
+from transforms.stored import dump, load, load_as
 
-__all__ = ["Chain", "Claim", "Claims", "check_same", "file_stem", "note", "noted", "partitions"]
+__all__ = [
+    "Chain",
+    "Claim",
+    "Claims",
+    "check_same",
+    "described",
+    "file_stem",
+    "note",
+    "noted",
+    "now_us",
+    "partitions",
+]
 
 _DIGITS = 20
 _MOST_AHEAD = 1000
@@ -61,6 +75,11 @@ class Claim:
         first_position: position of the first row.
         directories: where the rows' files belong, also once the broker no longer has the rows.
         lost: of a hole that could not be read and was given up: what is lost, in one sentence.
+        bytes: sizes of the rows together, as the index has them; None for a hole and where an older
+            release made the claim, as what follows.
+        oldest_us: lowest publish time of the rows, microseconds since 1970; None where no row has one.
+        newest_us: highest publish time.
+        archived_us: when the range was claimed, by the clock of whoever claimed it.
     """
 
     next: int
@@ -72,6 +91,11 @@ class Claim:
     first_position: int | None = None
     directories: list[str] = field(default_factory=list)
     lost: str | None = None
+    bytes: int | None = None
+    oldest_us: int | None = None
+    newest_us: int | None = None
+    # Of two who claim the same, one is not another for it.
+    archived_us: int | None = field(default=None, compare=False)
 
     @property
     def layout(self) -> Layout:
@@ -98,13 +122,13 @@ class Claims:
         folder = f"{INTERNAL}sources/{quote(source, safe='')}"
         known = sorted(path for path, _ in self._lake.list(folder))
         for number, path in enumerate(known, start=1):
-            entry = json.loads(bytes(self._lake.get(path)))
+            entry = load(self._lake.get(path), self._lake.location(path))
             _refuse_foreign(source, broker, entry["broker"], self._lake.url)
             if entry["incarnation"] == identity:
                 return number
         number = len(known) + 1
-        entry = json.dumps({"broker": broker, "incarnation": identity}).encode()
-        if not self._lake.put_new(f"{folder}/{number:06d}.json", entry):
+        told = dump({"broker": broker, "incarnation": identity}).encode()
+        if not self._lake.put_new(f"{folder}/{number:06d}.json", told):
             return self.incarnation(source, broker, identity)
         return number
 
@@ -115,7 +139,7 @@ class Claims:
             The claim that stands at ``start``: this one, or the one that was there before.
         """
         path = _path(chain, start)
-        if self._lake.put_new(path, json.dumps(asdict(claim)).encode()):
+        if self._lake.put_new(path, dump(asdict(claim)).encode()):
             return claim
         try:
             return self._read(path)
@@ -165,7 +189,7 @@ class Claims:
             yield int(path.rpartition("/")[2])
 
     def _read(self, path: str) -> Claim:
-        return Claim(**json.loads(bytes(self._lake.get(path))))
+        return load_as(Claim, self._lake.get(path), self._lake.location(path))
 
 
 def partitions(lake: Lake, source: str, incarnation: int) -> int:
@@ -195,6 +219,24 @@ def noted(note: str) -> tuple[int | None, int]:
     """Start and incarnation that a note says; no start where it is none of ours."""
     start, _, incarnation = note.partition("~")
     return (int(start) if start.isdigit() else None), int(incarnation) if incarnation.isdigit() else 1
+
+
+def described(claim: Claim, messages: pa.Table) -> Claim:
+    """The claim with what it says of its rows (``FILE_SCHEMA``), for whoever does not open their files."""
+    times = pc.min_max(messages["publish_time"].cast(pa.int64())).as_py()
+    return replace(
+        claim,
+        first=messages["checksum"][0].as_py(),
+        first_position=messages["offset"][0].as_py(),
+        bytes=total_size(messages),
+        oldest_us=times["min"],
+        newest_us=times["max"],
+    )
+
+
+def now_us() -> int:
+    """Microseconds since 1970, by this machine's clock."""
+    return time.time_ns() // 1000
 
 
 def check_same(chain: Chain, claim: Claim, messages: pa.Table) -> None:

@@ -33,7 +33,7 @@ from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch, DeadLetter
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.assignment import Following
 from transforms.reading.calls import Asking
-from transforms.reading.claims import Claim, Claims, check_same, file_stem, note
+from transforms.reading.claims import Claim, Claims, check_same, described, file_stem, note, now_us
 from transforms.reading.source import Source
 from transforms.reading.track import Cut, Track, next_cut
 
@@ -222,13 +222,10 @@ class Shard:
         layout = self._source.layout
         lost = track.lost if cut.reason == "skip" else None
         mine = Claim(cut.next, cut.rows, track.durable, layout.path, layout.format, lost=lost)
+        mine = replace(mine, archived_us=now_us())
         if cut.rows:
-            mine = replace(
-                mine,
-                first=messages["checksum"][0].as_py(),
-                first_position=messages["offset"][0].as_py(),
-                directories=directories(layout.path, messages, track.source),
-            )
+            said = described(mine, messages)
+            mine = replace(said, directories=directories(layout.path, messages, track.source))
         stands = self._asking.lake(
             lambda: claims.make(track.chain, track.start, mine), "claim a range in the lake"
         )
@@ -306,7 +303,9 @@ class Shard:
         ask: Callable[[], object] = claims.reach
         for track in tracks:
             if track.given_up is not None:
-                hole = Claim(track.given_up, 0, track.durable, layout.path, layout.format)
+                hole = Claim(
+                    track.given_up, 0, track.durable, layout.path, layout.format, archived_us=now_us()
+                )
                 ask = partial(claims.make, track.chain, track.start, hole)
         self._asking.look_for_lake(self._claimers, ask)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Literal
 from transforms.errors import TransientError
 from transforms.lake import Lake, ObjectMissingError
 from transforms.replay.plans import folder
+from transforms.stored import dump, load_as
 
 __all__ = ["LOOK_EVERY", "Control", "Wish", "last_version", "write_control"]
 
@@ -47,7 +47,7 @@ def write_control(lake: Lake, job: str, wish: Wish, version: int) -> None:
     """
     prefix = f"{folder(job)}/control"
     path = f"{prefix}/{version:012d}.json"
-    lake.put_new(path, json.dumps(asdict(wish)).encode())
+    lake.put_new(path, dump(asdict(wish)).encode())
     for older, _ in lake.list(prefix):
         if older < path:
             lake.delete(older)
@@ -85,7 +85,7 @@ class Control:
         try:
             newest = max((path for path, _ in self._lake.list(f"{folder(self._job)}/control")), default="")
             if newest > self._path:
-                self._wish = Wish(**json.loads(bytes(self._lake.get(newest))))
+                self._wish = load_as(Wish, self._lake.get(newest), self._lake.location(newest))
                 self._path = newest
         except (TransientError, ObjectMissingError):
             return  # a newer one has replaced it since it was listed, or the next look tells

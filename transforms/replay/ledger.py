@@ -92,6 +92,6 @@ def _newest(lake: Lake, lane: str) -> tuple[str | None, Tally]:
         if newest is None:
             return None, Tally()
         try:
-            return newest, Tally.from_json(bytes(lake.get(newest)))
+            return newest, Tally.from_json(lake.get(newest), lake.location(newest))
         except ObjectMissingError:
             continue  # a newer one has replaced it since it was listed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.model import UTC_MICROSECONDS
 from transforms.replay.figures import Histogram, Sample, SourcePlan
 from transforms.replay.options import Options
+from transforms.stored import dump, from_fields, load
 from transforms.times import iso_time
 
 __all__ = [
@@ -153,25 +153,30 @@ class Plan:
 
     def to_json(self) -> str:
         """The stored form."""
-        return json.dumps({"version": _VERSION, **asdict(self)})
+        return dump(asdict(self), version=_VERSION)
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str | memoryview, what: str = "the plan") -> Plan:
         """The inverse of :meth:`to_json`.
 
+        Args:
+            what: names the object in errors.
+
         Raises:
-            ConfigurationError: a newer Persistor wrote it.
+            PermanentError: it is something else, or a newer release wrote it.
         """
-        stored = json.loads(text)
-        if stored.pop("version") != _VERSION:
-            raise ConfigurationError(f"Plan {stored['job']} was made by another version: start a new job.")
-        stored["options"] = Options(**stored["options"])
-        stored["lanes"] = {int(lane): count for lane, count in stored["lanes"].items()}
-        stored["sources"] = tuple(SourcePlan(**source) for source in stored["sources"])
-        stored["samples"] = tuple(Sample(**sample) for sample in stored["samples"])
-        if (histogram := stored["histogram"]) is not None:
-            stored["histogram"] = Histogram(**histogram | {"messages": tuple(histogram["messages"])})
-        return cls(**stored | {name: tuple(stored[name]) for name in _TUPLES})
+        stored = load(text, what, newest=_VERSION)
+        try:
+            stored["options"] = from_fields(Options, stored["options"])
+            stored["lanes"] = {int(lane): count for lane, count in stored["lanes"].items()}
+            stored["sources"] = tuple(from_fields(SourcePlan, source) for source in stored["sources"])
+            stored["samples"] = tuple(from_fields(Sample, sample) for sample in stored["samples"])
+            if (histogram := stored["histogram"]) is not None:
+                told = histogram | {"messages": tuple(histogram["messages"])}
+                stored["histogram"] = from_fields(Histogram, told)
+            return from_fields(cls, stored | {name: tuple(stored[name]) for name in _TUPLES})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise PermanentError(f"{what} is damaged: start a new job.") from error
 
 
 def lane_topic(plan: Plan, lane: int) -> str:
@@ -196,17 +201,16 @@ def load_plan(lake: Lake, job: str) -> Plan:
 
     Raises:
         ConfigurationError: the lake has no plan of that job.
-        PermanentError: what the lake has is damaged.
+        PermanentError: what the lake has is damaged, or a newer release wrote it.
         TransientError: the lake is away.
     """
+    path = f"{folder(job)}/plan.json"
     try:
-        return Plan.from_json(str(lake.get(f"{folder(job)}/plan.json"), "utf-8"))
+        return Plan.from_json(lake.get(path), f"The plan of job {job} ({lake.location(path)})")
     except ObjectMissingError as error:
         raise ConfigurationError(
             f"{lake.url} has no plan of job {job!r}: check the id and --lake."
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise PermanentError(_DAMAGED.format(job)) from error
 
 
 def read_windows(lake: Lake, plan: Plan, lane: int, done: int = 0) -> Iterator[pa.RecordBatch]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from transforms.errors import PermanentError
+from transforms.stored import dump, from_fields, load
 from transforms.times import iso_time
 
 __all__ = ["ERRORS_KEPT", "Failure", "Report", "Tally"]
@@ -80,17 +80,24 @@ class Tally:
 
     def to_json(self) -> str:
         """The form in which it is kept with the job."""
-        return json.dumps(asdict(self))
+        return dump(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Tally:
-        """The inverse of :meth:`to_json`. Raises ``PermanentError`` where it is something else."""
+    def from_json(cls, text: str | bytes | memoryview, what: str = "the progress of a job") -> Tally:
+        """The inverse of :meth:`to_json`.
+
+        Args:
+            what: names the object in errors.
+
+        Raises:
+            PermanentError: it is something else, or a newer release wrote it.
+        """
+        stored = load(text, what)
         try:
-            stored = json.loads(text)
-            stored["errors"] = [Failure(**error) for error in stored["errors"]]
-            return cls(**stored)
-        except (ValueError, TypeError, KeyError) as error:
-            raise PermanentError("the progress that is kept in the lake is damaged") from error
+            stored["errors"] = [from_fields(Failure, error) for error in stored["errors"]]
+            return from_fields(cls, stored)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise PermanentError(f"{what} is damaged: put back a whole copy of it.") from error
 
 
 @dataclass

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
@@ -17,6 +16,7 @@ from pymongo import DESCENDING, IndexModel
 from pymongo import errors as mongo
 from pymongo.collection import Collection
 
+from transforms.indexes._job_text import dump_row, load_row
 from transforms.indexes.mongodb.documents import Document
 from transforms.indexes.mongodb.errors import translated
 
@@ -40,12 +40,12 @@ class MongoJobs:
         """See :meth:`transforms.indexes.Index.create_job`."""
         with translated():
             try:
-                self._jobs.insert_one({"_id": row["id"], **_fields(row), "record": json.dumps(record)})
+                self._jobs.insert_one({"_id": row["id"], **_fields(row), "record": dump_row(record)})
             except mongo.DuplicateKeyError:
                 known = [{"_id": row["id"]}, _key(row)]
                 found = self._jobs.find_one({"$or": [query for query in known if query]})
                 # Nothing deletes jobs: what stood against this one is there.
-                return dict(json.loads((found or {})["job"]))
+                return load_row((found or {})["job"])
         return row
 
     def replace_job(self, row: dict[str, Any], version: int) -> bool:
@@ -59,7 +59,7 @@ class MongoJobs:
         """See :meth:`transforms.indexes.Index.get_job`."""
         with translated():
             found = self._jobs.find_one({"_id": id})
-        return None if found is None else json.loads(found["job"])
+        return None if found is None else load_row(found["job"])
 
     def list_jobs(
         self, limit: int, before: str | None = None, states: Sequence[str] | None = None
@@ -70,12 +70,12 @@ class MongoJobs:
             query["state"] = {"$in": list(states)}
         with translated():
             found = self._jobs.find(query).sort("_id", DESCENDING).limit(limit).to_list()
-        return [json.loads(document["job"]) for document in found]
+        return [load_row(document["job"]) for document in found]
 
     def append_audit(self, record: dict[str, Any]) -> None:
         """See :meth:`transforms.indexes.Index.append_audit`."""
         with translated():
-            self._audit.insert_one({"_id": record["id"], "record": json.dumps(record)})
+            self._audit.insert_one({"_id": record["id"], "record": dump_row(record)})
 
     def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
         """See :meth:`transforms.indexes.Index.list_audit`."""
@@ -86,13 +86,13 @@ class MongoJobs:
                 for places, having in ((self._audit, {}), (self._jobs, {"record": {"$ne": None}}))
             ]
         found = heapq.merge(*parts, key=itemgetter("_id"), reverse=True)
-        return [json.loads(document["record"]) for document in itertools.islice(found, limit)]
+        return [load_row(document["record"]) for document in itertools.islice(found, limit)]
 
 
 def _fields(row: dict[str, Any]) -> Document:
     # As text, since names in a job may be what MongoDB takes for paths and operators.
     searched = {name: row.get(name) for name in ("version", "state")}
-    return {"job": json.dumps(row), **searched, **_key(row)}
+    return {"job": dump_row(row), **searched, **_key(row)}
 
 
 def _key(row: dict[str, Any]) -> Document:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from transforms.indexes._job_text import dump_row, load_row
 from transforms.indexes.sqlite.file import Connections
 
 __all__ = ["SqliteJobs"]
@@ -28,19 +28,19 @@ class SqliteJobs:
         """See :meth:`transforms.indexes.Index.create_job`."""
         with self._connections.transaction() as connection:
             added = connection.execute(
-                "INSERT INTO jobs VALUES (?, ?) ON CONFLICT DO NOTHING", (row["id"], json.dumps(row))
+                "INSERT INTO jobs VALUES (?, ?) ON CONFLICT DO NOTHING", (row["id"], dump_row(row))
             )
             if added.rowcount:
-                connection.execute(_NOTE, (record["id"], json.dumps(record)))
+                connection.execute(_NOTE, (record["id"], dump_row(record)))
                 return row
             found = connection.execute("SELECT job FROM jobs WHERE id = ?", (row["id"],)).fetchone()
             key = row.get("requested_by"), row.get("idempotency_key")
             earlier = found or connection.execute(_BY_KEY, key).fetchone()
-        return dict(json.loads(earlier[0]))
+        return load_row(earlier[0])
 
     def replace_job(self, row: dict[str, Any], version: int) -> bool:
         """See :meth:`transforms.indexes.Index.replace_job`."""
-        text = json.dumps({**row, "version": version + 1})
+        text = dump_row({**row, "version": version + 1})
         with self._connections.transaction() as connection:
             changed = connection.execute(
                 "UPDATE jobs SET job = ? WHERE id = ? AND json_extract(job, '$.version') = ?",
@@ -52,7 +52,7 @@ class SqliteJobs:
         """See :meth:`transforms.indexes.Index.get_job`."""
         with self._connections.snapshot() as connection:
             row = connection.execute("SELECT job FROM jobs WHERE id = ?", (id,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        return None if row is None else load_row(row[0])
 
     def list_jobs(
         self, limit: int, before: str | None = None, states: Sequence[str] | None = None
@@ -67,12 +67,12 @@ class SqliteJobs:
         parameters = [value for scope in values for value in (*scope, *bound)]
         with self._connections.snapshot() as connection:
             rows = connection.execute(sql, [*parameters, limit]).fetchall()
-        return [json.loads(row[0]) for row in rows]
+        return [load_row(row[0]) for row in rows]
 
     def append_audit(self, record: dict[str, Any]) -> None:
         """See :meth:`transforms.indexes.Index.append_audit`."""
         with self._connections.transaction() as connection:
-            connection.execute(_NOTE, (record["id"], json.dumps(record)))
+            connection.execute(_NOTE, (record["id"], dump_row(record)))
 
     def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
         """See :meth:`transforms.indexes.Index.list_audit`."""
@@ -81,4 +81,4 @@ class SqliteJobs:
                 "SELECT record FROM audit WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
                 (before, limit),
             ).fetchall()
-        return [json.loads(row[0]) for row in rows]
+        return [load_row(row[0]) for row in rows]
