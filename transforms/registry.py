@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
-from types import ModuleType
+from pathlib import Path
+from typing import cast
 
+from transforms import discovery
+from transforms.brokers import BrokerModule
 from transforms.errors import ConfigurationError
+from transforms.formats import FormatModule
+from transforms.indexes import IndexModule
 
-__all__ = ["broker", "format_of", "index", "names"]
-
-
-def broker(url: str) -> ModuleType:
-    """The module of ``transforms.brokers`` for a URL; see that package for its contract."""
-    return _module("brokers", _scheme(url, "brokers"))
+__all__ = ["broker", "format_of", "index", "index_file", "names"]
 
 
-def index(url: str) -> ModuleType:
-    """The module of ``transforms.indexes`` for a URL; see that package for its contract."""
-    return _module("indexes", _scheme(url, "indexes"))
+def broker(url: str) -> BrokerModule:
+    """The module of ``transforms.brokers`` for a URL.
+
+    Raises:
+        ConfigurationError: it is no URL, or of none of the brokers; the valid ones are listed.
+    """
+    return cast("BrokerModule", discovery.load("transforms.brokers", _scheme(url, "brokers")))
 
 
-def format_of(name: str) -> ModuleType:
-    """The module of ``transforms.formats`` for a format's name, or for a file's name by its extension."""
-    return _module("formats", name.rpartition(".")[2])
+def index(url: str) -> IndexModule:
+    """The module of ``transforms.indexes`` for a URL; raises as :func:`broker`."""
+    return cast("IndexModule", discovery.load("transforms.indexes", _scheme(url, "indexes")))
+
+
+def format_of(name: str) -> FormatModule:
+    """The module of ``transforms.formats`` for a format's name, or for a file's name by its extension.
+
+    Raises:
+        ConfigurationError: there is no such format; the valid ones are listed.
+    """
+    return cast("FormatModule", discovery.load("transforms.formats", name.rpartition(".")[2]))
+
+
+def index_file(url: str) -> Path | None:
+    """Where an index lies on this host; None where a server holds it.
+
+    References to secrets stay as they are written. Raises as :func:`broker`.
+    """
+    return Path("/" + url.partition("://")[2].lstrip("/")) if index(url).ONE_HOST else None
 
 
 def names(kind: str) -> list[str]:
     """The backends there are: every module of the package ``transforms.<kind>``."""
-    package = importlib.import_module(f"transforms.{kind}")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    return discovery.names(f"transforms.{kind}")
 
 
 def _scheme(url: str, kind: str) -> str:
@@ -40,17 +57,3 @@ def _scheme(url: str, kind: str) -> str:
             f"{url!r} is not a URL; write SCHEME://… with one of the {kind} {', '.join(names(kind))}."
         )
     return scheme
-
-
-@functools.cache
-def _module(kind: str, name: str) -> ModuleType:
-    if name not in names(kind):
-        raise ConfigurationError(f"{name!r} is not one of the {kind}; known are {', '.join(names(kind))}.")
-    try:
-        return importlib.import_module(f"transforms.{kind}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] == "transforms":
-            raise
-        raise ConfigurationError(
-            f"{name} needs the package {error.name}: pip install 'persistor[{name}]'."
-        ) from error

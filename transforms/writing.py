@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from types import ModuleType
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 from transforms import metrics, registry, stop
 from transforms.entries import entries, total_size
 from transforms.errors import PermanentError, TransientError
+from transforms.formats import FormatModule
 from transforms.lake import Lake, ObjectMissingError
 from transforms.layout import file_path, template
 from transforms.model import Batch, DeadLetter, WrittenFile
@@ -93,7 +93,7 @@ class BatchWriter:
         made = entries(messages if self.entries else messages.slice(0, 0), location, now)
         return WrittenFile(location, source, bytes, len(messages), total_size(messages), made)
 
-    def _put(self, path: str, data: bytes) -> memoryview | None:
+    def _put(self, path: str, data: bytes | memoryview | pa.Buffer) -> memoryview | None:
         """Write, or read what was there first."""
         if self.lake.put_new(path, data):
             return None
@@ -148,14 +148,13 @@ class _Part:
     source: str
     path: str
     messages: pa.Table
-    format: ModuleType
+    format: FormatModule
 
 
-def _encoded(part: _Part) -> bytes:
+def _encoded(part: _Part) -> bytes | memoryview | pa.Buffer:
     if part.messages["headers"].null_count:
         raise PermanentError("the broker's client cannot read the headers, whose names are not UTF-8")
-    data: bytes = part.format.encode(part.messages)
-    return data
+    return part.format.encode(part.messages)
 
 
 def _unencodable(part: _Part) -> npt.NDArray[np.bool_]:

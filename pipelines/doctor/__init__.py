@@ -7,9 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipelines.connections import addresses, destination_of, source_of, topics_of
 from pipelines.doctor.findings import ALLOW, Finding, tried
@@ -154,8 +152,8 @@ def _examine_index(url: str) -> Iterator[Finding]:
 
 def _new_file(url: str) -> Finding | None:
     """Of an index that is a file and not there: one that is made here would be of whoever looks."""
-    path = Path("/" + urlsplit(url).path.lstrip("/"))
-    if not url.startswith("sqlite:///") or "${" in url or path.exists():
+    path = registry.index_file(url)
+    if path is None or "${" in url or path.exists():
         return None
     there = next(one for one in path.parents if one.exists())
     if os.access(there, os.W_OK | os.X_OK):

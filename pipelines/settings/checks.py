@@ -70,9 +70,19 @@ def _paths(command: str, values: _Values) -> Iterator[str]:
     if command != "rebuild":  # which makes the index
         given.append(("index", values.get("index") or "", "file"))
     for name, url, what in given if command in _LOOKING else ():
-        scheme, _, path = url.partition("://")
-        if scheme in {"file", "sqlite"} and "${" not in path and not Path("/" + path.lstrip("/")).exists():
+        path = _local_path(url)
+        if path and "${" not in url and not path.exists():
             yield f"--{name} {url}: there is no such {what}."
+
+
+def _local_path(url: str) -> Path | None:
+    scheme, _, path = url.partition("://")
+    if scheme == "file":
+        return Path("/" + path.lstrip("/"))
+    try:
+        return registry.index_file(url)
+    except ConfigurationError:  # a lake elsewhere, no index, or what _backend reports
+        return None
 
 
 def _backend(name: str, url: str | None, find: Callable[[str], object]) -> Iterator[str]:
@@ -88,8 +98,8 @@ def _scale(command: str, values: _Values, runner: str | None) -> Iterator[str]:
     spread = runner in _SPREADING_RUNNERS
     index = values.get("index") or ""
     # The workers of a resubmission need no index, only the process that plans it does.
-    if spread and command != "resubmit" and index.startswith("sqlite:"):
-        yield f"--index {index}: SQLite lives on one machine and {runner} on many; use mongodb://HOST/DATABASE."
+    if spread and command != "resubmit" and _local_path(index):
+        yield f"--index {index}: it is a file of one machine, {runner} uses many; use mongodb://HOST/DATABASE."
     if runner == "PortableRunner" and command in {"persist", "index"}:
         yield "--runner=PortableRunner does not tell which engine works; say --runner=FlinkRunner."
     if runner == "DataflowRunner" and str(values.get("lake", "")).startswith("file:"):

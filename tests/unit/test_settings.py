@@ -243,7 +243,7 @@ def test_every_problem_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--runner=FlinkRunner"], "SQLite lives on one machine"),
+        (["--runner=FlinkRunner"], "it is a file of one machine"),
         (["--runner=DataflowRunner"], "workers of Dataflow share no disk"),
         (["--runner=DataflowRunner", "--metrics_port=2112"], "workers of Dataflow serve none"),
         (["--runner=PortableRunner"], "does not tell which engine works"),

@@ -1,18 +1,6 @@
 """Brokers, one module each, found by URL scheme; each reads and publishes.
 
-A broker's module offers
-
-``open_reader(url, config, *, shard=(0, 1), group, exclude=()) -> Reader``
-    ``url`` is the ``--source`` (secret references allowed, resolved here), ``config`` the
-    ``--source_config`` settings of its client (references allowed), ``shard`` (i, n) says which
-    partitions are this reader's, ``group`` names the durable progress kept at the broker,
-    ``exclude`` are glob patterns of topics never to read.
-``open_publisher(url, config, *, name=None) -> Publisher``
-    ``url`` is a destination with exactly one topic; ``name`` identifies a lane of a job
-    (letters, digits, ``-``), the same again when it is restarted; None keeps no progress.
-
-and raises ``ConfigurationError`` with all problems for a URL or setting that cannot be right,
-a missing topic or refused credentials. Nothing is read or sent before the first call that says so.
+A broker's module offers what :class:`BrokerModule` says.
 """
 
 from __future__ import annotations
@@ -30,6 +18,7 @@ from transforms.model import Trait
 __all__ = [
     "UNTOLD",
     "Acknowledgement",
+    "BrokerModule",
     "Destination",
     "FencedError",
     "Fetched",
@@ -303,3 +292,41 @@ class Publisher(Protocol):
 
     def close(self) -> None:
         """Drop what is not committed and disconnect."""
+
+
+class BrokerModule(Protocol):
+    """What a module of this package offers.
+
+    Both functions raise ``ConfigurationError`` with all problems for a URL or setting that cannot be
+    right, a missing topic or refused credentials. Nothing is read or sent before the first call that
+    says so.
+    """
+
+    def open_reader(
+        self,
+        url: str,
+        config: Mapping[str, str],
+        *,
+        shard: tuple[int, int] = (0, 1),
+        group: str,
+        exclude: Sequence[str] = (),
+    ) -> Reader:
+        """Open a source.
+
+        Args:
+            url: of the source; may hold references to secrets, which are resolved here.
+            config: settings of the broker's client; may hold references.
+            shard: (i, n) says which partitions are this reader's.
+            group: names the progress that is kept at the broker.
+            exclude: glob patterns of topics never to read.
+        """
+
+    def open_publisher(self, url: str, config: Mapping[str, str], *, name: str | None = None) -> Publisher:
+        """Open a destination.
+
+        Args:
+            url: with exactly one topic; may hold references to secrets.
+            config: as for :meth:`open_reader`.
+            name: of a lane of a job (letters, digits, ``-``), the same again when it is restarted;
+                None keeps no progress.
+        """

@@ -1,16 +1,45 @@
 """File formats of the lake, one module each, found by name.
 
-A format's module is its name, which is also the extension of its files. It offers
-
-``encode(table) -> bytes | memoryview | pa.Buffer``
-    ``table`` has ``FILE_SCHEMA``. Equal rows give equal bytes: no clock, no host, no random.
-``decode(data) -> pa.Table``
-    The inverse, exactly: null stays null, empty stays empty, every byte and every repeat stays.
-    ``data`` is bytes-like. Raises ``PermanentError`` on data that is not a whole file of this format.
-``read_rows(file, rows) -> pa.Table``
-    Rows of a ``transforms.lake.LakeFile`` by position from 0 (a strictly ascending numpy int64
-    array), in that order, fetching no more than it must. Raises ``PermanentError`` for a
-    position behind the last row, ``ObjectMissingError`` and ``TransientError`` from the lake.
-``bounds(file) -> transforms.formats._common.Bounds``
-    How many messages the file holds, and between which bounds; raises as ``read_rows``.
+A format's module is its name, which is also the extension of its files. It offers what
+:class:`FormatModule` says.
 """
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pyarrow as pa
+
+from transforms.formats._common import Bounds, Rows
+from transforms.lake import LakeFile
+
+__all__ = ["Bounds", "FormatModule", "Rows"]
+
+
+class FormatModule(Protocol):
+    """What a module of this package offers."""
+
+    def encode(self, table: pa.Table) -> bytes | memoryview | pa.Buffer:
+        """A file with the rows of ``table`` (``FILE_SCHEMA``).
+
+        Equal rows give equal bytes: no clock, no host, no random.
+        """
+
+    def decode(self, data: bytes | memoryview | pa.Buffer) -> pa.Table:
+        """The inverse, exactly: null stays null, empty stays empty, every byte and every repeat stays.
+
+        Raises:
+            PermanentError: ``data`` is not a whole file of this format.
+        """
+
+    def read_rows(self, file: LakeFile, rows: Rows) -> pa.Table:
+        """Rows by position from 0 (strictly ascending), in that order, fetching no more than it must.
+
+        Raises:
+            PermanentError: a position lies behind the last row, or the file is damaged.
+            ObjectMissingError: the file is gone from the lake.
+            TransientError: the lake is away.
+        """
+
+    def bounds(self, file: LakeFile) -> Bounds:
+        """How many messages the file holds, and between which bounds; raises as :meth:`read_rows`."""

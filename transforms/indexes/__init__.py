@@ -1,9 +1,6 @@
 """Index stores, one module each, found by URL scheme (``sqlite:///path``, ``mongodb://host/db``).
 
-A store's module offers ``open(url: str) -> Index`` and ``LOCAL: bool`` (True where only one
-host can use it). The URL may hold secret references. Opening creates what is missing
-(tables, indexes) and raises ``ConfigurationError`` for a URL that cannot be right.
-Every method raises ``TransientError`` while the store is away. An index is thread-safe.
+A store's module offers what :class:`IndexModule` says.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import pyarrow as pa
 from transforms.errors import PermanentError
 from transforms.selection import Selection
 
-__all__ = ["ConflictError", "Index", "SourceSummary"]
+__all__ = ["ConflictError", "Index", "IndexModule", "SourceSummary"]
 
 
 class ConflictError(PermanentError):
@@ -43,7 +40,10 @@ class SourceSummary:
 
 
 class Index(Protocol):
-    """Where the entries (``ENTRY_SCHEMA``) and the jobs are kept."""
+    """Where the entries (``ENTRY_SCHEMA``) and the jobs are kept. Thread-safe.
+
+    Every method raises ``TransientError`` while the store is away.
+    """
 
     def insert(self, entries: pa.Table) -> int:
         """Store entries durably; ids that are there already stay as they are.
@@ -154,3 +154,22 @@ class Index(Protocol):
 
     def close(self) -> None:
         """Give back connections; the index is not used afterwards."""
+
+
+class IndexModule(Protocol):
+    """What a module of this package offers."""
+
+    @property
+    def ONE_HOST(self) -> bool:  # noqa: N802 - a constant of the module
+        """Whether the index is a file of one host, which the URL's path names; else a server holds it."""
+
+    def open(self, url: str) -> Index:
+        """Open an index; what is missing of it (tables, indexes) is created.
+
+        Args:
+            url: may hold references to secrets.
+
+        Raises:
+            ConfigurationError: the URL cannot be right, or the store refuses us.
+            TransientError: the store is away.
+        """

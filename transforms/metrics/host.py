@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 from cryptography import x509
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
+from transforms.registry import index_file, names
+
 __all__ = ["certificates", "directories", "expiry", "space", "watch"]
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
@@ -98,11 +100,11 @@ def _gauge(registry: CollectorRegistry, name: str, meaning: str, *labels: str) -
 
 def _directories(urls: Iterable[str]) -> Iterator[str]:
     for url in urls:
-        scheme, path = urlsplit(url).scheme, Path("/" + urlsplit(url).path.lstrip("/"))
+        scheme = urlsplit(url).scheme
         if scheme == "file":
-            yield str(path)
-        elif scheme == "sqlite":
-            yield str(path.parent)
+            yield str(Path("/" + urlsplit(url).path.lstrip("/")))
+        elif scheme in names("indexes") and (file := index_file(url)):
+            yield str(file.parent)
 
 
 def _holds_certificates(file: str) -> bool:

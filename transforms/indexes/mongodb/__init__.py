@@ -39,9 +39,9 @@ from transforms.secrets import resolve
 from transforms.selection import Selection, sample_and_limit
 from transforms.times import moment
 
-__all__ = ["LOCAL", "MongoIndex", "open"]
+__all__ = ["ONE_HOST", "MongoIndex", "open"]
 
-LOCAL = False
+ONE_HOST = False
 
 _ROWS = 10_000
 _TIMEOUTS: dict[str, Any] = {

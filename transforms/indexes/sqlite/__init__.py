@@ -28,9 +28,9 @@ from transforms.secrets import resolve
 from transforms.selection import Selection
 from transforms.times import moment
 
-__all__ = ["LOCAL", "SqliteIndex", "open"]
+__all__ = ["ONE_HOST", "SqliteIndex", "open"]
 
-LOCAL = True
+ONE_HOST = True
 
 _ROWS = 10_000
 _NAMES_KEPT = 10_000
