@@ -110,3 +110,41 @@ def test_a_lossy_job_sends_all_but_what_the_topic_refuses(kafka: Kafka, lake: La
     assert (report.published, report.failed) == (19_998, {"undelivered": 2})
     others = sent.filter(pa.array([n not in {200, 15_000} for n in range(20_000)]))
     assert consumed(kafka, topic) == expected(others)
+
+
+@pytest.mark.parametrize("name", [None, "lane"])
+def test_of_equal_messages_only_the_one_that_is_refused_is_named(kafka: Kafka, name: str | None) -> None:
+    topic = kafka.create_topic(f"equal-{name}", 2, **{"message.timestamp.before.max.ms": 3_600_000})
+    fates = {"innocent": (0, NOW_US), "old": (1, NOW_US - 2 * 3_600_000_000), "later": (0, NOW_US)}
+    sent = table(
+        *[
+            row(id=id, partition=partition, key=b"k", data=b"{}", publish_time=time_us)
+            for id, (partition, time_us) in fates.items()
+        ]
+    )
+    publisher = broker.open_publisher(f"{kafka.url}/{topic}", {}, name=name and f"{topic}-{name}")
+    publisher.begin()
+    publisher.send(sent, PublishOptions())
+    undelivered = publisher.commit(3)
+    publisher.close()
+    assert [one.id for one in undelivered] == ["old"]
+    assert len(consumed(kafka, topic, 2)) == 2
+
+
+def test_in_a_transaction_the_equals_of_a_refused_message_arrive_in_order(kafka: Kafka) -> None:
+    topic = kafka.create_topic("equal-in-one", 1, **{"message.timestamp.before.max.ms": 3_600_000})
+    old = NOW_US - 2 * 3_600_000_000
+    sent = table(
+        *[
+            row(id=f"{n}", key=b"k", data=b"{}" if n < 6 else b"end", publish_time=old if n == 2 else NOW_US)
+            for n in range(7)
+        ]
+    )
+    publisher = broker.open_publisher(f"{kafka.url}/{topic}", {}, name=topic)
+    publisher.begin()
+    publisher.send(sent.slice(0, 4), PublishOptions())
+    publisher.send(sent.slice(4), PublishOptions())
+    undelivered = publisher.commit(7)
+    publisher.close()
+    assert [one.id for one in undelivered] == ["2"]
+    assert consumed(kafka, topic) == expected(sent.filter(pa.array([n != 2 for n in range(7)])))

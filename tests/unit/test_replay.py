@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 
 from tests._archive import archive
 from tests._messages import file_tables, row, table
-from transforms.brokers import Destination
+from transforms.brokers import Destination, digest, is_noted
 from transforms.entries import traits
 from transforms.indexes import sqlite
 from transforms.lake import Lake
@@ -316,3 +317,13 @@ def test_a_ledger_keeps_what_is_confirmed(lake: Lake) -> None:
     Ledger(lake, plan, 4).start()
     assert total(lake, plan) == Tally(published=4, failed={"missing": 5})
     assert len(list(lake.list("_persistor/plans/j/done/03"))) == 1
+
+
+def test_messages_whose_short_sums_are_equal_are_told_apart() -> None:
+    one, other = "orders_58_5890294", "payments_29_6540062"
+    assert zlib.crc32(one.encode()) == zlib.crc32(other.encode())
+    assert (is_noted(one, {digest(one)}), is_noted(other, {digest(one)})) == (True, False)
+
+
+def test_what_an_earlier_release_noted_of_a_message_is_known() -> None:
+    assert is_noted("orders_0_3", {f"{zlib.crc32(b'orders_0_3'):08x}"})

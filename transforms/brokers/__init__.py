@@ -5,8 +5,10 @@ A broker's module offers what :class:`BrokerModule` says.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,6 +32,7 @@ __all__ = [
     "Undelivered",
     "Unreadable",
     "digest",
+    "is_noted",
 ]
 
 
@@ -248,8 +251,14 @@ UNTOLD = "*"
 
 
 def digest(id: str) -> str:
-    """What a publisher keeps of a message's id where there is little room."""
-    return f"{zlib.crc32(id.encode()):08x}"
+    """What a publisher keeps of a message's id where there is little room: 48 bits, lest two meet."""
+    return base64.urlsafe_b64encode(hashlib.blake2b(id.encode(), digest_size=6).digest()).decode()
+
+
+def is_noted(id: str, digests: Container[str]) -> bool:
+    """Whether a message is among those whose digests were kept, by this release or an earlier one."""
+    # Releases before 0.2 kept 32 bits, of which two in a commit may be equal.
+    return digest(id) in digests or f"{zlib.crc32(id.encode()):08x}" in digests
 
 
 class Publisher(Protocol):

@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as NotYet
 
 import pyarrow as pa
 
-from transforms.brokers import UNTOLD, FencedError, Publisher, PublishOptions, digest
+from transforms.brokers import UNTOLD, FencedError, Publisher, PublishOptions, is_noted
 from transforms.errors import TransientError
 from transforms.lake import Lake
 from transforms.replay.control import Wish
@@ -268,7 +268,7 @@ class _Lane:
         self._gap -= len(checked.window)
         if left_out := self._publisher.left_out:
             ids = checked.messages["id"].to_pylist()
-            checked.lose({id: _REFUSED for id in ids if digest(id) in left_out})
+            checked.lose({id: _REFUSED for id in ids if is_noted(id, left_out)})
             if UNTOLD in left_out and _REFUSED_NOTE not in self.report.notes:
                 self.report.notes.append(_REFUSED_NOTE)
         self.earlier.add(checked.tally())

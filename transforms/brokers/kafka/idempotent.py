@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -58,8 +58,10 @@ class KafkaPublisher(Client):
         self._topic = topic
         self._settings = {**settings, "error_cb": self.note_error}
         self._sent: list[tuple[pa.Table, PublishOptions]] = []
-        self._refused: dict[str, str] = {}
-        self._failed: list[tuple[KafkaError, bytes | None, bytes | None]] = []
+        # By row of what was sent since the last commit: equal messages may meet different fates.
+        self._rows = 0
+        self._refused: dict[int, str] = {}
+        self._failed: list[tuple[int, KafkaError]] = []
         self._fitted = "batch.size" in settings
         self._producer = configured(lambda: Producer(self._settings))
 
@@ -78,14 +80,15 @@ class KafkaPublisher(Client):
 
     def _queue(self, messages: pa.Table, options: PublishOptions) -> None:
         self._sent.append((messages, options))
-        self._produce(messages, options)
+        first, self._rows = self._rows, self._rows + len(messages)
+        self._produce(messages, options, range(first, self._rows))
 
     def commit(self, done: int) -> list[Undelivered]:  # noqa: ARG002 - nothing is kept here
         """Wait for every delivery report."""
         self._flush()
-        refused = {**self._refused, **self._suspects()}
+        undelivered = self._undelivered({**self._refused, **self._suspects()})
         self._forget()
-        return [Undelivered(id, reason) for id, reason in refused.items()]
+        return undelivered
 
     def finish(self) -> None:
         """Nothing: only lanes keep progress at the destination."""
@@ -111,11 +114,16 @@ class KafkaPublisher(Client):
             self._settings["batch.size"] = most
             self._producer = configured(lambda: Producer(self._settings))
 
-    def _produce(self, messages: pa.Table, options: PublishOptions, alone: Container[str] = ()) -> None:
-        """Queue rows, those in ``alone`` each in a request of its own; stops where one was refused."""
+    def _produce(
+        self, messages: pa.Table, options: PublishOptions, rows: Sequence[int], alone: Container[int] = ()
+    ) -> None:
+        """Queue messages, those of rows ``alone`` in requests of their own; stops where one was refused."""
         # By position, and without a call of ours: this is a third of what a message costs here.
-        produce, topic, report = self._producer.produce, self._topic, self._report
-        for id, value, key, headers, partition, time in _rows(messages, options):
+        produce, topic = self._producer.produce, self._topic
+        reports = map(functools.partial, itertools.repeat(self._report), rows)
+        for row, report, (value, key, headers, partition, time) in zip(
+            rows, reports, _messages(messages, options), strict=True
+        ):
             while True:
                 try:
                     produce(topic, value, key, partition, report, timestamp=time, headers=headers)
@@ -123,19 +131,19 @@ class KafkaPublisher(Client):
                 except BufferError:
                     self._serve(lambda: self._producer.poll(0.1))
                 except KafkaException as exception:
-                    if not self._goes_on_behind(id, exception):
+                    if not self._goes_on_behind(row, exception):
                         return
                     break
-            if id in alone:
+            if row in alone:
                 self._flush()
                 if self._failed:
                     return
         self._serve(lambda: self._producer.poll(0))
 
-    def _goes_on_behind(self, id: str, exception: KafkaException) -> bool:
+    def _goes_on_behind(self, row: int, exception: KafkaException) -> bool:
         """Note a message that is refused for what it is; others end it all."""
         if is_own_fault(exception.args[0]):
-            self._refused[id] = exception.args[0].str()
+            self._refused[row] = exception.args[0].str()
             return True
         if not self._failed:
             self._flush()  # tells what was fatal, such as fencing, and what has spoiled a transaction
@@ -143,9 +151,9 @@ class KafkaPublisher(Client):
             self.ask(functools.partial(raised, exception))
         return False
 
-    def _report(self, error: KafkaError | None, message: Message) -> None:
+    def _report(self, row: int, error: KafkaError | None, _: Message) -> None:
         if error is not None:
-            self._failed.append((error, message.key(), message.value()))
+            self._failed.append((row, error))
 
     def _flush(self) -> None:
         while self._serve(lambda: self._producer.flush(TIMEOUT)):
@@ -153,27 +161,25 @@ class KafkaPublisher(Client):
         self._raise_lost()
 
     def _raise_lost(self) -> None:
-        lost = [error for error, _, _ in self._failed if not is_own_fault(error)]
+        lost = [error for _, error in self._failed if not is_own_fault(error)]
         if lost:
             count, error = len(lost), lost[0]
             self._forget()
             raise TransientError(f"kafka: {count} messages were not confirmed: {error.str()}")
 
-    def _suspects(self) -> dict[str, str]:
-        """Ids whose delivery failed, with the reason; found by content, which shares its fate."""
-        if not self._failed:
-            return {}
-        failed = (one for one in self._failed if is_own_fault(one[0]))
-        reasons = {(key, value): error.str() for error, key, value in failed}
-        found: dict[str, str] = {}
-        for messages, _ in self._sent:
-            contents = zip(messages["key"].to_pylist(), messages["data"].to_pylist(), strict=True)
-            ids = zip(messages["id"].to_pylist(), contents, strict=True)
-            found.update({id: reasons[content] for id, content in ids if content in reasons})
-        return found
+    def _suspects(self) -> dict[int, str]:
+        """Rows whose delivery was refused for what they or others of their request are, with the reason."""
+        return {row: error.str() for row, error in self._failed if is_own_fault(error)}
+
+    def _undelivered(self, refused: Mapping[int, str]) -> list[Undelivered]:
+        """What is reported of rows that were refused."""
+        if not refused:
+            return []
+        ids = pa.chunked_array([chunk for sent, _ in self._sent for chunk in sent["id"].chunks])
+        return [Undelivered(ids[row].as_py(), reason) for row, reason in refused.items()]
 
     def _forget(self) -> None:
-        self._sent, self._refused, self._failed = [], {}, []
+        self._sent, self._rows, self._refused, self._failed = [], 0, {}, []
 
     def _serve(self, call: Callable[[], _T]) -> _T:
         """Call what serves callbacks; a fatal error comes out of there as a SystemError's cause."""
@@ -186,8 +192,8 @@ class KafkaPublisher(Client):
             return self.ask(functools.partial(raised, cause))
 
 
-def _rows(messages: pa.Table, options: PublishOptions) -> Iterator[tuple[Any, ...]]:
-    """(id, value, key, headers, partition, time in ms) by row, made column by column."""
+def _messages(messages: pa.Table, options: PublishOptions) -> Iterator[tuple[Any, ...]]:
+    """(value, key, headers, partition, time in ms) by row, made column by column."""
     rows = len(messages)
     partitions: Iterable[int] = itertools.repeat(_ANY_PARTITION, rows)
     if options.partitions == "original":
@@ -196,7 +202,7 @@ def _rows(messages: pa.Table, options: PublishOptions) -> Iterator[tuple[Any, ..
     if options.original_time:
         microseconds = pc.fill_null(messages["publish_time"].cast(pa.int64()), _NOW).to_numpy()
         times = np.floor_divide(microseconds, 1000).tolist()
-    columns = (messages[name].to_pylist() for name in ("id", "data", "key"))
+    columns = (messages[name].to_pylist() for name in ("data", "key"))
     return zip(*columns, _headers(messages, options), partitions, times, strict=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Container
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from typing import Any
@@ -82,8 +82,8 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         """
         self._ensure_open()
         self._flush()
-        refused: dict[str, str] = {}
-        alone: set[str] = set()
+        refused: dict[int, str] = {}
+        alone: set[int] = set()
         while suspects := self._suspects():
             # A broker refuses whole requests: each suspect goes alone once, to tell the guilty.
             if suspects.keys() <= alone or len(refused) >= _MOST_TOLD_APART:
@@ -92,7 +92,8 @@ class TransactionalKafkaPublisher(KafkaPublisher):
             self._send_again(refused, alone)
         refused.update(self._refused)
         topic, partition = self._ledger.topic, self._ledger.partition
-        position = TopicPartition(topic, partition, done, metadata=_noted(refused))
+        undelivered = self._undelivered(refused)
+        position = TopicPartition(topic, partition, done, metadata=_noted([one.id for one in undelivered]))
         group = self._group.consumer_group_metadata()
         self._within_timeout(
             functools.partial(self._producer.send_offsets_to_transaction, [position], group, TIMEOUT)
@@ -100,7 +101,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         self._serve(lambda: self._producer.commit_transaction(TIMEOUT * 3))
         self._open = False
         self._forget()
-        return [Undelivered(id, reason) for id, reason in refused.items()]
+        return undelivered
 
     def _flush(self) -> None:
         # One message that is refused spoils the transaction: what waits with it would only time out.
@@ -111,7 +112,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
             self._raise_lost()
 
     def _is_spoiled(self) -> bool:
-        return any(is_own_fault(error) for error, _, _ in self._failed)
+        return any(is_own_fault(error) for _, error in self._failed)
 
     def finish(self) -> None:
         """Delete the group that holds the lane's progress."""
@@ -146,7 +147,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
             self._serve(self._producer.begin_transaction)
             self._open = True
 
-    def _send_again(self, refused: Mapping[str, str], alone: Container[str]) -> None:
+    def _send_again(self, refused: Container[int], alone: Container[int]) -> None:
         """Abort and send again, in order, all but ``refused``."""
         # One whose message was refused purges what it is given next: another one aborts for it.
         self._producer.purge()
@@ -155,11 +156,13 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         self._serve(lambda: self._producer.init_transactions(TIMEOUT * 3))
         self._open, self._failed = False, []
         self._ensure_open()
-        without = pa.array(list(refused), pa.string())
+        first = 0
         for messages, options in self._sent:
             if not self._failed:
-                kept = messages.filter(pc.invert(pc.is_in(messages["id"], without)))
-                self._produce(kept, options, alone)
+                kept = [row for row in range(first, first + len(messages)) if row not in refused]
+                chosen = pa.array(kept, pa.int64())
+                self._produce(messages.take(pc.subtract(chosen, first)), options, kept, alone)
+            first += len(messages)
         self._flush()
 
 
