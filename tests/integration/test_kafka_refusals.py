@@ -15,6 +15,7 @@ from tests._replay import consumed, expected, freeze
 from tests.servers.kafka import Kafka
 from transforms.brokers import PublishOptions
 from transforms.brokers import kafka as broker
+from transforms.errors import ConfigurationError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.replay import replay_lane
@@ -148,3 +149,12 @@ def test_in_a_transaction_the_equals_of_a_refused_message_arrive_in_order(kafka:
     publisher.close()
     assert [one.id for one in undelivered] == ["2"]
     assert consumed(kafka, topic) == expected(sent.filter(pa.array([n != 2 for n in range(7)])))
+
+
+def test_a_transaction_longer_than_the_brokers_allow_is_refused_with_advice(kafka: Kafka) -> None:
+    topic = kafka.create_topic("too-long", 1)
+    config = {"transaction.timeout.ms": "2000000000"}
+    publisher = broker.open_publisher(f"{kafka.url}/{topic}", config, name=topic)
+    with pytest.raises(ConfigurationError, match=r"transaction\.max\.timeout\.ms"):
+        publisher.begin()
+    publisher.close()

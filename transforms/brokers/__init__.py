@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from transforms.errors import PermanentError
+from transforms.errors import TransientError
 from transforms.model import Trait
 
 __all__ = [
@@ -183,8 +183,11 @@ class OffsetGapError(Exception):
         super().__init__(f"retention removed messages before they were read: {self.gaps}")
 
 
-class FencedError(PermanentError):
-    """A newer publisher of the same name has begun; this one must end quietly."""
+class FencedError(TransientError):
+    """The broker has shut this publisher out: a newer one of its name has begun, or it was silent too long.
+
+    It may begin again; what is committed by then shows which of the two it was.
+    """
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from transforms.errors import TransientError
+from transforms.errors import PermanentError, TransientError
 from transforms.lake import Lake, ObjectMissingError
 from transforms.replay.plans import folder
 from transforms.stored import dump, load_as
@@ -16,6 +16,10 @@ __all__ = ["LOOK_EVERY", "Control", "Wish", "last_version", "write_control"]
 
 LOOK_EVERY = 1.0
 """Seconds after which what was wished is heard."""
+_FIRST_LOOK = 5.0
+"""Seconds that a lake may take to say what is wished at first; then the job runs as it was wished last."""
+_LEFT_AFTER = 10.0
+"""Seconds without a question after which a job is not followed any more."""
 
 
 @dataclass(frozen=True)
@@ -64,22 +68,51 @@ def last_version(lake: Lake, job: str) -> int:
 
 
 class Control:
-    """The wish of the highest version. Thread-safe; the lake is asked at most once a second."""
+    """The wish of the highest version. Thread-safe; a thread of its own asks the lake once a second.
+
+    Who asks may hold a transaction open, which must not wait for a lake that hangs.
+    """
 
     def __init__(self, lake: Lake, job: str) -> None:
-        """Follow a job whose plan lies in the lake."""
+        """Follow a job whose plan lies in the lake, for as long as anybody asks."""
         self._lake, self._job = lake, job
         self._lock = threading.Lock()
         self._path, self._wish = "", Wish()
-        self._looked = -LOOK_EVERY
+        self._refused: PermanentError | None = None
+        self._asked = 0.0
+        self._looked: threading.Event | None = None
 
     def wish(self) -> Wish:
-        """What is wished now, or was wished last where the lake is away."""
+        """What is wished now, or was wished last where the lake is away; waits only the first time.
+
+        Raises:
+            PermanentError: what is wished is damaged, or of a newer release.
+        """
         with self._lock:
-            if time.monotonic() - self._looked >= LOOK_EVERY:
-                self._look()
-                self._looked = time.monotonic()
-            return self._wish
+            self._asked = time.monotonic()
+            if self._looked is None:
+                self._looked = threading.Event()
+                name = f"control-{self._job}"
+                threading.Thread(target=self._follow, args=(self._looked,), name=name, daemon=True).start()
+            looked = self._looked
+        looked.wait(_FIRST_LOOK)
+        if self._refused is not None:
+            raise self._refused
+        return self._wish
+
+    def _follow(self, looked: threading.Event) -> None:
+        while not self._is_left():
+            self._look()
+            looked.set()
+            time.sleep(LOOK_EVERY)
+
+    def _is_left(self) -> bool:
+        """Whether nobody has asked for a while; the next who does begins to follow anew."""
+        with self._lock:
+            left = time.monotonic() - self._asked > _LEFT_AFTER
+            if left:
+                self._looked = None
+            return left
 
     def _look(self) -> None:
         try:
@@ -89,3 +122,5 @@ class Control:
                 self._path = newest
         except (TransientError, ObjectMissingError):
             return  # a newer one has replaced it since it was listed, or the next look tells
+        except PermanentError as error:
+            self._refused = error

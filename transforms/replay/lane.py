@@ -10,8 +10,8 @@ from concurrent.futures import TimeoutError as NotYet
 
 import pyarrow as pa
 
-from transforms.brokers import UNTOLD, FencedError, Publisher, PublishOptions, is_noted
-from transforms.errors import TransientError
+from transforms.brokers import UNTOLD, Publisher, PublishOptions, is_noted
+from transforms.errors import PermanentError, TransientError
 from transforms.lake import Lake
 from transforms.replay.control import Wish
 from transforms.replay.ledger import Ledger
@@ -21,7 +21,7 @@ from transforms.replay.report import Report, Tally
 from transforms.replay.window_reader import Checked, read_window
 from transforms.retry import retry
 
-__all__ = ["COMMIT_MESSAGES", "Sender", "publish_options", "replay_lane"]
+__all__ = ["COMMIT_MESSAGES", "Sender", "TakenOverError", "publish_options", "replay_lane"]
 
 _SEND_MESSAGES = 1_000
 """Publishers make Python objects of what they send; fewer at a time keep memory low."""
@@ -37,6 +37,10 @@ _REFUSED_NOTE = (
 )
 
 
+class TakenOverError(PermanentError):
+    """Another worker has confirmed rows of this lane, which it works since; this one must end quietly."""
+
+
 class Sender:
     """Sends checked windows and knows what is not confirmed yet."""
 
@@ -48,6 +52,11 @@ class Sender:
         self._rows = self._bytes = 0
         self._since = 0.0
         self.unconfirmed = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the lane that the next commit stands for."""
+        return self._rows
 
     @property
     def room(self) -> int:
@@ -139,8 +148,8 @@ def replay_lane(
     started = time.monotonic()
     try:
         retry(work.run, f"resubmit lane {lane} of job {plan.job}", stopped=work.halted)
-    except FencedError as error:
-        work.report.notes.append(f"Lane {lane} was taken over by another worker: {error}.")
+    except TakenOverError:
+        work.report.notes.append(f"Lane {lane} was taken over by another worker.")
     except TransientError:
         if work.report.halted is None:
             raise
@@ -192,7 +201,14 @@ class _Lane:
                 self._closing = True
 
     def _begin(self) -> None:
+        """Take the lane up, or take it up again unless another worker has.
+
+        A broker shuts out who was silent for too long just as it does for a rival: only what is
+        confirmed without our doing proves that there is one.
+        """
         kept = self._publisher.begin()
+        if self._started:
+            self._compare(kept or 0)
         unconfirmed, again = self._sender.unconfirmed, self._started
         self._sender.forget()
         if not self._started:
@@ -203,6 +219,13 @@ class _Lane:
         self._gap = max(0, (kept or 0) - self.confirmed.done)
         if again and self._is_uncertain(kept):
             self._doubt(unconfirmed)
+
+    def _compare(self, kept: int) -> None:
+        # A rival that was done has removed what it kept at the destination, after it wrote the ledger.
+        done = self.confirmed.done + self._gap
+        foreign = kept > done and kept != done + self._sender.rows
+        if foreign or self._ledger.read()[0].done != self._written:
+            raise TakenOverError
 
     def _doubt(self, unconfirmed: int) -> None:
         """Count what may have arrived, each message once, however often the destination is lost."""

@@ -54,6 +54,10 @@ _FENCED = {
 }
 _TELLING = {KafkaError._SSL, KafkaError._RESOLVE}  # noqa: SLF001
 """Why there is no connection, of which a call only says that there is none."""
+_TOO_LONG = (
+    "kafka: the brokers allow no transaction as long as transaction.timeout.ms: set it to their "
+    "transaction.max.timeout.ms at most, and delivery.timeout.ms below it."
+)
 _GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}
 _T = TypeVar("_T")
 _Pollable = TypeVar("_Pollable", AdminClient, Producer)
@@ -89,7 +93,7 @@ class Client:
         Raises:
             ConfigurationError: the broker refuses this user.
             GoneError: a topic does not exist.
-            FencedError: a newer publisher of the same name has begun.
+            FencedError: a newer publisher of the same name has begun, or a transaction was open too long.
             TransientError: anything else that librdkafka reports.
         """
         self._raise_refusal()
@@ -116,6 +120,8 @@ class Client:
             return GoneError(f"kafka: {error.str()}")
         if error.code() in _FENCED:
             return FencedError(f"kafka: {error.str()}")
+        if error.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            return ConfigurationError(_TOO_LONG)
         self.note_error(error)
         detail, self._detail = self._detail, ""
         return TransientError(f"kafka at {self._servers}: {error.str()}{detail}")

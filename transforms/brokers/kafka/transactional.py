@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from typing import Any
@@ -27,6 +27,8 @@ _MOST_TOLD_APART = 100
 _MOST_NOTED = 400
 """Digests that fit into what a broker keeps with an offset, 4096 bytes."""
 _GRACE = 2.0
+_AROUND_DELIVERY_MS = 60_000
+"""Milliseconds of a transaction that are not spent on deliveries: collecting, and the commit itself."""
 _LOOK = 0.5
 
 
@@ -37,7 +39,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         """Connect; nothing is fenced before :meth:`begin`."""
         # A report of each message wakes whoever waits for a few; of many it costs time of its own.
         for_many = {"transactional.id": f"persistor-{name}", "delivery.report.only.error": True}
-        super().__init__({**settings, **for_many}, topic)
+        super().__init__({**_with_timeout(settings), **for_many}, topic)
         self._began = self._open = False
         # A transaction's offsets need a partition that exists; the destination's first one does.
         self._ledger = TopicPartition(topic, 0)
@@ -78,7 +80,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
 
         Raises:
             TransientError: nothing was committed, or it is not known: begin again.
-            FencedError: a newer publisher has taken this lane over.
+            FencedError: it was shut out, and nothing was committed: begin again, and compare.
         """
         self._ensure_open()
         self._flush()
@@ -164,6 +166,15 @@ class TransactionalKafkaPublisher(KafkaPublisher):
                 self._produce(messages.take(pc.subtract(chosen, first)), options, kept, alone)
             first += len(messages)
         self._flush()
+
+
+def _with_timeout(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """With a transaction's time limit that no permitted wait within it reaches."""
+    try:
+        needed = int(settings["delivery.timeout.ms"]) + _AROUND_DELIVERY_MS
+    except ValueError:  # librdkafka refuses it with a better reason
+        return dict(settings)
+    return {"transaction.timeout.ms": needed, **settings}
 
 
 def _noted(refused: Collection[str]) -> str:
