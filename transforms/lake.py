@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 import obstore
@@ -24,6 +22,7 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from transforms import disk
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.secrets import resolve, resolve_all
 
@@ -102,7 +101,7 @@ class Lake:
         try:
             # obstore takes no Arrow buffer, nor a view of one, whose bytes are signed.
             plain = memoryview(data).cast("B")
-            self._call(lambda: obstore.put(self._store, path, plain, mode="create"))
+            self._call(lambda: self._create(path, plain))
         except _ExistsError:
             self._sync(path)  # whoever wrote it may not have come to that
             return False
@@ -173,13 +172,32 @@ class Lake:
         inside = location.startswith(prefix) and ".." not in location.split("/")
         return location[len(prefix) :] if inside else None
 
+    def _create(self, path: str, data: memoryview) -> None:
+        """Of a local file obstore gives the name before the disk has the content."""
+        root = self._root
+        if root is None:
+            obstore.put(self._store, path, data, mode="create")
+        elif self._is_there(path) or not disk.create(root, path, data):
+            raise _ExistsError
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            obstore.head(self._store, path)  # which knows what names there may be
+        except FileNotFoundError:
+            return False
+        return True
+
     def _sync(self, path: str) -> None:
         """Have the disk keep a file and all that leads to it; object stores do so by themselves."""
+        if root := self._root:
+            disk.sync(root, path)
+
+    @property
+    def _root(self) -> Path | None:
+        """The directory, None of an object store."""
         if isinstance(self._store, LocalStore):
-            root = Path(resolve(self.url, "--lake").removeprefix("file://"))
-            above = (root / directory for directory in PurePosixPath(path).parents)
-            for place in (root / path, *above, root.parent):
-                _fsync(place)
+            return Path(resolve(self.url, "--lake").removeprefix("file://"))
+        return None
 
     def _call(self, call: Callable[[], _T]) -> _T:
         try:
@@ -274,22 +292,6 @@ def _open_directory(url: str) -> LocalStore:
         if Path(path).is_file():
             advice = "that is a file; name a directory"
         raise ConfigurationError(f"--lake {url}: {advice}.") from error
-
-
-def _fsync(place: Path) -> None:
-    try:
-        opened = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-    except OSError as error:
-        # Some file systems cannot, of directories; others may only be passed through, or not be written.
-        if error.errno in {errno.EINVAL, errno.EACCES, errno.EROFS, errno.ENOENT}:
-            return
-        # A disk that has failed to keep what it took may say on the next call that all is well.
-        kind = PermanentError if error.errno == errno.EIO else TransientError
-        raise kind(f"{place} is not known to be on the disk: {error.strerror}") from error
 
 
 def _divide(config: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -71,6 +71,8 @@ class BatchWriter:
             part = _Part(batch.source, path, messages, format)
             try:
                 files.append(self._write_file(part))
+            except _DamagedFileError:
+                raise  # not the messages are at fault, but what stands in their place
             except (PermanentError, TransientError) as error:
                 dead.extend(self._dead(part, error, files))
         for directory in batch.elsewhere:
@@ -82,9 +84,9 @@ class BatchWriter:
         with metrics.timed(metrics.WRITE_SECONDS):
             data = _encoded(part)
             stored = self._retry(lambda: self._put(part.path, data), f"write to {self.lake.url}")
-            # Our rows, unless another reader saw others.
-            own = stored is None or stored == memoryview(data)
-            messages = part.messages if own else part.format.decode(stored)
+            messages = part.messages
+            if stored is not None and stored != memoryview(data):  # another reader saw other rows
+                messages = _decoded(part.format, stored, self.lake.location(part.path))
         metrics.FILES.labels(metrics.label(part.source)).inc()
         return self._written(part.source, part.path, len(data), messages)
 
@@ -113,7 +115,7 @@ class BatchWriter:
             stored = _wait(lambda: self.lake.get(path), f"read from {self.lake.url}", stop.stopping)
         except ObjectMissingError:
             return
-        messages = registry.format_of(batch.layout.format).decode(stored)
+        messages = _decoded(registry.format_of(batch.layout.format), stored, self.lake.location(path))
         yield self._written(batch.source, path, len(stored), messages)
 
     def _dead(
@@ -149,6 +151,20 @@ class _Part:
     path: str
     messages: pa.Table
     format: FormatModule
+
+
+class _DamagedFileError(PermanentError):
+    """A file that is there already cannot be read."""
+
+
+def _decoded(format: FormatModule, stored: memoryview, location: str) -> pa.Table:
+    try:
+        return format.decode(stored)
+    except PermanentError as error:
+        what = "is empty: its writer was cut off" if not stored else f"is damaged: {error}"
+        raise _DamagedFileError(
+            f"{location} {what}. Delete it, and what the broker still has of it is written again."
+        ) from error
 
 
 def _encoded(part: _Part) -> bytes | memoryview | pa.Buffer:
