@@ -14,6 +14,7 @@ from transforms.errors import ConfigurationError
 from transforms.indexes import Index
 from transforms.lake import INTERNAL, AccessDeniedError, Lake, ObjectMissingError
 from transforms.metrics import RETRIES
+from transforms.probe import refuse_overwriting
 from transforms.replay import LookUp
 from transforms.replay.routing import is_pattern
 from transforms.retry import retry
@@ -55,16 +56,18 @@ def topics_of(settings: Any) -> Iterator[tuple[str, str, Mapping[str, str]]]:
             yield name, url, getattr(settings, f"{name}_config")
 
 
-def open_lake(url: str, config: Mapping[str, str]) -> Lake:
-    """A lake that answers.
+def open_lake(url: str, config: Mapping[str, str], *, writes: bool = False) -> Lake:
+    """A lake that answers and, for whoever ``writes`` to it, overwrites nothing.
 
     Raises:
-        ConfigurationError: it is not there, or refuses us.
+        ConfigurationError: it is not there, refuses us, or is a store that overwrites.
         TransientError: it is away.
     """
     lake = Lake(url, config)
     try:
         next(lake.list(f"{INTERNAL}sources"), None)
+        if writes:
+            refuse_overwriting(lake)
     except AccessDeniedError as error:
         raise ConfigurationError(f"--lake {url}: {error}. Check the credentials and their rights.") from error
     except ObjectMissingError as error:
@@ -100,7 +103,7 @@ def _questions(settings: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     if source := source_of(settings):
         yield "broker", partial(_ask_source, *source)
     if lake := getattr(settings, "lake", None):
-        yield "lake", partial(open_lake, lake, settings.lake_config)
+        yield "lake", partial(open_lake, lake, settings.lake_config, writes=True)
     if settings.index:
         yield "index", partial(_ask_index, settings.index)
     for name, url, config in topics_of(settings):
@@ -139,8 +142,15 @@ def open_index(settings: PlanSettings) -> Index:
 
 
 def open_lakes(settings: PlanSettings) -> list[Lake]:
-    """The lakes; the first one holds plans."""
-    return [Lake(url, settings.lake_config) for url in settings.lakes]
+    """The lakes; the first one holds plans, so it is asked whether it is safe to write to.
+
+    Raises:
+        ConfigurationError: one cannot be opened, or the first one is not fit for plans.
+        TransientError: the first one stayed away for a minute.
+    """
+    first, *others = settings.lakes
+    ask = partial(open_lake, first, settings.lake_config, writes=True)
+    return [patiently(ask, "reach the lake"), *(Lake(url, settings.lake_config) for url in others)]
 
 
 def look_up(settings: PlanSettings) -> Destination | LookUp:

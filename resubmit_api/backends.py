@@ -11,6 +11,7 @@ from transforms import registry
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
 from transforms.lake import Lake
+from transforms.probe import refuse_overwriting
 
 __all__ = ["Backends"]
 
@@ -70,8 +71,12 @@ class Backends:
         for url in self.lake_urls:
             try:
                 lakes.append(Lake(url, self.lake_config))
+                if len(lakes) == 1:  # which holds the plans
+                    refuse_overwriting(lakes[0])
             except ConfigurationError as error:
                 problems += error.problems
+            except TransientError as error:
+                _log.warning("The lake does not answer; whether it overwrites objects is unknown: %s", error)
         return lakes
 
 

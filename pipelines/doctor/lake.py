@@ -13,6 +13,7 @@ from pipelines.doctor.findings import Finding, tried
 from transforms.errors import PersistorError
 from transforms.lake import INTERNAL, Lake
 from transforms.metrics import host
+from transforms.probe import REMEDY, overwrites
 
 __all__ = ["SLOW", "examine_lake"]
 
@@ -78,9 +79,8 @@ def _cannot_delete(lake: Lake, path: str) -> str:
 
 def _examine_object(lake: Lake, path: str, content: bytes, written: tuple[float, float]) -> Iterator[Finding]:
     started, seconds = written
-    if lake.put_new(path, content):
-        remedy = "Persistor would lose messages here: use a store with conditional writes."
-        yield Finding("lake", "wrong", "The store overwrote an object that was to be created only.", remedy)
+    if overwrites(lake, path, content):
+        yield Finding("lake", "wrong", "The store overwrote an object that was to be created only.", REMEDY)
     elif bytes(lake.get(path)) != content:
         yield Finding("lake", "wrong", "The store gave back something else than was written.")
     else:
