@@ -96,7 +96,7 @@ def test_a_partition_with_a_damaged_batch_says_so_while_its_neighbour_goes_on(
     damage(kafka, topic)
     produce(kafka, topic, [b"behind"] * 5)
     with caplog.at_level(logging.WARNING), reading(source) as opened:
-        wait_until(lambda: stands_still(opened, topic), DEADLINE, "errors of the partition")
+        wait_until(lambda: stands_still(opened, topic), 2 * DEADLINE, "errors of the partition")
         produce(kafka, topic, [b"neighbour"] * 5, partition=1)
         opened.until(10)
         assert opened.shard.lag() == 55
@@ -116,7 +116,7 @@ def test_a_partition_that_can_be_read_again_goes_on_behind_what_was_read(
     produce(kafka, topic, [b"behind"] * 5)
     damage(kafka, topic, b"the one that is damaged")
     with caplog.at_level(logging.WARNING), reading(source) as opened:
-        wait_until(lambda: stands_still(opened, topic), DEADLINE, "errors of the partition")
+        wait_until(lambda: stands_still(opened, topic), 2 * DEADLINE, "errors of the partition")
         [log] = (kafka.data / "logs" / f"{topic}-0").glob("*.log")
         log.write_bytes(log.read_bytes().replace(b"\xa5" * 23, b"the one that is damaged"))
         opened.until(11)

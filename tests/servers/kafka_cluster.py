@@ -31,19 +31,23 @@ broker.session.timeout.ms=3000
 class KafkaCluster(Cluster):
     """Topics have three replicas of which two must have a message; any one broker may be killed.
 
+    Args:
+        settings: more lines of every broker's properties, which win.
+
     Attributes:
         members: the brokers; a client of any one of them knows all.
         authority: who signed the certificate of their SASL listeners.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: str = "") -> None:
         self.authority = Authority(directory)
         self.members: list[Kafka] = [Kafka(java=_SMALL) for _ in range(3)]
         ports = enumerate((member.controller_port for member in self.members), 1)
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in ports)
         for node, member in enumerate(self.members, 1):
             member.seeds, member.cluster = self.members, self.members[0].cluster
-            member.settings = _SETTINGS.format(node=node, voters=voters, certificate=self.authority.server)
+            own = _SETTINGS.format(node=node, voters=voters, certificate=self.authority.server)
+            member.settings = own + settings
 
     def leader(self, topic: str) -> Kafka:
         """The leader of a topic's first partition."""

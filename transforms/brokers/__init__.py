@@ -147,7 +147,11 @@ class Reader(Protocol):
         """
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Tell the broker what is durable. Raises ``TransientError`` where that failed: retry it."""
+        """Tell the broker what is durable.
+
+        Where messages have positions that is a hint, for which nothing waits: the lake's claims say how
+        far a source is archived. Raises ``TransientError`` where it failed at once: retry it.
+        """
 
     def release(self, receipts: Sequence[Any]) -> None:
         """Give back deliveries that will not be acknowledged; nothing for brokers with offsets."""

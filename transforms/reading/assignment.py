@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import zlib
 from collections import defaultdict
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 
 from transforms import metrics
 from transforms.brokers import Acknowledgement, Fetched, Partition, Reader
-from transforms.errors import PermanentError
+from transforms.errors import PermanentError, TransientError
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.buffers import Buffer
 from transforms.reading.calls import Asking
@@ -17,12 +18,17 @@ from transforms.reading.claims import Chain, Claim, Claims, noted
 from transforms.reading.source import Source
 from transforms.reading.track import Track
 from transforms.reading.unreadable import Standstills
+from transforms.retry import retry
 
 __all__ = ["Following"]
 
 _DISCOVER_EVERY = 10.0
 _LAGS_EVERY = 1.0
 _NUMBERS = 1 << 31
+# A group that its cluster never heard of has no coordinator for a moment.
+_A_MOMENT = 2.0
+_WITHOUT_GROUP = 60.0
+_log = logging.getLogger(__name__)
 
 
 class Following:
@@ -50,6 +56,7 @@ class Following:
         self._acknowledger = acknowledger
         self._standstills = Standstills(source.name_of)
         self._discovered = -_DISCOVER_EVERY
+        self._without_group_until = 0.0
         self._broker: str | None = None
         self._lags_as_of = -_LAGS_EVERY
         self._known_lags: Mapping[str, int] = {}
@@ -184,9 +191,7 @@ class Following:
 
         While the lake is given up nothing is started: where a partition is to go on is written there.
         """
-        committed = self._asking.broker(
-            lambda: self._reader.committed(partition), "read the group's position"
-        )
+        committed = self._committed(partition)
         source = self._source.name_of(partition.topic)
         entered = self._enter(Chain(source, 1, partition.number or 0), identity, committed)
         if entered is None:
@@ -221,6 +226,24 @@ class Following:
             earlier.durable = start
             earlier.move(start, None, self._ahead(earlier, start))
             self.tracks[earlier.key] = earlier
+
+    def _committed(self, partition: Partition) -> tuple[int, str] | None:
+        """The group's position; None where it is not to be had and the claims say how far reading came."""
+
+        def ask() -> tuple[int, str] | None:
+            return self._reader.committed(partition)
+
+        what = "read the group's position"
+        if self._claims is None or not self._reader.positions:
+            return self._asking.broker(ask, what)
+        if time.monotonic() < self._without_group_until:
+            return None
+        try:
+            return retry(ask, what, give_up_after=_A_MOMENT)
+        except TransientError:
+            _log.warning("going on where the claims in the lake say, without the group's position")
+            self._without_group_until = time.monotonic() + _WITHOUT_GROUP
+            return None
 
     def _enter(
         self, chain: Chain, identity: str, committed: tuple[int, str] | None

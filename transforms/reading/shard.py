@@ -126,11 +126,9 @@ class Shard:
         )
 
     def close(self) -> None:
-        """Acknowledge what is durable and leave."""
+        """Acknowledge what is durable, as far as the broker takes it now, and leave."""
         self._following.close()
-        self._asking.broker(
-            lambda: self._acknowledger.flush(self._following.tracks), "acknowledge at the broker"
-        )
+        self._acknowledge()
         self._reader.close()
         self._claimers.shutdown()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import threading
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +25,10 @@ from transforms.brokers.kafka.client import (
     only_for_clients,
     split_url,
 )
+from transforms.brokers.kafka.commits import Commits
 from transforms.brokers.kafka.preflight import examine_source, retention
 from transforms.brokers.kafka.records import by_partition, fetched
-from transforms.errors import ConfigurationError, PermanentError, TransientError
+from transforms.errors import ConfigurationError, PermanentError
 from transforms.model import MESSAGE_SCHEMA
 from transforms.secrets import resolve
 
@@ -45,6 +47,8 @@ _DEFAULTS = {
     "queued.min.messages": 500_000,
     # Bounds what is prefetched, for all partitions together.
     "queued.max.messages.kbytes": 65_536,
+    # Nobody joins the group: how long a commit may wait for a coordinator that is away.
+    "session.timeout.ms": 6_000,
     # What a zstd batch may decompress to as well: the default of 100 MB is reached by batches of a few kB.
     "receive.message.max.bytes": 1_000_000_000,
     # Off by default: a batch that was damaged on a broker's disk would be archived as if it were sound.
@@ -54,6 +58,7 @@ _PATTERN_CHARACTERS = set("*?[")
 _ROWS_PER_POLL = 10_000
 _GATHER = 0.02
 _AGAIN_AFTER = 1.0
+_LAST_COMMIT = 5.0
 
 
 def open_reader(
@@ -99,13 +104,21 @@ class KafkaReader(Client):
         self._seen: set[str] = set()
         self._positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
+        self._highs: dict[Partition, int] = {}
         self._gaps: dict[Partition, bool] = {}
         self._failed: dict[Partition, float] = {}
         self._unreadable: list[Unreadable] = []
         self._fatal: KafkaError | None = None
-        settings = {"group.id": group, **config, "error_cb": self.note_error}
+        self._commits = Commits()
+        settings = {
+            "group.id": group,
+            **config,
+            "error_cb": self.note_error,
+            "on_commit": self._commits.answered,
+        }
         self._consumer = configured(lambda: Consumer(settings))
-        self._admin = self.hears(configured(lambda: AdminClient(only_for_clients(settings))))
+        plain = {name: value for name, value in settings.items() if name != "on_commit"}
+        self._admin = self.hears(configured(lambda: AdminClient(only_for_clients(plain))))
 
     def note_error(self, error: KafkaError) -> None:
         """As of :class:`Client`; after a fatal one :meth:`poll` raises ``PermanentError``."""
@@ -164,6 +177,8 @@ class KafkaReader(Client):
         if dropped:
             self.ask(lambda: self._consumer.incremental_unassign([_plain(p) for p in dropped]))
         for partition in dropped:
+            if partition not in positions:
+                self._highs.pop(partition, None)
             self._ends.pop(partition, None)
             self._gaps.pop(partition, None)
             self._failed.pop(partition, None)
@@ -182,6 +197,7 @@ class KafkaReader(Client):
             self._failed.update(dict.fromkeys(gaps, 0.0))
             self._gaps = {}
             raise OffsetGapError(gaps)
+        self._commits.send(self._consumer)
         messages = self.ask(lambda: self._consumer.consume(1, seconds))
         if messages:
             # librdkafka waits for as many as it is asked for: a moment is enough to make it worth while.
@@ -200,15 +216,12 @@ class KafkaReader(Client):
         return found
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Commit the offsets for the group, waiting for the broker's answer."""
-        offsets = [
+        """Have the offsets committed for the group: without waiting, and again until it succeeds."""
+        self._commits.add(
             TopicPartition(a.partition.topic, a.partition.number, a.position, metadata=a.note)
             for a in acknowledgements
-        ]
-        done = self.ask(lambda: self._consumer.commit(offsets=offsets, asynchronous=False))
-        failed = [tp.error for tp in done or () if tp.error is not None]
-        if failed:
-            raise TransientError(f"kafka: offset commit failed: {failed[0]}")
+        )
+        self._commits.send(self._consumer)
 
     def release(self, receipts: Sequence[Any]) -> None:
         """Nothing: what is not committed is read again."""
@@ -227,12 +240,25 @@ class KafkaReader(Client):
         return {p: lag for p, lag in lags.items() if lag is not None}
 
     def close(self) -> None:
-        """Leave the group's offsets as they are."""
-        self._consumer.close()
+        """Wait a moment for the last commit, and leave."""
+        with contextlib.suppress(KafkaException):
+            self._consumer.incremental_unassign([_plain(p) for p in self._positions])
+            deadline = time.monotonic() + _LAST_COMMIT
+            while not self._commits.settled and time.monotonic() < deadline:
+                self._commits.send(self._consumer)
+                self._consumer.consume(1, 0.1)
+        # The client waits for a group's coordinator that is away; this process does not.
+        closing = threading.Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(_LAST_COMMIT)
 
     def _partition_lag(self, partition: Partition, position: int) -> int | None:
         reached = max(position, self._ends.get(partition, 0))
         _, high = self._consumer.get_watermark_offsets(_plain(partition), cached=True) or (0, -1)
+        if high < 0:  # assigned anew, as while it cannot be read
+            high = self._highs.get(partition, -1)
+        else:
+            self._highs[partition] = high
         return max(0, high - reached) if high >= 0 else None
 
     def _sound(self, messages: list[Message]) -> list[Message]:
