@@ -29,7 +29,7 @@ from transforms.metrics.workers import PORTS
 
 pytestmark = pytest.mark.timeout(900)
 
-_OLD_RELEASE = Path(__file__).parent / "release-0.1.0.zip"
+_OLD_RELEASES = sorted(Path(__file__).parent.glob("release-*.zip"))
 
 
 @pytest.fixture
@@ -144,10 +144,10 @@ def test_a_job_goes_on_from_its_savepoint_with_more_workers_and_rocksdb(
     assert wait_until(lambda: cluster.rest.counters(job).get("messages"), 60, "figures") <= MESSAGES
 
 
-@pytest.fixture
-def old_release(tmp_path: Path) -> Iterator[Path]:
-    """Persistor 0.1.0, as it was packed before Flink was tested."""
-    with zipfile.ZipFile(_OLD_RELEASE) as archive:
+@pytest.fixture(params=_OLD_RELEASES, ids=lambda path: path.stem)
+def old_release(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """An earlier Persistor: the first one, and the one whose modules were not yet in rooms."""
+    with zipfile.ZipFile(request.param) as archive:
         archive.extractall(tmp_path / "old")
     return tmp_path / "old"
 
