@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any
 
 from pipelines.runners.signals import ended_by_sigterm
 from pipelines.settings.help import SUMMARIES
@@ -67,7 +66,8 @@ def _log_to_stderr() -> None:
 
 
 def _persist(words: list[str]) -> int:
-    from pipelines.settings.parsing import PersistSettings, parse
+    from pipelines.settings.parsing import parse
+    from pipelines.settings.streaming import PersistSettings
 
     settings, beam_args = parse(PersistSettings, words)
     from pipelines import persist
@@ -76,7 +76,8 @@ def _persist(words: list[str]) -> int:
 
 
 def _index(words: list[str]) -> int:
-    from pipelines.settings.parsing import IndexSettings, parse
+    from pipelines.settings.parsing import parse
+    from pipelines.settings.streaming import IndexSettings
 
     settings, beam_args = parse(IndexSettings, words)
     from pipelines import index
@@ -85,7 +86,8 @@ def _index(words: list[str]) -> int:
 
 
 def _plan(words: list[str]) -> int:
-    from pipelines.settings.parsing import PlanSettings, parse
+    from pipelines.settings.parsing import parse
+    from pipelines.settings.replay import PlanSettings
     from pipelines.terminal.progress import View
 
     settings, _ = parse(PlanSettings, words)
@@ -96,14 +98,15 @@ def _plan(words: list[str]) -> int:
 
 
 def _resubmit(words: list[str]) -> int:
-    from pipelines.settings.parsing import ResubmitSettings, parse
+    from pipelines.settings.parsing import parse
+    from pipelines.settings.replay import ResubmitSettings
     from pipelines.terminal.progress import View
 
     settings, beam_args = parse(ResubmitSettings, words)
     from pipelines import resubmit
 
     with View(as_json=settings.json) as view:
-        limits = settings.messages_per_second, settings.bytes_per_second
+        limits = settings.rate.messages_per_second, settings.rate.bytes_per_second
         shown = partial(view.plan, limits=limits)
         report = resubmit.run(
             settings, beam_args, on_plan=shown, on_pause=view.paused, progress=view.progress
@@ -112,7 +115,8 @@ def _resubmit(words: list[str]) -> int:
 
 
 def _jobs(words: list[str]) -> int:
-    from pipelines.settings.parsing import JobsSettings, parse
+    from pipelines.settings.parsing import parse
+    from pipelines.settings.replay import JobsSettings
 
     settings, _ = parse(JobsSettings, words)
     from pipelines import jobs
@@ -121,7 +125,8 @@ def _jobs(words: list[str]) -> int:
 
 
 def _rebuild(words: list[str]) -> int:
-    from pipelines.settings.parsing import RebuildSettings, parse
+    from pipelines.settings.maintenance import RebuildSettings
+    from pipelines.settings.parsing import parse
     from pipelines.terminal.progress import View
 
     settings, _ = parse(RebuildSettings, words)
@@ -132,7 +137,8 @@ def _rebuild(words: list[str]) -> int:
 
 
 def _expire(words: list[str]) -> int:
-    from pipelines.settings.parsing import ExpireSettings, parse
+    from pipelines.settings.maintenance import ExpireSettings
+    from pipelines.settings.parsing import parse
     from pipelines.terminal.progress import View
 
     settings, _ = parse(ExpireSettings, words)
@@ -143,53 +149,29 @@ def _expire(words: list[str]) -> int:
 
 
 def _api(words: list[str]) -> int:
-    from pipelines.settings.parsing import ApiSettings, parse
+    from pipelines.settings.parsing import parse
+    from resubmit_api.settings import ApiSettings
 
     settings, _ = parse(ApiSettings, words)
     from resubmit_api.serve import serve
 
-    serve(
-        index=settings.index,
-        lakes=settings.lakes,
-        lake_config=settings.lake_config,
-        destinations={name: (to.url, to.config) for name, to in settings.destinations.items()},
-        host=settings.host,
-        port=settings.port,
-        inline_limit=settings.inline_limit,
-        flink=settings.launcher_config if settings.launcher == "flink" else None,
-        dataflow=settings.launcher_config if settings.launcher == "dataflow" else None,
-        persist_metrics=settings.metrics,
-        tokens=settings.tokens,
-        session_key=settings.session_key,
-        requests_per_minute=settings.requests_per_minute,
-        trusted_proxy=settings.trusted_proxy,
-        compatible=settings.compatible,
-    )
+    serve(settings)
     return 0
 
 
 def _doctor(words: list[str]) -> int:
     from pipelines import doctor
     from pipelines.doctor import findings
-    from pipelines.settings import parsing
+    from pipelines.settings.declared import CLASSES
+    from pipelines.settings.parsing import parse
 
-    tried = (
-        parsing.PersistSettings,
-        parsing.IndexSettings,
-        parsing.PlanSettings,
-        parsing.ResubmitSettings,
-        parsing.JobsSettings,
-        parsing.RebuildSettings,
-        parsing.ExpireSettings,
-        parsing.ApiSettings,
-    )
-    kinds: dict[str, Any] = {kind.command: kind for kind in tried}
+    kinds = {command: kind for command, kind in CLASSES.items() if command != "token"}
     if not words or words[0] not in kinds:
         if set(words) & {"-h", "--help"}:
             _write(sys.stdout, doctor.HELP)
             return 0
         raise ConfigurationError(_nobodys(words, kinds))
-    settings, _ = parsing.parse(kinds[words[0]], words[1:])
+    settings, _ = parse(kinds[words[0]], words[1:])
     return findings.show(doctor.examine(settings))
 
 
@@ -202,7 +184,8 @@ def _nobodys(words: list[str], kinds: Collection[str]) -> str:
 
 
 def _token(words: list[str]) -> int:
-    from pipelines.settings.parsing import TokenSettings, parse
+    from pipelines.settings.parsing import parse
+    from resubmit_api.settings import TokenSettings
 
     settings, _ = parse(TokenSettings, words)
     from resubmit_api.auth.tokens import digest_of, line_of, new_token

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from pipelines.settings import PlanSettings
+from pipelines.settings.replay import PlanSettings
 from transforms import registry, stop
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError

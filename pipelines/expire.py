@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipelines.settings import ExpireSettings
+from pipelines.settings.maintenance import ExpireSettings
 from transforms import registry
 from transforms.lake import Lake
 from transforms.maintenance.expire import Expired, expire

@@ -16,12 +16,16 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
 from pipelines import index, persist
-from pipelines.settings.declared import FLAG, Setting, settings_of
-from pipelines.settings.parsing import IndexSettings, PersistSettings, ResubmitSettings, parse
+from pipelines.settings.declared import settings_of
+from pipelines.settings.parsing import parse
+from pipelines.settings.replay import ResubmitSettings
+from pipelines.settings.streaming import IndexSettings, PersistSettings
 from transforms.errors import ConfigurationError
 from transforms.lake import Lake
 from transforms.replay.plans import load_plan
 from transforms.resubmit import ResubmitLanes
+from transforms.settings import Setting
+from transforms.settings.kinds import FLAG
 
 __all__ = ["TEMPLATES", "main", "parameters"]
 

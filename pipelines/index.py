@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from pipelines.runners import streaming
-from pipelines.settings import IndexSettings
+from pipelines.settings.streaming import IndexSettings
 from transforms.dead_letters import DeadLetters
 from transforms.index_entries import IndexEntries, ReadMetadata
 from transforms.metrics.workers import Exposition

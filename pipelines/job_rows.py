@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import psutil
 
 from pipelines.connections import patiently
-from pipelines.settings import PlanSettings
+from pipelines.settings.replay import PlanSettings
 from transforms.indexes import Index
 from transforms.jobs import Row, create, new_row
-from transforms.replay import Options, Plan
+from transforms.replay import Plan
 from transforms.selection import parse_selection
 
 __all__ = [
@@ -34,14 +34,7 @@ def new_job(settings: PlanSettings, state: str, rate: Mapping[str, float | None]
         destination=destination,
         topic=topic,
         selection=parse_selection(settings.selection or ""),
-        options=Options(
-            timestamp=settings.timestamp,
-            partitions=settings.partitions,
-            lossy=settings.lossy,
-            order=settings.order,
-            restore=settings.restore,
-            source_prefix=settings.source_prefix,
-        ),
+        options=settings.options,
         requested_by=user(),
         state=state,
         rate=rate,

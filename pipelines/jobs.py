@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 
 from pipelines.connections import patiently
 from pipelines.job_rows import user
-from pipelines.settings import JobsSettings
+from pipelines.settings.replay import JobsSettings
 from pipelines.terminal.jobs import JobsView
 from transforms import registry
 from transforms.indexes import Index
@@ -77,8 +78,7 @@ def _asked(settings: JobsSettings, index: Index, id: str) -> Row:
         # Only the service itself sends inline.
         return create(index, {**row, "mode": "job"}, "retry")
     if settings.action == "rate":
-        names = ("messages_per_second", "bytes_per_second")
-        rate = {name: getattr(settings, name) for name in names}
+        rate = asdict(settings.rate)
         return act(index, id, "rate", partial(states.set_rate, rate=rate), user(), rate=rate)
     return act(index, id, settings.action, _ACTIONS[settings.action], user())
 

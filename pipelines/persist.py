@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 
 from pipelines.runners import streaming
-from pipelines.settings import PersistSettings
+from pipelines.settings.streaming import PersistSettings
 from transforms.dead_letters import DeadLetters
 from transforms.index_entries import IndexEntries, PublishMetadata
 from transforms.metrics.workers import Exposition

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from pipelines.connections import look_up, open_index, open_lakes, patiently
 from pipelines.job_rows import new_job, store
-from pipelines.settings import PlanSettings
+from pipelines.settings.replay import PlanSettings
 from transforms.jobs import Keeper, Row
 from transforms.jobs.leases import held_by, new_owner
 from transforms.jobs.rows import UNLIMITED, options_of, planned, selection_of

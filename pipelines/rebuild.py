@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from pipelines.settings import RebuildSettings
+from pipelines.settings.maintenance import RebuildSettings
 from transforms import registry
 from transforms.lake import Lake
 from transforms.maintenance.rebuild import Rebuilt, rebuild

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 
 import apache_beam as beam
@@ -19,7 +20,7 @@ from pipelines.job_rows import new_job, row_of, store, user
 from pipelines.runners.in_process import in_process_runner, keep_heap
 from pipelines.runners.signals import stopped_by_signals
 from pipelines.runners.streaming import distant_runner
-from pipelines.settings import ResubmitSettings
+from pipelines.settings.replay import ResubmitSettings
 from pipelines.settings.runner import IN_PROCESS
 from pipelines.terminal.text import without_login
 from transforms.brokers import Destination
@@ -150,12 +151,12 @@ def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
         row = _ready(settings, index, lake)
     elif settings.resume is None:
         _there(look_up(settings))
-        row = store(index, held_by(new_job(settings, "RUNNING", _rate(settings)), owner), "resubmit")
+        row = store(index, held_by(new_job(settings, "RUNNING", asdict(settings.rate)), owner), "resubmit")
     else:
         row = _known(settings, index, lake, owner)
     keeper = Keeper(index, lake, row["id"], owner=owner, on_lost=stop, progress=progress)
     if settings.plan is not None:
-        row = _taken(keeper, lambda row: begin(row, user(), _rate(settings)))
+        row = _taken(keeper, lambda row: begin(row, user(), asdict(settings.rate)))
         patiently(lambda: index.append_audit(record(row, "run", user())), "store who asked")
     elif settings.resume is not None:
         row = _taken(keeper, _again(index))
@@ -212,13 +213,6 @@ def _check_place(settings: ResubmitSettings, stored: Plan, row: Row) -> None:
 
 def _taken(keeper: Keeper, otherwise: Callable[[Row], Row]) -> Row:
     return patiently(lambda: keeper.take(otherwise, patience=_HANDED_OVER), "take the job")
-
-
-def _rate(settings: ResubmitSettings) -> dict[str, float | None]:
-    return {
-        "messages_per_second": settings.messages_per_second,
-        "bytes_per_second": settings.bytes_per_second,
-    }
 
 
 def _again(index: Index) -> Callable[[Row], Row]:

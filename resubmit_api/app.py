@@ -1,4 +1,4 @@
-"""Assembles the HTTP service from its configuration."""
+"""Assembles the HTTP service from its settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +32,7 @@ from resubmit_api.overview import Overview
 from resubmit_api.pages import audit as audit_page
 from resubmit_api.pages import explore, home, letters, session
 from resubmit_api.pages import jobs as jobs_page
+from resubmit_api.settings import ApiSettings
 from resubmit_api.views import audit, messages, operations, plans, resubmissions, sources
 from resubmit_api.views.compatible import COLLECTIONS
 from resubmit_api.views.compatible import blueprint as compatible_views
@@ -74,82 +75,44 @@ _SECURITY_HEADERS = {
 }
 
 
-def create_app(
-    *,
-    index: str,
-    lakes: Sequence[str],
-    lake_config: Mapping[str, str],
-    destinations: Mapping[str, tuple[str, Mapping[str, str]]],
-    inline_limit: int = 1000,
-    flink: Mapping[str, str] | None = None,
-    dataflow: Mapping[str, str] | None = None,
-    jobs_directory: Path | None = None,
-    trusted_hosts: Sequence[str] | None = None,
-    tokens: str | None = None,
-    session_key: str | None = None,
-    requests_per_minute: int = 1200,
-    compatible: Mapping[str, str] | None = None,
-    persist_metrics: Sequence[str] = (),
-) -> APIFlask:
+def create_app(settings: ApiSettings, *, trusted_hosts: Sequence[str] | None = None) -> APIFlask:
     """The WSGI application; opens the index and the lakes, and takes up the jobs it finds.
 
     Give it back with :func:`close_app`.
 
     Args:
-        index: URL of the index store, such as ``sqlite:///path`` or ``mongodb://host/db``.
-        lakes: URLs of the lakes that the index may point into.
-        lake_config: settings of their stores' client.
-        destinations: what a request may send to: name -> (broker's URL without a topic,
-            settings of its client), such as ``{"main": ("kafka://host:9092", {})}``.
-            A request gives a name and a topic, never a URL or a setting.
-        inline_limit: selections of at most so many messages are resubmitted by the service
-            itself, larger ones by the Beam job in a process of its own.
-        flink: options of Beam for jobs on an Apache Flink cluster, see
-            :class:`resubmit_api.launchers.flink.FlinkLauncher`; where None, jobs run on this machine.
-        dataflow: likewise for Google Cloud Dataflow, see
-            :class:`resubmit_api.launchers.dataflow.DataflowLauncher`.
-        jobs_directory: where those processes find their settings and leave their output
-            (created with mode 0700); a directory of this user below the system's temporary one
-            unless given.
+        settings: of the command; where it listens is the server's affair.
         trusted_hosts: names under which requests are answered (header Host, without a port), any
             name where None.
-        tokens: the list of the tokens that are let in, see :class:`resubmit_api.auth.tokens.Tokens`;
-            where None, everybody who reaches the service may do everything.
-        session_key: signs the logins of the pages, the same for all replicas; may be a secret
-            reference. A random one unless given.
-        requests_per_minute: so many requests a token may make of this process.
-        compatible: destinations by the names of collections, for requests as Dataphos Persistor's
-            APIs take them; without any its addresses are not there.
-        persist_metrics: addresses of the metrics of persist, for the lag on the first page.
 
     Raises:
-        ConfigurationError: all problems of the configuration at once.
+        ConfigurationError: all problems of the settings at once.
     """
-    guard = _guard(tokens, requests_per_minute)
-    launcher = _launcher(jobs_directory or _default_directory(), flink, dataflow)
-    backends, metrics = Backends(index, lakes, lake_config, destinations), Metrics()
-    brokers = destinations.values()
+    guard = _guard(settings)
+    launcher = _launcher(settings)
+    metrics, destinations = Metrics(), settings.destinations
+    backends = Backends(settings)
     watch(
         "api",
-        [index, *lakes, *(url for url, _ in brokers)],
-        [lake_config, *(config for _, config in brokers)],
+        [settings.index, *settings.lakes, *(to.url for to in destinations.values())],
+        [settings.lake_config, *(to.config for to in destinations.values())],
         metrics.registry,
     )
-    jobs = Jobs(backends, launcher, inline_limit, metrics)
+    jobs = Jobs(backends, launcher, settings.inline_limit, metrics)
     app = _new_app()
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
     if trusted_hosts is not None:
         app.before_request(_only_for(frozenset(trusted_hosts)))
     app.before_request(_begin)
-    key = None if session_key is None else resolve(session_key, "--session_key")
+    key = None if settings.session_key is None else resolve(settings.session_key, "--session_key")
     guard.attach(app, key, lambda: backends.index)
     app.extensions[EXTENSION] = Parts(
-        backends, jobs, metrics, guard, Overview(lambda: backends.index, persist_metrics)
+        backends, jobs, metrics, guard, Overview(lambda: backends.index, settings.metrics)
     )
     for views in _VIEWS:
         app.register_blueprint(views.blueprint)
-    if compatible:
-        app.config[COLLECTIONS] = dict(compatible)
+    if settings.compatible:
+        app.config[COLLECTIONS] = dict(settings.compatible)
         app.register_blueprint(compatible_views)
     app.after_request(_finish)
     jobs.take_up()
@@ -212,21 +175,20 @@ def _new_app() -> APIFlask:
     return app
 
 
-def _launcher(
-    directory: Path, flink: Mapping[str, str] | None, dataflow: Mapping[str, str] | None
-) -> Launcher:
-    launcher = SubprocessLauncher(directory)
-    if flink is not None:
-        return FlinkLauncher(launcher, flink)
-    if dataflow is not None:
+def _launcher(settings: ApiSettings) -> Launcher:
+    launcher = SubprocessLauncher(settings.jobs_directory or _default_directory())
+    if settings.launcher == "flink":
+        return FlinkLauncher(launcher, settings.launcher_config)
+    if settings.launcher == "dataflow":
         from resubmit_api.launchers.dataflow import DataflowLauncher  # noqa: PLC0415 - its client is large
 
-        return DataflowLauncher(launcher, dataflow)
+        return DataflowLauncher(launcher, settings.launcher_config)
     return launcher
 
 
-def _guard(tokens: str | None, per_minute: int) -> Guard:
-    return Guard(None if tokens is None else Tokens(tokens), per_minute)
+def _guard(settings: ApiSettings) -> Guard:
+    tokens = None if settings.tokens is None else Tokens(settings.tokens)
+    return Guard(tokens, settings.requests_per_minute)
 
 
 def _default_directory() -> Path:

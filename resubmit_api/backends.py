@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from resubmit_api.publishers import Publishers
+from resubmit_api.settings import ApiSettings
 from transforms import registry
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
@@ -21,35 +22,29 @@ _log = logging.getLogger(__name__)
 class Backends:
     """Opened once and shared by all threads; an index that is away is opened when it is back."""
 
-    def __init__(
-        self,
-        index: str,
-        lakes: Sequence[str],
-        lake_config: Mapping[str, str],
-        destinations: Mapping[str, tuple[str, Mapping[str, str]]],
-    ) -> None:
+    def __init__(self, settings: ApiSettings) -> None:
         """Open what can be opened.
 
         Raises:
             ConfigurationError: all problems at once.
         """
-        self.index_url, self.lake_urls, self.lake_config = index, list(lakes), dict(lake_config)
+        self.settings = settings
         self._index: Index | None = None
         self._lock = threading.Lock()
         problems: list[str] = []
         self._open_index(problems)
         self.lakes = self._open_lakes(problems)
-        _check_destinations([url for url, _ in destinations.values()], problems)
+        _check_destinations([url for _, url in settings.destination_urls], problems)
         if problems:
             raise ConfigurationError(problems)
-        self.publishers = Publishers(destinations)
+        self.publishers = Publishers(settings.destinations)
 
     @property
     def index(self) -> Index:
         """The open index. Raises ``TransientError`` while it was never there."""
         with self._lock:
             if self._index is None:
-                self._index = registry.index(self.index_url).open(self.index_url)
+                self._index = registry.index(self.settings.index).open(self.settings.index)
             return self._index
 
     def close(self) -> None:
@@ -60,7 +55,7 @@ class Backends:
 
     def _open_index(self, problems: list[str]) -> None:
         try:
-            self._index = registry.index(self.index_url).open(self.index_url)
+            self._index = registry.index(self.settings.index).open(self.settings.index)
         except ConfigurationError as error:
             problems += error.problems
         except TransientError as error:
@@ -68,9 +63,9 @@ class Backends:
 
     def _open_lakes(self, problems: list[str]) -> list[Lake]:
         lakes = []
-        for url in self.lake_urls:
+        for url in self.settings.lakes:
             try:
-                lakes.append(Lake(url, self.lake_config))
+                lakes.append(Lake(url, self.settings.lake_config))
                 if len(lakes) == 1:  # which holds the plans
                     refuse_overwriting(lakes[0])
             except ConfigurationError as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from resubmit_api.errors import AwayError
+from resubmit_api.settings import DestinationSettings
 from transforms import registry
 from transforms.brokers import Destination, Publisher
 from transforms.errors import ConfigurationError
@@ -65,7 +66,7 @@ class _Slot:
 class Publishers:
     """The configured destinations by name, with a pool of publishers by destination and topic."""
 
-    def __init__(self, destinations: Mapping[str, tuple[str, Mapping[str, str]]]) -> None:
+    def __init__(self, destinations: Mapping[str, DestinationSettings]) -> None:
         self._destinations = dict(destinations)
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._lock = threading.Lock()
@@ -75,7 +76,7 @@ class Publishers:
         return sorted(self._destinations)
 
     def address(self, name: str, topic: str) -> tuple[str, Mapping[str, str]]:
-        """URL of a topic at a named destination, and its client's settings.
+        """URL of a topic at a named destination, and its client's configuration.
 
         Raises:
             ConfigurationError: no destination has that name.
@@ -83,8 +84,8 @@ class Publishers:
         if name not in self._destinations:
             known = ", ".join(sorted(self._destinations))
             raise ConfigurationError(f"No destination has that name; configured are {known}.")
-        url, config = self._destinations[name]
-        return f"{url.rstrip('/')}/{topic}", config
+        found = self._destinations[name]
+        return f"{found.url.rstrip('/')}/{topic}", found.config
 
     @contextlib.contextmanager
     def lend(self, name: str, topic: str) -> Iterator[Lent]:

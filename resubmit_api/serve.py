@@ -6,8 +6,6 @@ import ipaddress
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from apiflask import APIFlask
@@ -17,6 +15,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 
 from resubmit_api.app import MAX_BODY, close_app, create_app
 from resubmit_api.errors import PROBLEM_TYPE, problem_body
+from resubmit_api.settings import ApiSettings
 from resubmit_api.views.context import EXTENSION, Parts
 from transforms.errors import ConfigurationError
 
@@ -30,79 +29,29 @@ _FORWARDED = {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"}
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
-def serve(
-    *,
-    index: str,
-    lakes: Sequence[str],
-    lake_config: Mapping[str, str],
-    destinations: Mapping[str, tuple[str, Mapping[str, str]]],
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    threads: int = 8,
-    inline_limit: int = 1000,
-    flink: Mapping[str, str] | None = None,
-    dataflow: Mapping[str, str] | None = None,
-    jobs_directory: Path | None = None,
-    tokens: str | None = None,
-    session_key: str | None = None,
-    requests_per_minute: int = 1200,
-    trusted_proxy: str | None = None,
-    compatible: Mapping[str, str] | None = None,
-    persist_metrics: Sequence[str] = (),
-) -> None:
+def serve(settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered and return.
 
     Call it in the main thread. ``Listening on http://…`` is printed once requests are taken.
 
     Args:
-        index: as for :func:`resubmit_api.app.create_app`, and so are the next three.
-        lakes: see there.
-        lake_config: see there.
-        destinations: see there.
-        host: address to listen on. Without ``tokens`` anything but a loopback address is refused,
-            and only requests to a loopback name are answered, so that no web page can reach the
-            service under a name of its own.
-        port: port to listen on; 0 picks a free one.
-        threads: requests that are worked on at the same time.
-        inline_limit: as for :func:`resubmit_api.app.create_app`.
-        flink: likewise.
-        dataflow: likewise.
-        jobs_directory: likewise, and so are the next three.
-        tokens: see there.
-        session_key: see there.
-        requests_per_minute: see there.
-        compatible: see there.
-        persist_metrics: see there.
-        trusted_proxy: address of a proxy whose ``X-Forwarded-For``, ``-Proto`` and ``-Host`` are
-            believed; ``*`` is any.
+        settings: of the command. Without ``tokens`` anything but a loopback address is refused, and only
+            requests to a loopback name are answered, so that no web page can reach the service under a
+            name of its own. Port 0 picks a free one.
 
     Raises:
-        ConfigurationError: all problems of the configuration at once.
+        ConfigurationError: all problems of the settings at once.
     """
-    if tokens is None and not _is_loopback(host):
+    host, port, closed = settings.host, settings.port, settings.tokens is not None
+    if not closed and not _is_loopback(host):
         raise ConfigurationError(
             f"--host {host}: without --tokens everybody who reaches the API may read and send every message, "
             "so it listens on 127.0.0.1 only; make a token with persistor token."
         )
-    app = create_app(
-        index=index,
-        lakes=lakes,
-        lake_config=lake_config,
-        destinations=destinations,
-        inline_limit=inline_limit,
-        flink=flink,
-        dataflow=dataflow,
-        jobs_directory=jobs_directory,
-        trusted_hosts=_LOOPBACK_NAMES if tokens is None else None,
-        tokens=tokens,
-        session_key=session_key,
-        requests_per_minute=requests_per_minute,
-        compatible=compatible,
-        persist_metrics=persist_metrics,
-    )
+    app = create_app(settings, trusted_hosts=None if closed else _LOOPBACK_NAMES)
     try:
-        server = make_server(app, host=host, port=port, threads=threads, trusted_proxy=trusted_proxy)
-        _run(server, "" if tokens else " (no --tokens: whoever is on this machine may read and send)")
+        server = make_server(app, host=host, port=port, trusted_proxy=settings.trusted_proxy)
+        _run(server, "" if closed else " (no --tokens: whoever is on this machine may read and send)")
     finally:
         close_app(app)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from pipelines.settings import ResubmitSettings
+from pipelines.settings.replay import ResubmitSettings
 from tests._messages import row, table
 from tests.servers.kafka import Kafka
 from transforms import registry
@@ -30,15 +30,9 @@ def settings(tmp_path: Path, destination: str | None, **more: Any) -> ResubmitSe
     """Of a resubmission of the source ``orders`` from the lake and the index below a directory."""
     plain = {
         "destination": destination,
-        "destination_config": {},
         "lakes": (f"file://{tmp_path}/lake",),
-        "lake_config": {},
         "index": f"sqlite://{tmp_path}/index.db",
         "selection": json.dumps({"sources": ["orders"]}),
-        "timestamp": "original",
-        "partitions": None,
-        "lossy": False,
-        "json": False,
     }
     return ResubmitSettings(**{**plain, **more})
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from transforms.settings import setting
+from transforms.settings.kinds import Kind
+
 __all__ = [
     "ENTRY_SCHEMA",
     "FILE_SCHEMA",
@@ -88,8 +91,20 @@ class Trait(enum.IntFlag):
 class Layout:
     """How files are laid out: the path template and the name of the format."""
 
-    path: str = "{topic}/date={date}/hour={hour}"
-    format: str = "parquet"
+    path: str = setting(
+        Kind("TEMPLATE", str),
+        "lake",
+        "directory of a message's file; fields are {topic} {partition} {date} {hour} {minute} {key} "
+        "{header[NAME]}, times are the publish time in UTC",
+        default="{topic}/date={date}/hour={hour}",
+    )
+    format: str = setting(
+        Kind("NAME", str),
+        "lake",
+        "format of the files",
+        default="parquet",
+        choices=("parquet", "avro", "jsonl"),
+    )
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def examine(settings: Any) -> Iterator[Finding]:
     writes; nothing is published.
 
     Args:
-        settings: of any command (``pipelines.settings``).
+        settings: of any command (``pipelines.settings.declared``).
     """
     if source := source_of(settings):
         yield from tried("source", _examine_source, settings, *source)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.reference.metrics import metrics_table
-from pipelines.settings.declared import SETTINGS, Setting, settings_of
-from pipelines.settings.help import SUMMARIES
+from pipelines.settings.declared import every_setting
+from transforms.settings import Setting
 
 __all__ = ["BEGIN", "END", "TABLES", "main", "settings_table"]
 
@@ -16,10 +16,9 @@ BEGIN, END = "<!-- written by make reference -->", "<!-- end of what make refere
 
 
 def settings_table() -> str:
-    """One Markdown table of every setting, the shared ones first and then command by command."""
-    shared = [setting for setting in SETTINGS if len(setting.commands) > 1]
-    own = [s for command in SUMMARIES for s in settings_of(command) if len(s.commands) == 1]
-    rows = [_row(setting) for setting in [*own, *shared]]
+    """One Markdown table of every setting, command by command, and those that several share last."""
+    of_all = sorted(every_setting().items(), key=lambda one: len(one[1]) > 1)
+    rows = [_row(setting, commands) for setting, commands in of_all]
     return "\n".join(["| Setting | Commands | Default | Meaning |", "|---|---|---|---|", *rows])
 
 
@@ -37,10 +36,10 @@ def main() -> int:
     return 0
 
 
-def _row(setting: Setting) -> str:
+def _row(setting: Setting, commands: tuple[str, ...]) -> str:
     cells = (
         f"`--{setting.name}`",
-        " ".join(setting.commands),
+        " ".join(commands),
         _default(setting),
         ". ".join(_meaning(setting)),
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.flex import TEMPLATES, parameters
-from pipelines.settings.declared import FLAG, Setting
 from pipelines.settings.help import SUMMARIES
+from transforms.settings import Setting
+from transforms.settings.kinds import FLAG
 
 __all__ = ["main", "specification"]
 

@@ -17,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 
 from pipelines.connections import addresses
 from pipelines.runners.signals import stopped_by_signals
-from pipelines.settings import StreamingSettings
+from pipelines.settings.streaming import StreamingSettings
 from transforms import metrics, stop
 from transforms.metrics import host
 from transforms.metrics.workers import Exposition

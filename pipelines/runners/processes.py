@@ -13,8 +13,8 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 
 from pipelines.runners.signals import stopped_by_signals
-from pipelines.settings import StreamingSettings
 from pipelines.settings.runner import leave_out_clouds
+from pipelines.settings.streaming import StreamingSettings
 from transforms import stop
 from transforms.errors import PersistorError
 

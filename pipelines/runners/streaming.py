@@ -13,8 +13,8 @@ from pipelines.connections import addresses, check
 from pipelines.runners.in_process import Build, run_here, serve_metrics
 from pipelines.runners.processes import run_processes
 from pipelines.runners.signals import stopped_by_signals
-from pipelines.settings import StreamingSettings
 from pipelines.settings.runner import IN_PROCESS
+from pipelines.settings.streaming import StreamingSettings
 from pipelines.terminal.text import begun, ended
 from transforms import stop
 from transforms.errors import PermanentError

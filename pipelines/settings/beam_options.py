@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pipelines.settings.declared import SETTINGS, settings_of
+from pipelines.settings.declared import commands_with, settings_of
 from pipelines.settings.runner import IN_PROCESS, leave_out_clouds, runner_of
 from transforms.errors import ConfigurationError
 
@@ -61,9 +61,8 @@ def _strange(command: str, words: Sequence[str], theirs: Sequence[str]) -> list[
 
 def _unknown(command: str, word: str, theirs: Sequence[str]) -> str:
     name = _name(word)
-    others = {f"--{setting.name}": setting.commands for setting in SETTINGS}
-    if name in others:
-        return f"{name} is a setting of persistor {' and '.join(others[name])}, not of {command}."
+    if others := commands_with(name.removeprefix("--")):
+        return f"{name} is a setting of persistor {' and '.join(others)}, not of {command}."
     ours = [f"--{setting.name}" for setting in settings_of(command)]
     meant = name.replace("-", "_").replace("__", "--", 1)
     # Beam has so many that one of them is always a little like it.

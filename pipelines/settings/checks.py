@@ -13,7 +13,9 @@ from transforms import registry
 from transforms.errors import ConfigurationError
 from transforms.lake import SCHEMES
 from transforms.layout import Template
+from transforms.replay.options import Options, Rate
 from transforms.selection import parse_selection
+from transforms.settings import settings_in
 
 __all__ = ["problems"]
 
@@ -21,7 +23,7 @@ _Values = Mapping[str, Any]
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LOOKING = ("plan", "resubmit", "jobs", "rebuild", "expire")
-_OF_THE_PLAN = ("selection", "timestamp", "partitions", "order", "restore", "source_prefix", "lossy")
+_OF_THE_PLAN = ("selection", *(option.name for option in settings_in(Options)))
 _SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
 
 
@@ -41,6 +43,7 @@ def problems(command: str, values: _Values, given: Collection[str], runner: str 
         *_shard(values, runner),
         *_unserved(values, given, runner),
         *(_replayed(values, given) if command in {"plan", "resubmit"} else ()),
+        *(_indexed(values, given) if command == "persist" else ()),
         *_CHECKS.get(command, _nothing)(values),
     ]
 
@@ -121,9 +124,12 @@ def _unserved(values: _Values, given: Collection[str], runner: str | None) -> It
         yield "--metrics_port: workers of Dataflow serve none; the job's counters have them. Leave it out."
 
 
-def _check_persist(values: _Values) -> Iterator[str]:
-    if not values["index"] and not values["metadata"]:
+def _indexed(values: _Values, given: Collection[str]) -> Iterator[str]:
+    if "index" not in given and not values["metadata"]:
         yield "Give --metadata TOPIC, --index URL or both; or --index none to archive without an index."
+
+
+def _check_persist(values: _Values) -> Iterator[str]:
     if values["on_failure"] == "dead_letter" and not values["dead_letter"]:
         yield "--on_failure dead_letter needs --dead_letter TOPIC."
     if values["on_failure"] == "dead_letter" and not values["give_up_after"]:
@@ -182,7 +188,7 @@ def _check_jobs(values: _Values) -> Iterator[str]:
             yield f"--{name} needs --job JOB."
     if values["job"] and values["state"]:
         yield "--state is for lists; leave it out beside --job."
-    for name in ("messages_per_second", "bytes_per_second"):
+    for name in (limit.name for limit in settings_in(Rate)):
         if values[name] and values["action"] != "rate":
             yield f"--{name} goes with --action rate."
 

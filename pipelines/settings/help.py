@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EPILOGS", "SUMMARIES"]
+__all__ = ["EPILOGS", "GROUPS", "SUMMARIES"]
 
 
 SUMMARIES: dict[str, str] = {
@@ -18,6 +18,18 @@ SUMMARIES: dict[str, str] = {
     "doctor": "try what a command's settings name, and say what to fix",
 }
 """What each command does."""
+
+
+GROUPS = {
+    "broker": "broker",
+    "lake": "lake",
+    "index": "index",
+    "batches": "batches: closed by whichever is reached first",
+    "failures": "failures",
+    "running": "running",
+    "access": "access",
+}
+"""The groups of settings in their order, and their titles."""
 
 
 EPILOGS: dict[str, str] = {

@@ -11,66 +11,25 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 import yaml
 
-from pipelines.settings import (
-    ApiSettings,
-    Destination,
-    ExpireSettings,
-    IndexSettings,
-    JobsSettings,
-    PersistSettings,
-    PlanSettings,
-    RebuildSettings,
-    ResubmitSettings,
-    TokenSettings,
-    beam_options,
-    checks,
-)
-from pipelines.settings.declared import FLAG, PAIRS, Setting, settings_of
-from pipelines.settings.help import EPILOGS, SUMMARIES
+from pipelines.settings import beam_options, checks
+from pipelines.settings.declared import settings_of
+from pipelines.settings.help import EPILOGS, GROUPS, SUMMARIES
 from transforms.errors import ConfigurationError
-from transforms.model import Layout
+from transforms.settings import Setting, made
+from transforms.settings.kinds import FLAG, PAIRS
 
-__all__ = [
-    "ApiSettings",
-    "Destination",
-    "ExpireSettings",
-    "IndexSettings",
-    "JobsSettings",
-    "PersistSettings",
-    "PlanSettings",
-    "RebuildSettings",
-    "ResubmitSettings",
-    "TokenSettings",
-    "build_parser",
-    "parse",
-]
+__all__ = ["build_parser", "parse"]
 
 
-_Settings = TypeVar(
-    "_Settings",
-    PersistSettings,
-    IndexSettings,
-    PlanSettings,
-    ResubmitSettings,
-    JobsSettings,
-    RebuildSettings,
-    ExpireSettings,
-    ApiSettings,
-    TokenSettings,
-)
-_GROUPS = {
-    "broker": "broker",
-    "lake": "lake",
-    "index": "index",
-    "batches": "batches: closed by whichever is reached first",
-    "failures": "failures",
-    "running": "running",
-    "access": "access",
-}
+class _OfCommand(Protocol):
+    command: ClassVar[str]
+
+
+_Settings = TypeVar("_Settings", bound=_OfCommand)
 
 
 def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[str]]:
@@ -104,7 +63,7 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
         problems += flink.problems(words) if kind.command in {"persist", "index"} else ()
     if problems:
         raise ConfigurationError(problems)
-    return kind(**_shape(kind.command, values)), words
+    return made(kind, values), words
 
 
 def build_parser(command: str) -> argparse.ArgumentParser:
@@ -118,8 +77,8 @@ def build_parser(command: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of these settings; the command line wins")
-    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
-    for setting in settings_of(command):
+    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
+    for setting in sorted(settings_of(command), key=lambda one: not one.required):
         _add(groups[setting.group], setting)
     return parser
 
@@ -262,27 +221,3 @@ def _value(setting: Setting, texts: Sequence[str], problems: list[str]) -> Any:
     if setting.kind is FLAG:
         return bool(converted and converted[-1])
     return converted[-1] if converted else None
-
-
-def _shape(command: str, values: dict[str, Any]) -> dict[str, Any]:
-    """From the declared names to the fields of the command's settings."""
-    if command == "persist":
-        values["layout"] = Layout(path=values.pop("path"), format=values.pop("format"))
-    if command in {"persist", "expire"}:
-        values["index"] = None if values["index"] == "none" else values["index"]
-    if command == "expire":
-        values["sources"] = values.pop("source")
-    if command in {"plan", "resubmit", "api"}:
-        values["lakes"] = values.pop("lake")
-    if command == "jobs":
-        values["states"] = values.pop("state")
-    if command == "api":
-        urls, configs = values.pop("destination"), values.pop("destination_config")
-        values["compatible"] = dict(values["compatible"])
-        values["destinations"] = {name: Destination(url, _config_of(name, configs)) for name, url in urls}
-    return values
-
-
-def _config_of(name: str, configs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    split = [(*key.partition(":"), value) for key, value in configs]
-    return {setting: value for owner, _, setting, value in split if owner == name}

@@ -229,11 +229,12 @@ class Dispatcher:
         watch_jobs(self._backends.index, self._metrics)
 
     def _settings(self, row: Row) -> dict[str, Any]:
+        settings = self._backends.settings
         url, config = self._backends.publishers.address(row["destination"], row["topic"])
         return {
-            "index": self._backends.index_url,
-            "lake": self._backends.lake_urls,
-            "lake_config": self._backends.lake_config,
+            "index": settings.index,
+            "lake": list(settings.lakes),
+            "lake_config": dict(settings.lake_config),
             "destination": url,
             "destination_config": dict(config),
             "resume": row["id"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import nats as nats_client
 import pyarrow as pa
 import pytest
 import requests
+from apiflask import APIFlask
 
 from resubmit_api.app import close_app, create_app
 from resubmit_api.serve import make_server
+from resubmit_api.settings import ApiSettings
 from tests._archive import INGESTED, archive
 from tests._messages import row, table
 from tests.servers.nats import Nats
@@ -63,24 +65,33 @@ class Site:
         renamed = messages.set_column(0, messages.schema.field("id"), pa.array([id]))
         self.index.insert(entries(renamed, location, INGESTED))
 
+    def settings(self, destinations: dict[str, str], **more: Any) -> ApiSettings:
+        """Of a service for this index and this lake."""
+        plain = {
+            "index": self.index_url,
+            "lakes": (self.lake.url,),
+            "destination_urls": tuple(destinations.items()),
+            "jobs_directory": self.directory / "jobs",
+        }
+        return ApiSettings(**plain | more)
+
     @contextlib.contextmanager
     def serve(
-        self, destinations: dict[str, str], *, answer_within: float = 60.0, **options: Any
+        self,
+        destinations: dict[str, str],
+        *,
+        answer_within: float = 60.0,
+        trusted_hosts: Sequence[str] | None = None,
+        **settings: Any,
     ) -> Iterator[Client]:
         """A running service, which a slow machine is given time to end what it does at once."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("resubmit_api.jobs.inline._ANSWER_WITHIN", answer_within)
-            yield from self._serve(destinations, **options)
+            yield from self._serve(
+                create_app(self.settings(destinations, **settings), trusted_hosts=trusted_hosts)
+            )
 
-    def _serve(self, destinations: dict[str, str], **options: Any) -> Iterator[Client]:
-        app = create_app(
-            index=options.pop("index", self.index_url),
-            lakes=[self.lake.url],
-            lake_config={},
-            destinations={name: (url, {}) for name, url in destinations.items()},
-            jobs_directory=self.directory / "jobs",
-            **options,
-        )
+    def _serve(self, app: APIFlask) -> Iterator[Client]:
         server = make_server(app, host="127.0.0.1", port=0)
         threading.Thread(target=_run, args=(server,), daemon=True).start()
         try:

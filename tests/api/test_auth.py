@@ -71,16 +71,8 @@ def service(site: Site, tokens: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def app(site: Site, tokens: Path) -> Iterator[APIFlask]:
-    made = create_app(
-        index=site.index_url,
-        lakes=[site.lake.url],
-        lake_config={},
-        destinations={"main": (MISSING, {})},
-        jobs_directory=site.directory / "jobs",
-        tokens=str(tokens),
-        session_key=KEY,
-        compatible={"c": "main"},
-    )
+    more = {"tokens": str(tokens), "session_key": KEY, "compatible": (("c", "main"),)}
+    made = create_app(site.settings({"main": MISSING}, **more))
     yield made
     close_app(made)
 

@@ -15,9 +15,10 @@ import pytest
 import requests
 from pymongo import MongoClient
 
-from pipelines.settings.parsing import ApiSettings, parse
+from pipelines.settings.parsing import parse
 from resubmit_api import compatible as comparing
 from resubmit_api.auth.tokens import digest_of
+from resubmit_api.settings import ApiSettings
 from resubmit_api.views import compatible
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
@@ -109,7 +110,7 @@ def service(
             pa.concat_tables([from_dataphos_metadata(metadata(each)) for each in held.values()])
         )
     topic = streams.create(f"{TOPIC}-{request.param}")
-    with site.serve({"main": nats.url}, compatible={"smoke2": "main"}) as client:
+    with site.serve({"main": nats.url}, compatible=(("smoke2", "main"),)) as client:
         client.site, client.topic, client.documents = site, topic, held  # type: ignore[attr-defined]
         yield client
     site.index.close()
@@ -309,7 +310,7 @@ def test_a_large_resubmission_is_waited_for_where_there_is_room_to_wait(
 ) -> None:
     site.archive(*map(order, range(20)))
     topic, body = streams.create("compatible-large"), {"broker_id": "orders"}
-    with site.serve({"main": nats.url}, compatible={"c": "main"}, inline_limit=5) as client:
+    with site.serve({"main": nats.url}, compatible=(("c", "main"),), inline_limit=5) as client:
         assert all(compatible._WAITING.acquire(blocking=False) for _ in range(3))
         try:
             answer = client.post(f"/range/c?topic={topic}", json=body)
@@ -343,7 +344,7 @@ class TestFaults:
         self, site: Site, nats: Nats, streams: Streams
     ) -> None:
         topic = streams.create("compatible-faults")
-        with site.serve({"main": nats.url}, compatible={"c": "main"}) as client:
+        with site.serve({"main": nats.url}, compatible=(("c", "main"),)) as client:
             answer = client.post(f"/resubmit/c?topic={topic}", json={"ids": self.ids})
             assert answer.status_code == 206
             told = answer.json()
@@ -361,7 +362,7 @@ class TestFaults:
 
 def test_a_collection_is_sent_to_a_destination_that_there_is() -> None:
     words = ["--index=sqlite:///i.db", "--lake=file:///lake", "--destination=main=nats://h:1"]
-    assert parse(ApiSettings, [*words, "--compatible=c=main"])[0].compatible == {"c": "main"}
+    assert parse(ApiSettings, [*words, "--compatible=c=main"])[0].compatible == (("c", "main"),)
     with pytest.raises(ConfigurationError, match="--compatible c=other: other is no NAME of --destination"):
         parse(ApiSettings, [*words, "--compatible=c=other"])
 
@@ -383,7 +384,7 @@ class TestAccess:
         topic = streams.create("compatible-narrow")
         everything = {"filters": [{"unique_id": {"$exists": True}}]}
         with site.serve(
-            {"main": nats.url}, compatible={"c": "main"}, tokens=str(tmp_path / "tokens.yaml")
+            {"main": nats.url}, compatible=(("c", "main"),), tokens=str(tmp_path / "tokens.yaml")
         ) as client:
 
             def ask(name: str, path: str, body: Any = None) -> requests.Response:
@@ -413,7 +414,7 @@ class TestAccess:
 
 def test_our_own_index_is_listed_in_those_documents(site: Site) -> None:
     site.archive(order(7, key=b"k", headers=[{"name": "a", "value": b"b"}]))
-    with site.serve({"main": "nats://127.0.0.1:1"}, compatible={"c": "main"}) as client:
+    with site.serve({"main": "nats://127.0.0.1:1"}, compatible=(("c", "main"),)) as client:
         [document] = client.get("/exact/c/orders_0_7").json()
     assert registry.format_of(document.pop("location_key")).__name__.endswith("parquet")
     assert document == {

@@ -129,7 +129,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def exposed(site: Site) -> Iterator[Client]:
-    with site.serve({"main": "nats://127.0.0.1:1"}, compatible={"c": "main"}) as client:
+    with site.serve({"main": "nats://127.0.0.1:1"}, compatible=(("c", "main"),)) as client:
         yield client
 
 

@@ -319,7 +319,7 @@ def test_what_nobody_needs_any_more_is_removed(site: Site, nats: Nats, api: Clie
     for row in (old, unmade):
         create(site.index, {**row, "finished": ended}, "resubmit")
         site.lake.put_new(f"{folder(row['id'])}/plan.json", b"{}")
-    Housekeeping(Backends(site.index_url, [site.lake.url], {}, {})).run()
+    Housekeeping(Backends(site.settings({}))).run()
     told = look(api, stale)
     assert (told["state"], told["reason"]) == ("CANCELLED", "The plan was not run within a day.")
     kept = {path.split("/")[2] for path, _ in site.lake.list("_persistor/plans")}

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import plan
 from pipelines.cli import main
-from pipelines.settings import PlanSettings
+from pipelines.settings.replay import PlanSettings
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
@@ -88,15 +88,9 @@ def test_a_plan_of_the_command_is_seen_by_the_service_which_says_who_runs_it(
     made = plan.run(
         PlanSettings(
             destination=f"{nats.url}/{topic}",
-            destination_config={},
             lakes=(site.lake.url,),
-            lake_config={},
             index=site.index_url,
             selection=json.dumps(ORDERS),
-            timestamp="original",
-            partitions=None,
-            lossy=False,
-            json=False,
         )
     )
     seen = api.get(f"/v1/plans/{made.job}").json()

@@ -97,7 +97,8 @@ def test_a_job_waits_for_a_launcher_that_is_away(
 ) -> None:
     monkeypatch.setattr("transforms.jobs.leases.LEASE_SECONDS", 0.2)
     flink = f"http://127.0.0.1:{free_port()}"
-    with site.serve({"main": nats.url}, inline_limit=10, flink={"flink_master": flink}) as api:
+    launcher = {"launcher": "flink", "launcher_config": {"flink_master": flink}}
+    with site.serve({"main": nats.url}, inline_limit=10, **launcher) as api:
         id = asked(site, api, topic)
 
         def tried_seven_times() -> Row | None:
@@ -118,8 +119,9 @@ def test_a_job_is_held_while_its_launcher_takes_its_time(
     monkeypatch.setattr("transforms.jobs.leases.LEASE_SECONDS", 2.0)
     monkeypatch.setattr("resubmit_api.jobs.dispatcher._RENEWED_EVERY", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, contextlib.ExitStack() as stack:
-        flink = {"flink_master": f"http://127.0.0.1:{silent.getsockname()[1]}"}
-        api = stack.enter_context(site.serve({"main": nats.url}, inline_limit=10, flink=flink))
+        config = {"flink_master": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        launcher = {"launcher": "flink", "launcher_config": config}
+        api = stack.enter_context(site.serve({"main": nats.url}, inline_limit=10, **launcher))
         stack.callback(silent.close)  # before the service, which waits for its launcher
         id, enough = asked(site, api, topic), at(8)
         wait_until(lambda: (look(site, id)["lease"] or {"until": ""})["until"] > enough, 60, "it to be held")

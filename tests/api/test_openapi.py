@@ -102,7 +102,7 @@ def guarded(site: Site, nats: Nats) -> Iterator[Any]:
     lines = [line | {"sha256": digest_of(f"t-{line['name']}")} for line in LINES]
     (site.directory / "tokens.yaml").write_text(json.dumps(lines))
     options = {"tokens": str(site.directory / "tokens.yaml"), "requests_per_minute": 100_000}
-    with site.serve({"main": nats.url}, compatible={"c": "main"}, **options) as client:
+    with site.serve({"main": nats.url}, compatible=(("c", "main"),), **options) as client:
         yield schemathesis.openapi.from_url(f"{client.url}/openapi.json")
 
 

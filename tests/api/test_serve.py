@@ -11,12 +11,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from resubmit_api.app import close_app, create_app
 from resubmit_api.serve import serve
+from resubmit_api.settings import ApiSettings
 from tests._processes import spawned
 from tests.api.conftest import Site, Streams, order
 from tests.servers import free_port, wait_until
@@ -39,13 +41,8 @@ def arguments(site: Site, *others: str) -> list[str]:
     return [word for name, value in given.items() for word in (f"--{name}", value)] + list(others)
 
 
-def options(site: Site) -> dict:
-    return {
-        "index": site.index_url,
-        "lakes": [site.lake.url],
-        "lake_config": {},
-        "destinations": {"main": ("nats://127.0.0.1:1", {})},
-    }
+def settings(site: Site, **more: Any) -> ApiSettings:
+    return site.settings({"main": "nats://127.0.0.1:1"}, **more)
 
 
 def test_the_command_answers_and_ends_well_on_sigterm(site: Site) -> None:
@@ -69,7 +66,7 @@ def test_on_loopback_no_web_page_gets_in_under_a_name_of_its_own(site: Site) -> 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
 def test_without_tokens_only_loopback_is_listened_on(site: Site, host: str) -> None:
     with pytest.raises(ConfigurationError, match="without --tokens everybody who reaches the API"):
-        serve(host=host, **options(site))
+        serve(settings(site, host=host))
 
 
 def test_with_tokens_any_address_is_listened_on_and_any_name_answered(site: Site, tmp_path: Path) -> None:
@@ -126,7 +123,7 @@ def test_it_says_that_it_lives_while_all_that_work_wait_and_many_hold_connection
 
 def test_closing_leaves_no_thread_that_would_use_the_index(site: Site) -> None:
     before = set(threading.enumerate())
-    app = create_app(index=site.index_url, lakes=[site.lake.url], lake_config={}, destinations={})
+    app = create_app(site.settings({}))
     assert set(threading.enumerate()) > before
     close_app(app)
     assert set(threading.enumerate()) <= before
@@ -138,17 +135,18 @@ def test_a_port_in_use_is_named(site: Site) -> None:
         running(*arguments(site, "--port", str(port))),
         pytest.raises(ConfigurationError, match=f"--port {port}: Address already in use; choose another"),
     ):
-        serve(port=port, **options(site))
+        serve(settings(site, port=port))
 
 
 def test_all_that_is_wrong_with_the_configuration_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as raised:
         serve(
-            index="postgres://x",
-            lakes=["ftp://x"],
-            lake_config={},
-            destinations={"a": ("smtp://x", {}), "b": ("nothing", {})},
-            jobs_directory=tmp_path,
+            ApiSettings(
+                index="postgres://x",
+                lakes=("ftp://x",),
+                destination_urls=(("a", "smtp://x"), ("b", "nothing")),
+                jobs_directory=tmp_path,
+            )
         )
     assert len(raised.value.problems) == 4
     assert [problem.split("'")[1] for problem in raised.value.problems] == [

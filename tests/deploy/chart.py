@@ -13,8 +13,10 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from pipelines.settings.declared import FLAG, PAIRS, Setting, settings_of
+from pipelines.settings.declared import settings_of
 from tests.servers.programs import HELM
+from transforms.settings import Setting
+from transforms.settings.kinds import FLAG, PAIRS
 
 __all__ = ["CHART", "COMMANDS", "GOLDEN", "OWN", "VALUES", "golden", "helm", "rendered", "schema"]
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.settings import parsing
+from pipelines.settings.declared import CLASSES
+from pipelines.settings.parsing import parse
 
 __all__ = ["parsed"]
-
-_KINDS = {
-    kind.command: kind
-    for kind in (getattr(parsing, name) for name in parsing.__all__)
-    if hasattr(kind, "command")
-}
 
 
 def parsed(words: Sequence[str]) -> Any:
@@ -22,5 +17,5 @@ def parsed(words: Sequence[str]) -> Any:
     Raises:
         ConfigurationError: they are refused.
     """
-    settings, _ = parsing.parse(_KINDS[words[0]], words[1:])
+    settings, _ = parse(CLASSES[words[0]], words[1:])
     return settings

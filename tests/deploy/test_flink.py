@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from pipelines.settings.declared import settings_of
-from pipelines.settings.parsing import IndexSettings, PersistSettings, parse
+from pipelines.settings.parsing import parse
+from pipelines.settings.streaming import IndexSettings, PersistSettings
 from resubmit_api.launchers.flink import ENTRY
 
 _TEMPLATE = Path(__file__).resolve().parents[2] / "templates" / "flink" / "persist.yaml"

@@ -26,7 +26,7 @@ def main(directory: Path) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="persistor-") as data,
         Kafka() as kafka,
-        open_place(Path(data), kafka, persist_metrics=[_metrics()]) as place,
+        open_place(Path(data), kafka, metrics=(_metrics(),)) as place,
         Chromium.running() as browser,
     ):
         _past(place)

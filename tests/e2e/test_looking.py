@@ -159,7 +159,7 @@ def test_the_lag_is_what_persist_tells(watch: Callable[..., Watched], site: Site
     metrics.LAG.labels("orders").set(1284)
     metrics.serve(port, "127.0.0.1")
     addresses = [f"http://127.0.0.1:{port}/metrics", f"http://127.0.0.1:{free_port()}/metrics"]
-    with site.serve({"main": "nats://127.0.0.1:1"}, persist_metrics=addresses) as client:
+    with site.serve({"main": "nats://127.0.0.1:1"}, metrics=tuple(addresses)) as client:
         shown = watch(client.url)
         shown.page.goto("/")
         expect(shown.page.get_by_role("row", name="orders")).to_contain_text("1,284")

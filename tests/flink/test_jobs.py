@@ -17,6 +17,7 @@ import yaml
 from resubmit_api.app import close_app, create_app
 from resubmit_api.launchers.flink import FlinkRest
 from resubmit_api.serve import make_server
+from resubmit_api.settings import ApiSettings
 from tests.flink.archives import MESSAGES, PARTITIONS, Topic, check_exact, wait_for
 from tests.flink.conftest import Cluster
 from tests.integration.harness import Archive, Persist
@@ -154,13 +155,13 @@ def test_the_api_has_a_large_selection_sent_by_flink_exactly_once(
 @contextmanager
 def _api(cluster: Cluster, kafka: Kafka, archive: Archive, tmp_path: Path) -> Iterator[str]:
     """The service in this process; its jobs run on Flink."""
-    app = create_app(
+    settings = ApiSettings(
         index=archive.index_url,
-        lakes=[archive.lake.url],
-        lake_config={},
-        destinations={"main": (kafka.url, {})},
+        lakes=(archive.lake.url,),
+        destination_urls=(("main", kafka.url),),
         jobs_directory=tmp_path / "jobs",
-        flink={
+        launcher="flink",
+        launcher_config={
             "flink_master": cluster.flink.url,
             "flink_job_server_jar": str(job_server_jar()),
             "environment_type": "EXTERNAL",
@@ -168,6 +169,7 @@ def _api(cluster: Cluster, kafka: Kafka, archive: Archive, tmp_path: Path) -> It
             "parallelism": "2",
         },
     )
+    app = create_app(settings)
     server = make_server(app, host="127.0.0.1", port=0)
     threading.Thread(target=server.run, daemon=True).start()
     try:

@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from pipelines.persist import run
-from pipelines.settings.parsing import PersistSettings, parse
+from pipelines.settings.parsing import parse
+from pipelines.settings.streaming import PersistSettings
 from tests.flink.archives import MESSAGES, Topic, check_exact, wait_for
 from tests.flink.conftest import Cluster
 from tests.integration.harness import Archive, metric

@@ -15,7 +15,7 @@ import pytest
 
 from pipelines import plan, resubmit
 from pipelines.cli import main
-from pipelines.settings import ResubmitSettings
+from pipelines.settings.replay import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import NatsSite, fetch, reading, together
 from tests._messages import row, table
@@ -31,6 +31,7 @@ from transforms.jobs import Row, WrongStateError
 from transforms.jobs.states import possible
 from transforms.lake import Lake
 from transforms.replay.control import Wish, write_control
+from transforms.replay.options import Rate
 
 
 def numbered(first: int, end: int, partition: int = 0) -> Any:
@@ -77,7 +78,9 @@ def test_a_plan_sends_what_it_showed_also_when_more_matches_later(
     planned = look(index, shown["job"])
     assert (planned["state"], planned["lease"], planned["started"]) == ("PLANNED", None, None)
     archive(lake, index, numbered(30, 50, partition=1))
-    report = resubmit.run(of(tmp_path, None, selection=None, plan=shown["job"], messages_per_second=10_000))
+    report = resubmit.run(
+        of(tmp_path, None, selection=None, plan=shown["job"], rate=Rate(messages_per_second=10_000))
+    )
     assert (report.job, report.planned, report.published) == (shown["job"], 30, 30)
     done = look(index, shown["job"])
     assert (done["state"], done["rate"]["messages_per_second"]) == ("COMPLETED", 10_000)
@@ -267,7 +270,9 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
     nats_site: NatsSite, lake: Lake, index: Index, tmp_path: Path, subject: str
 ) -> None:
     archive(lake, index, numbered(0, 5000))
-    made = of(tmp_path, f"{nats_site.server.url}/{subject}", messages_per_second=100)  # until it is let go
+    made = of(
+        tmp_path, f"{nats_site.server.url}/{subject}", rate=Rate(messages_per_second=100)
+    )  # until it is let go
     sender = threading.Thread(target=resubmit.run, args=(made,))
     sender.start()
     id = wait_until(lambda: index.list_jobs(1), 60, "the job")[0]["id"]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.cli import main
-from pipelines.settings import ResubmitSettings
+from pipelines.settings.replay import ResubmitSettings
 from tests._archive import archive
 from tests._messages import row, table, with_checksums
 from tests._processes import spawned
@@ -114,7 +114,7 @@ def test_rates_of_the_command_are_kept_within_five_percent_over_thirty_seconds(
             # The broker says when a message came.
             kafka.create_topic(name, 2, **{"message.timestamp.type": "LogAppendTime"})
             archive(lake, index, table(*[row(offset=n, data=bytes(size)) for n in range(count)]), source=name)
-            made = settings(tmp_path, f"{kafka.url}/{name}", timestamp="now")
+            made = settings(tmp_path, f"{kafka.url}/{name}", options=Options(timestamp="now"))
             words = ["--timestamp", "now", "--selection", json.dumps({"sources": [name]})]
             stack.enter_context(spawned(command(made, *words, f"--{unit}_per_second", rate)))
         jobs = {job["topic"]: job["id"] for job in sending(index, 2)}
@@ -247,7 +247,9 @@ def test_dead_letters_go_back_to_where_they_came_from_as_they_were(
     offsets = pa.array(range(4), pa.int64())
     dead = dead.set_column(2, "partition", pa.array([0] * 4, pa.int32())).set_column(3, "offset", offsets)
     archive(lake, index, dead.append_column("checksum", pa.nulls(4, pa.int64())), source="dead")
-    plan = by_name(kafka, index, lake, "{origin}", restore=True, source_prefix="eu.", timestamp="now")
+    plan = by_name(
+        kafka, index, lake, "{origin}", restore=True, source_prefix="eu.", options=Options(timestamp="now")
+    )
     assert (plan.topics, plan.options.partitions) == (("origin",), "original")
     [report] = replay_all(plan, lake)
     assert (report.published, report.verified_by_checksum, report.exit_code) == (4, 4, 0)
@@ -267,7 +269,9 @@ def test_a_payload_is_taken_only_from_where_dead_letters_are_stored(
     dead = dead_messages(letter, {0: named.get(place, place)})
     archive(lake, index, dead.append_column("checksum", pa.nulls(1, pa.int64())), source="dead")
     index_of_dead = Selection(sources=("dead",))
-    plan = freeze(lake, index, f"{kafka.url}/{topic}", index_of_dead, restore=True, timestamp="now")
+    plan = freeze(
+        lake, index, f"{kafka.url}/{topic}", index_of_dead, restore=True, options=Options(timestamp="now")
+    )
     [report] = replay_all(plan, lake)
     assert (report.published, report.failed) == (0, {"not_restored": 1})
     assert consumed(kafka, topic) == []

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import plan, resubmit
-from pipelines.settings import ResubmitSettings
+from pipelines.settings.replay import ResubmitSettings
 from tests._archive import archive
 from tests._messages import row, table, with_checksums
 from tests._processes import spawned
@@ -213,7 +213,7 @@ def test_keys_land_where_javas_producer_puts_them(
         {"offset": n, "key": key, "data": b"x", "publish_time": NOW_MS * 1000} for n, key in enumerate(keys)
     ]
     archive(lake, index, table(*[row(**{"partition": 0, **one}) for one in rows]))
-    assert resubmit.run(settings(kafka, tmp_path, topic, partitions="key")).exit_code == 0
+    assert resubmit.run(settings(kafka, tmp_path, topic, options=Options(partitions="key"))).exit_code == 0
     by_us = {message[1]: message[0] for message in contents(kafka, topic, len(keys), partitions=7)}
     assert by_us == by_java
 
@@ -260,7 +260,7 @@ def test_messages_older_than_the_retention_are_refused_until_they_get_new_times(
     archive(lake, index, shapes())
     with pytest.raises(ConfigurationError, match="use --timestamp now"):
         resubmit.run(settings(kafka, tmp_path, topic))
-    assert resubmit.run(settings(kafka, tmp_path, topic, timestamp="now")).exit_code == 0
+    assert resubmit.run(settings(kafka, tmp_path, topic, options=Options(timestamp="now"))).exit_code == 0
     assert all(m[4] >= NOW_MS for m in contents(kafka, topic, len(SHAPES)))
 
 

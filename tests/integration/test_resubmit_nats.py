@@ -12,7 +12,7 @@ import pytest
 
 from pipelines import resubmit
 from pipelines.cli import main
-from pipelines.settings import ResubmitSettings
+from pipelines.settings.replay import ResubmitSettings
 from tests._archive import archive
 from tests._brokers import NatsSite, fetch, reading, together
 from tests._messages import row, table
@@ -29,6 +29,7 @@ from transforms.lake import Lake
 from transforms.replay import replay_lane
 from transforms.replay.control import Wish
 from transforms.replay.ledger import total
+from transforms.replay.options import Options
 from transforms.replay.pacing import Pacer
 from transforms.replay.plans import load_plan
 
@@ -82,7 +83,7 @@ def test_what_nats_cannot_carry_is_refused_and_reduced_only_if_lossy(
     assert "cannot carry 1 null payloads" in str(refused.value)
     assert "1 keys" in str(refused.value)
     assert "1 null header values" in str(refused.value)
-    report = resubmit.run(settings(nats_site, tmp_path, subject, lossy=True))
+    report = resubmit.run(settings(nats_site, tmp_path, subject, options=Options(lossy=True)))
     assert (report.published, report.reduced, report.exit_code) == (2, 1, 0)
     reduced = row(key=None, data=b"", headers=[header("n", b""), header("m", b"1")])
     expected = table(reduced, row(offset=1, data=b"plain"))

@@ -10,7 +10,8 @@ import pytest
 from apache_beam.pvalue import PCollection
 
 from pipelines import index, persist
-from pipelines.settings.parsing import IndexSettings, PersistSettings, parse
+from pipelines.settings.parsing import parse
+from pipelines.settings.streaming import IndexSettings, PersistSettings
 from tests._messages import row, table
 from transforms.bundles.coders import Carrier, CarrierCoder
 from transforms.model import Batch, DeadLetter, Layout, WrittenFile

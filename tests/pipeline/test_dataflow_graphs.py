@@ -28,7 +28,8 @@ from google.protobuf import json_format
 
 from pipelines import index, persist
 from pipelines.flex import main
-from pipelines.settings.parsing import IndexSettings, PersistSettings, parse
+from pipelines.settings.parsing import parse
+from pipelines.settings.streaming import IndexSettings, PersistSettings
 from tests._archive import archive
 from tests._messages import row, table
 from tests.servers.dataflow import Dataflow

@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.cli import main
 from pipelines.settings.help import EPILOGS, SUMMARIES
-from pipelines.settings.parsing import IndexSettings, PersistSettings, parse
+from pipelines.settings.parsing import parse
+from pipelines.settings.streaming import IndexSettings, PersistSettings
 from pipelines.terminal import text
 from pipelines.terminal.progress import View
 from pipelines.terminal.text import human_bytes

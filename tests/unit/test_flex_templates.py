@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from pipelines.flex import TEMPLATES, _words, parameters
 from pipelines.reference.flex_specs import specification
-from pipelines.settings.declared import FLAG, SETTINGS, settings_of
-from pipelines.settings.kinds import Kind
+from pipelines.settings.declared import every_setting, settings_of
+from transforms.settings.kinds import FLAG, Kind
 
 FOLDER = Path(__file__).parents[2] / "templates" / "dataflow"
-KINDS = {setting.kind for setting in SETTINGS}
+KINDS = {setting.kind for setting in every_setting()}
 MACHINE = {"processes", "shard", "metrics_host", "metrics_port"}
 
 

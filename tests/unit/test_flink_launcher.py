@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.settings.parsing import ApiSettings, parse
+from pipelines.settings.parsing import parse
 from resubmit_api.launchers.flink import FlinkLauncher, cause
 from resubmit_api.launchers.subprocess import SubprocessLauncher
+from resubmit_api.settings import ApiSettings
 from transforms.errors import ConfigurationError
 
 _STACK = """java.lang.RuntimeException: Failed to finish remote bundle

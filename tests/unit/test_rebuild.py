@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import rebuild as command
-from pipelines.settings import RebuildSettings
+from pipelines.settings.maintenance import RebuildSettings
 from tests._archive import archive
 from tests._messages import row, table
 from transforms import registry
@@ -134,6 +134,6 @@ def test_what_persistor_keeps_for_itself_is_left_out(lake: Lake, index: Index) -
 def test_the_command_tells_its_progress(lake: Lake, lost: Index, tmp_path: Path) -> None:
     archive(lake, lost, messages(30), rows_per_file=10)
     told: list[tuple[int, int, int]] = []
-    settings = RebuildSettings(lake.url, {}, f"sqlite://{tmp_path}/new.db", json=False)
+    settings = RebuildSettings(lake=lake.url, index=f"sqlite://{tmp_path}/new.db")
     report = command.run(settings, progress=lambda *counts: told.append(counts))
     assert (report.indexed, told[-1]) == (30, (30, 0, 30))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 __all__ = [
     "AGE",
@@ -18,6 +18,7 @@ __all__ = [
     "SIZE",
     "TEXT",
     "URL",
+    "URL_OR_NONE",
     "WHOLE",
     "Kind",
     "pair",
@@ -28,8 +29,11 @@ __all__ = [
 ]
 
 
+_T = TypeVar("_T")
+
+
 @dataclass(frozen=True)
-class Kind:
+class Kind(Generic[_T]):
     """How a setting is written.
 
     Attributes:
@@ -40,7 +44,7 @@ class Kind:
     """
 
     metavar: str
-    convert: Callable[[str], Any]
+    convert: Callable[[str], _T]
     pattern: str = ".+"
 
 
@@ -141,7 +145,12 @@ def text_or_file(text: str) -> str:
         raise ValueError(f"the file cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
+def _url_or_none(text: str) -> str | None:
+    return None if text == "none" else text
+
+
 URL, TEXT = Kind("URL", str, "none|[a-z][a-z0-9+.]*://.+"), Kind("TEXT", str)
+URL_OR_NONE = Kind("URL", _url_or_none, URL.pattern)
 COUNT, WHOLE = Kind("N", _count, "0*[1-9][0-9]*"), Kind("N", _whole, "[0-9]+")
 PORT = Kind("PORT", _port, "[0-9]{1,5}")
 SIZE = Kind("SIZE", _size, "0*[1-9][0-9]* ?([kKmMgG]?[bB]|[kKmMgG][iI][bB])?")

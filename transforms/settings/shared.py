@@ -1,0 +1,55 @@
+"""Settings that several commands have, and what their helps say alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transforms.settings import flag, pairs, required, several
+from transforms.settings.kinds import URL
+
+__all__ = ["BROKER_CLIENT", "INDEX_URL", "ArchiveSettings", "JsonSettings", "LakeSettings"]
+
+BROKER_CLIENT = (
+    "any setting of the broker's client, such as sasl.username=me; values may be ${env:NAME} or ${file:PATH}"
+)
+INDEX_URL = "mongodb://HOST/DATABASE, or sqlite:///FILE on one machine"
+_STORE_CLIENT = (
+    "a setting of the store's client, such as endpoint=http://HOST:9000; what is not given comes "
+    "from the usual AWS_…, GOOGLE_… and AZURE_… variables"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LakeSettings:
+    """The one lake of a command."""
+
+    lake: str = required(
+        URL,
+        "lake",
+        "where the files lie: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or "
+        "file:///DIRECTORY",
+    )
+    lake_config: Mapping[str, str] = pairs("lake", _STORE_CLIENT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveSettings:
+    """What is archived: the index and the lakes that it points into."""
+
+    lakes: tuple[str, ...] = several(
+        URL,
+        "lake",
+        "a lake that the index points into; a location outside of those given is refused",
+        name="lake",
+        required=True,
+    )
+    lake_config: Mapping[str, str] = pairs("lake", _STORE_CLIENT)
+    index: str = required(URL, "index", f"the index: {INDEX_URL}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonSettings:
+    """How a command prints."""
+
+    json: bool = flag("running", "print JSON")
