@@ -156,10 +156,9 @@ def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
         row = _known(settings, index, lake, owner)
     keeper = Keeper(index, lake, row["id"], owner=owner, on_lost=stop, progress=progress)
     if settings.plan is not None:
-        row = _taken(keeper, lambda row: begin(row, user(), asdict(settings.rate)))
-        patiently(lambda: index.append_audit(record(row, "run", user())), "store who asked")
+        row = _taken(keeper, "run", lambda row: begin(row, user(), asdict(settings.rate)))
     elif settings.resume is not None:
-        row = _taken(keeper, _again(index))
+        row = _taken(keeper, "resume", begin_again)
     return row, keeper
 
 
@@ -211,19 +210,14 @@ def _check_place(settings: ResubmitSettings, stored: Plan, row: Row) -> None:
     )
 
 
-def _taken(keeper: Keeper, otherwise: Callable[[Row], Row]) -> Row:
-    return patiently(lambda: keeper.take(otherwise, patience=_HANDED_OVER), "take the job")
-
-
-def _again(index: Index) -> Callable[[Row], Row]:
-    """For a job that was not handed to this process: somebody here goes on with it."""
-
-    def again(row: Row) -> Row:
-        begun = begin_again(row)
-        index.append_audit(record(row, "resume", user()))
-        return begun
-
-    return again
+def _taken(keeper: Keeper, action: str, otherwise: Callable[[Row], Row]) -> Row:
+    """The job, held: handed to this process, or changed as somebody here asks for."""
+    return patiently(
+        lambda: keeper.take(
+            otherwise, patience=_HANDED_OVER, note=lambda _, after: record(after, action, user())
+        ),
+        "take the job",
+    )
 
 
 def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row: Row) -> Plan:

@@ -10,7 +10,7 @@ from typing import Any
 
 from apiflask import APIFlask
 from apiflask.exceptions import HTTPError
-from flask import Response
+from flask import Response, url_for
 
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.jobs import WrongStateError
@@ -19,11 +19,13 @@ __all__ = [
     "PROBLEM_TYPE",
     "RETRY_AFTER",
     "AwayError",
+    "UnknownOutcomeError",
     "in_words_of_requests",
     "needs",
     "problem",
     "problem_body",
     "register",
+    "stores",
 ]
 
 _log = logging.getLogger(__name__)
@@ -82,6 +84,35 @@ class AwayError(TransientError):
     """A server does not answer; the text may be shown to whoever asked."""
 
 
+class UnknownOutcomeError(AwayError):
+    """Whether a resubmission was stored is not known.
+
+    Attributes:
+        row: as it was to be stored.
+        keyless: whether it was asked for without an Idempotency-Key.
+    """
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.row = row
+        # Who obeys "try again" without a key would send twice.
+        self.keyless = row["idempotency_key"] == row["id"]
+        again = f"the header Idempotency-Key: {row['id']}" if self.keyless else "the same headers"
+        super().__init__(
+            "The index does not answer, and whether the resubmission was stored is not known. Look for it "
+            f"where Location says, or ask again in {RETRY_AFTER} seconds with {again}: neither sends twice."
+        )
+
+
+@contextlib.contextmanager
+def stores(row: Mapping[str, Any]) -> Iterator[None]:
+    """Say of a transient failure that ``row`` may be stored all the same, and how to find out."""
+    try:
+        yield
+    except TransientError as error:
+        _log.warning("Whether resubmission %s is stored is not known: %s", row["id"], error)
+        raise UnknownOutcomeError(row) from error
+
+
 @contextlib.contextmanager
 def needs(what: str) -> Iterator[None]:
     """Say of a transient failure only that ``what`` does not answer, which is what a caller may know."""
@@ -105,6 +136,7 @@ def register(app: APIFlask) -> None:
     app.error_processor(_to_response)
     app.register_error_handler(ConfigurationError, _refused)
     app.register_error_handler(TransientError, _away)
+    app.register_error_handler(UnknownOutcomeError, _unknown)
     app.register_error_handler(PermanentError, _failing)
     app.register_error_handler(WrongStateError, _wrong_state)
 
@@ -123,6 +155,14 @@ def _refused(error: ConfigurationError) -> Response:
 
 def _wrong_state(error: WrongStateError) -> Response:
     return _to_response(problem(409, "state", str(error), errors=[{"possible": a} for a in error.possible]))
+
+
+def _unknown(error: UnknownOutcomeError) -> Response:
+    row = error.row
+    view = "plans.get" if row["state"] == "PLANNED" else "resubmissions.get"
+    more = {"Idempotency-Key": row["id"]} if error.keyless else {"Retry-After": str(RETRY_AFTER)}
+    headers = {"Location": url_for(view, id=row["id"]), **more}
+    return _to_response(problem(503, "unavailable", str(error), headers=headers))
 
 
 def _away(error: TransientError) -> Response:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from resubmit_api.backends import Backends
-from resubmit_api.errors import needs, problem
+from resubmit_api.errors import needs, problem, stores
 from resubmit_api.jobs.answers import row_of, told
 from resubmit_api.jobs.dispatcher import Dispatcher
 from resubmit_api.jobs.inline import Inline
@@ -67,7 +67,7 @@ class Jobs:
         with needs(f"Destination {request.destination}"):
             self._planning.look_up(request.destination, request.topic)
         row = row_of(request, requested_by, state="PLANNED")
-        with needs("The index"):
+        with stores(row):
             row = create(self._backends.index, row, "plan")
         future = self._planning.begin(row)
         with contextlib.suppress(NotYetError), needs("The index, a lake or the destination"):
@@ -184,7 +184,7 @@ class Jobs:
         return sum(source.messages for source in found) <= self._inline.limit
 
     def _create(self, row: Row, action: str) -> Row:
-        with needs("The index"):
+        with stores(row):
             made = create(self._backends.index, row, action)
         self._dispatcher.nudge()
         return _same(made, row)

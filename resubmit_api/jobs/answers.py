@@ -9,12 +9,16 @@ from resubmit_api.errors import in_words_of_requests
 from resubmit_api.schemas import ReplayRequest
 from transforms.jobs import Row, new_row, possible
 from transforms.replay.options import Options
+from transforms.replay.plans import new_job_id
 
 __all__ = ["estimated_seconds", "row_of", "told"]
 
 
 def row_of(request: ReplayRequest, requested_by: str | None, /, **others: Any) -> Row:
     """A job that was just asked for; ``others`` as for :func:`transforms.jobs.new_row`."""
+    id = new_job_id()
+    # What has no key of its own is known by its id: asked for again by that, it is sent once.
+    others = {"id": id, **others, "idempotency_key": others.get("idempotency_key") or id}
     return new_row(
         destination=request.destination,
         topic=request.topic,

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from resubmit_api.backends import Backends
-from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, needs
+from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, needs, stores
 from resubmit_api.metrics import Metrics
 from resubmit_api.publishers import Lent
 from transforms.errors import ConfigurationError, TransientError
@@ -82,7 +82,7 @@ class Inline:
         # Of several who are asked for one row, the one that has stored it sends it.
         owner, name, topic = new_owner(), row["destination"], row["topic"]
         with needs(f"Destination {name}"), self._backends.publishers.lend(name, topic) as lent:
-            with needs("The index"):
+            with stores(row):
                 made = create(self._backends.index, held_by(row, owner), "resubmit")
             if not _is_held(made, owner):
                 stored.set_result(made)

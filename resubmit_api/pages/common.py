@@ -14,11 +14,12 @@ from flask.blueprints import BlueprintSetupState
 
 from resubmit_api.auth import caller
 from resubmit_api.auth.tokens import LOCAL, Role
-from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests
+from resubmit_api.errors import RETRY_AFTER, AwayError, UnknownOutcomeError, in_words_of_requests
 from resubmit_api.pages.charts import HEIGHT, WIDTH, Bar
 from resubmit_api.pages.wording import FILTERS, curl, pretty_json
 from transforms.errors import ConfigurationError, TransientError
 from transforms.jobs import WrongStateError
+from transforms.replay.plans import new_job_id
 
 __all__ = ["new_pages", "wants_part"]
 
@@ -32,6 +33,7 @@ def new_pages(name: str, import_name: str) -> Blueprint:
     blueprint.register_error_handler(HTTPError, _answered)
     blueprint.register_error_handler(ConfigurationError, _refused)
     blueprint.register_error_handler(TransientError, _away)
+    blueprint.register_error_handler(UnknownOutcomeError, _unknown)
     blueprint.register_error_handler(WrongStateError, _too_late)
     return blueprint
 
@@ -45,6 +47,7 @@ def _prepare(state: BlueprintSetupState) -> None:
     environment = state.app.jinja_env
     if "curl" not in environment.globals:
         environment.filters.update(FILTERS)
+        environment.globals["new_key"] = new_job_id
         shapes = {"chart_width": WIDTH, "chart_height": HEIGHT, "narrowed": _narrowed}
         environment.globals.update(asset=_asset, curl=_curl, may_send=_may_send, is_admin=_is_admin, **shapes)
         environment.trim_blocks = environment.lstrip_blocks = True
@@ -96,6 +99,12 @@ def _answered(error: HTTPError) -> Response:
 def _refused(error: ConfigurationError) -> Response:
     problems = [in_words_of_requests(text) for text in error.problems]
     return _page_of(422, "That cannot be done as it is", problems)
+
+
+def _unknown(error: UnknownOutcomeError) -> Response:
+    response = _page_of(503, "It may be on its way", [str(error)])
+    response.headers["Location"] = url_for("pages_jobs.job", id=error.row["id"])
+    return response
 
 
 def _away(error: TransientError) -> Response:

@@ -12,7 +12,7 @@ from resubmit_api.overview.causes import selection_of
 from resubmit_api.pages.common import new_pages
 from resubmit_api.pages.request_form import checked, write_request
 from resubmit_api.schemas import ReplayRequest
-from resubmit_api.views.context import index, parts
+from resubmit_api.views.context import digest, index, parts
 from resubmit_api.views.sources import callers_causes
 
 __all__ = ["blueprint"]
@@ -46,6 +46,10 @@ def letters() -> str:
 @open_to(Role.OPERATOR, form=True)
 def send_back() -> Response:
     """Send dead letters to the topics they came from, as they were, and go to the job that does it."""
-    asked = granted(index(), checked(ReplayRequest, write_request(request.form) | _BACK))
-    row = parts().jobs.submit(asked, who().name)
+    body = write_request(request.form) | _BACK
+    asked = granted(index(), checked(ReplayRequest, body))
+    # The page gave the form a key: sent twice, it sends the messages once.
+    row = parts().jobs.submit(
+        asked, who().name, key=request.form.get("key", "")[:200] or None, body=digest(body)
+    )
     return redirect(url_for("pages_jobs.job", id=row["id"]), 303)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from resubmit_api.jobs import Jobs
 from resubmit_api.metrics import Metrics
 from resubmit_api.overview import Overview
 
-__all__ = ["EXTENSION", "Parts", "index", "open_destinations", "parts", "problems"]
+__all__ = ["EXTENSION", "Parts", "digest", "index", "open_destinations", "parts", "problems"]
 
 EXTENSION = "persistor"
 _DESCRIPTIONS = {
@@ -60,6 +62,11 @@ def index() -> CallersIndex:
 def open_destinations() -> list[str]:
     """The names of the destinations that the caller may send to, if only to some topic."""
     return [name for name in parts().backends.publishers.names() if who().may_send_to(name)]
+
+
+def digest(body: Any) -> str:
+    """What two requests have in common that ask for the same, from their bodies as JSON types."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def problems(*statuses: int) -> dict[int, Any]:

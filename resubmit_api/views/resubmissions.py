@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from apiflask import APIBlueprint
@@ -16,8 +14,8 @@ from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import problem
 from resubmit_api.jobs import LISTED
 from resubmit_api.schemas import CreationHeaders, Job, JobPage, JobsQuery, NoBody, RateChange, ResubmitRequest
+from resubmit_api.views.context import digest, parts, problems
 from resubmit_api.views.context import index as callers_index
-from resubmit_api.views.context import parts, problems
 
 __all__ = ["blueprint"]
 
@@ -48,7 +46,7 @@ def create(headers_data: CreationHeaders, json_data: ResubmitRequest) -> _Answer
         row = jobs.run_plan(json_data.plan, who().name, rate=json_data.rate, key=key)
     else:
         asked = granted(callers_index(), json_data.replay())
-        row = jobs.submit(asked, who().name, rate=json_data.rate, key=key, body=_digest())
+        row = jobs.submit(asked, who().name, rate=json_data.rate, key=key, body=digest(request.get_json()))
     return _accepted(row)
 
 
@@ -169,8 +167,3 @@ def _visible(id: str) -> dict[str, Any]:
 def _controlled(id: str) -> None:
     if not may_control(_visible(id)):
         raise denied("The destination of this resubmission is not open to this token.")
-
-
-def _digest() -> str:
-    """What two requests have in common that ask for the same."""
-    return hashlib.sha256(json.dumps(request.get_json(), sort_keys=True).encode()).hexdigest()

@@ -393,6 +393,24 @@ class TestAudit:
             assert index.create_job(row, {**asked(row), "who": "eve"})["id"] == "1"
         assert index.list_audit(9) == [asked({"id": "1"})]
 
+    def test_a_change_and_the_record_of_who_asked_for_it_are_one_write(self, index: Index) -> None:
+        make(index, job("1"))
+        index.append_audit(asked({"id": "4"}))
+        assert index.replace_job(job("1", state="PAUSED"), 0, asked({"id": "3"}))
+        assert index.replace_job(job("1", state="RUNNING"), 1, asked({"id": "5"}))
+        assert [record["id"] for record in index.list_audit(9)] == ["5", "4", "3", "1"]
+        assert [record["id"] for record in index.list_audit(2, before="5")] == ["4", "3"]
+
+    def test_what_does_not_happen_leaves_no_record_and_what_leaves_none_does_not_happen(
+        self, index: Index
+    ) -> None:
+        make(index, job("1"))
+        assert not index.replace_job(job("1", state="PAUSED"), 7, asked({"id": "2"}))
+        with pytest.raises(TypeError):
+            index.replace_job(job("1", state="PAUSED"), 0, {"id": "3", "who": b"no JSON"})
+        assert index.get_job("1") == job("1")
+        assert index.list_audit(9) == [asked({"id": "1"})]
+
     def test_a_job_whose_record_cannot_be_stored_is_not_made(self, index: Index) -> None:
         with pytest.raises(TypeError):
             index.create_job(job("1"), {"id": "1", "who": b"no JSON"})

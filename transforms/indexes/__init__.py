@@ -118,8 +118,14 @@ class Index(Protocol):
             ``record`` is not stored.
         """
 
-    def replace_job(self, row: dict[str, Any], version: int) -> bool:
+    def replace_job(self, row: dict[str, Any], version: int, record: dict[str, Any] | None = None) -> bool:
         """Store a job durably as ``version + 1`` if what is stored has that version.
+
+        Args:
+            row: the job, JSON types only.
+            version: of what is stored.
+            record: as for :meth:`append_audit`; stored in the same write, so that there is neither a
+                change without its record nor a record of what did not happen.
 
         Returns:
             Whether it was stored; if not, another one was quicker, or there is no such job.

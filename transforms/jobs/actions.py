@@ -11,15 +11,19 @@ from transforms.jobs.leases import UnknownJobError, change
 from transforms.jobs.rows import Row, by_command, new_row, options_of, record, selection_of
 from transforms.jobs.states import WrongStateError, is_void, retry
 from transforms.replay.plans import new_job_id
+from transforms.retry import retry as retry_call
 from transforms.selection import Selection
 
 __all__ = ["act", "create", "release", "retry_of"]
+
+_ASKED_AGAIN = 5.0
+"""Seconds in which a lost answer is asked for again, with the same id."""
 
 
 def act(
     index: Index, id: str, action: str, function: Callable[[Row], Row], who: str | None, **others: Any
 ) -> Row:
-    """Change a job as :func:`transforms.jobs.change` does, and note who asked for it.
+    """Change a job as :func:`transforms.jobs.change` does; the record of who asked is in the same write.
 
     Args:
         index: where the job is kept.
@@ -34,22 +38,24 @@ def act(
         WrongStateError: its state does not allow that.
         TransientError: the index is away.
     """
-    row = change(index, id, function)
-    index.append_audit(record(row, action, who, **others))
+    row = change(index, id, function, note=lambda _, after: record(after, action, who, **others))
     release(index, row)
     return row
 
 
 def create(index: Index, row: Row, action: str) -> Row:
-    """Store a job together with a record of who asked for it.
+    """Store a job together with a record of who asked for it; where the answer is lost, ask again.
 
     Returns:
         The row, or the one that is there already; see :meth:`Index.create_job`.
 
     Raises:
-        TransientError: the index is away.
+        TransientError: the index is away, and whether the job is stored is not known.
     """
-    return index.create_job(row, record(row, action, row["requested_by"], id=row["id"]))
+    noted = record(row, action, row["requested_by"], id=row["id"])
+    return retry_call(
+        lambda: index.create_job(row, noted), f"store job {row['id']}", give_up_after=_ASKED_AGAIN
+    )
 
 
 def release(index: Index, row: Row) -> None:

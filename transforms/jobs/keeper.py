@@ -12,7 +12,7 @@ from types import TracebackType
 from transforms.errors import ConfigurationError, PermanentError, PersistorError
 from transforms.indexes import Index
 from transforms.jobs.actions import release
-from transforms.jobs.leases import change, held_by, new_owner, take
+from transforms.jobs.leases import Note, change, held_by, new_owner, take
 from transforms.jobs.rows import (
     Row,
     by_command,
@@ -90,9 +90,15 @@ class Keeper:
                          for beat in (self._renew, self._look)]  # fmt: skip
         self.lost = False
 
-    def take(self, otherwise: Callable[[Row], Row] = lambda row: row, *, patience: float = 0.0) -> Row:
+    def take(
+        self,
+        otherwise: Callable[[Row], Row] = lambda row: row,
+        *,
+        patience: float = 0.0,
+        note: Note = lambda _before, _after: None,
+    ) -> Row:
         """Take the lease; see :func:`transforms.jobs.leases.take`."""
-        return take(self._index, self._id, self._owner, otherwise, patience=patience)
+        return take(self._index, self._id, self._owner, otherwise, patience=patience, note=note)
 
     def __enter__(self) -> Keeper:
         """Begin to renew the lease."""

@@ -16,6 +16,7 @@ from transforms.jobs.rows import Row, at
 __all__ = [
     "LEASE_SECONDS",
     "HeldError",
+    "Note",
     "UnknownJobError",
     "change",
     "held_by",
@@ -39,7 +40,17 @@ class HeldError(ConfigurationError):
     """Another process works on the job."""
 
 
-def change(index: Index, id: str, function: Callable[[Row], Row], known: Row | None = None) -> Row:
+Note = Callable[[Row, Row], dict[str, Any] | None]
+"""From a row before and after a change to its record in the audit trail, if it has one."""
+
+
+def change(
+    index: Index,
+    id: str,
+    function: Callable[[Row], Row],
+    known: Row | None = None,
+    note: Note = lambda _before, _after: None,
+) -> Row:
     """Replace a job's row by what ``function`` makes of it, again if another change came between.
 
     Args:
@@ -47,6 +58,8 @@ def change(index: Index, id: str, function: Callable[[Row], Row], known: Row | N
         id: the job's id.
         function: from the row as it is to the row as it shall be; may raise, which changes nothing.
         known: the row as it was last seen, tried first: it saves a look where nobody else changes it.
+        note: what the audit trail says of the change, stored in the same write. Where nothing
+            changes, it is stored too: somebody asked for it.
 
     Returns:
         The row as it is now.
@@ -55,17 +68,36 @@ def change(index: Index, id: str, function: Callable[[Row], Row], known: Row | N
         UnknownJobError: there is no such job.
         TransientError: the index is away, or others change the job all the time.
     """
+    lost = 0
     for attempt in range(_ATTEMPTS):
         row, known = known or index.get_job(id), None
         if row is None:
             raise UnknownJobError(f"There is no job {id!r}: check the id and --index.")
         wanted = function(row)
+        record = note(row, wanted)
         if wanted == row:
+            if record is not None:
+                index.append_audit(record)
             return row
-        if index.replace_job(wanted, row["version"]):
+        try:
+            replaced = index.replace_job(wanted, row["version"], record)
+        except TransientError:
+            # Only the answer may be lost. To write again is safe, since the version would be another.
+            replaced, lost = _is_stored(index, wanted, row["version"], record), lost + 1
+            if not replaced and lost > 1:
+                raise
+        if replaced:
             return {**wanted, "version": row["version"] + 1}
         time.sleep(min(attempt, 10) * 0.001)
     raise TransientError(f"job {id} is changed by others all the time")
+
+
+def _is_stored(index: Index, wanted: Row, version: int, record: dict[str, Any] | None) -> bool:
+    """Whether it was only the answer to a change that was lost."""
+    if record is None:
+        return index.get_job(wanted["id"]) == {**wanted, "version": version + 1}
+    # Others may have changed the row since; nothing changes a record.
+    return [found["id"] for found in index.list_audit(1, before=f"{record['id']}~")] == [record["id"]]
 
 
 def owner_prefix(host: str, pid: int) -> str:
@@ -96,6 +128,7 @@ def take(
     otherwise: Callable[[Row], Row] = lambda row: row,
     *,
     patience: float = 0.0,
+    note: Note = lambda _before, _after: None,
 ) -> Row:
     """Take a job's lease: one that is free, the owner's own, or held for this process until it started.
 
@@ -105,6 +138,7 @@ def take(
         owner: who holds it then.
         otherwise: a further change of a row that was not held for this process.
         patience: seconds to wait for a lease that is held.
+        note: as for :func:`change`, of a row that was not held for this process.
 
     Raises:
         HeldError: another one holds it.
@@ -114,7 +148,12 @@ def take(
     deadline = time.monotonic() + patience
     while True:
         try:
-            return change(index, id, lambda row: _taken(row, owner, otherwise))
+            return change(
+                index,
+                id,
+                lambda row: _taken(row, owner, otherwise),
+                note=lambda before, after: None if _is_for_us(before) else note(before, after),
+            )
         except HeldError:
             if time.monotonic() >= deadline:
                 raise

@@ -1,11 +1,13 @@
 """Jobs and audit trail of the MongoDB index: JSON text, beside the fields that are searched.
 
-The record of who asked for a job lies in the job's own document, where nothing touches it again: one
-document is what every MongoDB writes as a whole, also one without transactions.
+One document is what every MongoDB writes as a whole, also one without transactions. The record of who
+asked for a job lies in the job's own document, where nothing touches it again. That of a change is
+written into it together with the change, and then moved to the audit trail.
 """
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from pymongo import DESCENDING, IndexModel
 from pymongo import errors as mongo
 from pymongo.collection import Collection
 
+from transforms.errors import PersistorError
 from transforms.indexes._job_text import dump_row, load_row
 from transforms.indexes.mongodb.documents import Document
 from transforms.indexes.mongodb.errors import translated
@@ -27,6 +30,7 @@ JOB_INDEXES = [
     IndexModel(
         [("requested_by", 1), ("key", 1)], unique=True, partialFilterExpression={"key": {"$exists": True}}
     ),
+    IndexModel([("noted._id", 1)], sparse=True),
 ]
 
 
@@ -48,12 +52,24 @@ class MongoJobs:
                 return load_row((found or {})["job"])
         return row
 
-    def replace_job(self, row: dict[str, Any], version: int) -> bool:
+    def replace_job(self, row: dict[str, Any], version: int, record: dict[str, Any] | None = None) -> bool:
         """See :meth:`transforms.indexes.Index.replace_job`."""
-        row = {**row, "version": version + 1}
+        update: Document = {"$set": _fields({**row, "version": version + 1})}
+        noted = record and {"_id": record["id"], "record": dump_row(record)}
+        if noted:
+            update["$push"] = {"noted": noted}
         with translated():
-            changed = self._jobs.update_one({"_id": row["id"], "version": version}, {"$set": _fields(row)})
+            changed = self._jobs.update_one({"_id": row["id"], "version": version}, update)
+        if noted and changed.matched_count:
+            self._move(row["id"], noted)
         return changed.matched_count == 1
+
+    def _move(self, id: str, noted: Document) -> None:
+        # What stays behind is listed from where it is.
+        with contextlib.suppress(PersistorError), translated():
+            with contextlib.suppress(mongo.DuplicateKeyError):
+                self._audit.insert_one(noted)
+            self._jobs.update_one({"_id": id}, {"$pull": {"noted": {"_id": noted["_id"]}}})
 
     def get_job(self, id: str) -> dict[str, Any] | None:
         """See :meth:`transforms.indexes.Index.get_job`."""
@@ -85,8 +101,14 @@ class MongoJobs:
                 places.find(query | having, {"record": 1}).sort("_id", DESCENDING).limit(limit).to_list()
                 for places, having in ((self._audit, {}), (self._jobs, {"record": {"$ne": None}}))
             ]
-        found = heapq.merge(*parts, key=itemgetter("_id"), reverse=True)
-        return [load_row(document["record"]) for document in itertools.islice(found, limit)]
+            moving = self._jobs.find({"noted._id": {"$gt": ""}}, {"noted": 1}).to_list()
+        left = [noted for document in moving for noted in document["noted"]]
+        parts.append(sorted((noted for noted in left if before is None or noted["_id"] < before),
+                            key=itemgetter("_id"), reverse=True))  # fmt: skip
+        found = {
+            document["_id"]: document for document in heapq.merge(*parts, key=itemgetter("_id"), reverse=True)
+        }
+        return [load_row(document["record"]) for document in itertools.islice(found.values(), limit)]
 
 
 def _fields(row: dict[str, Any]) -> Document:

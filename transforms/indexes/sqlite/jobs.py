@@ -38,7 +38,7 @@ class SqliteJobs:
             earlier = found or connection.execute(_BY_KEY, key).fetchone()
         return load_row(earlier[0])
 
-    def replace_job(self, row: dict[str, Any], version: int) -> bool:
+    def replace_job(self, row: dict[str, Any], version: int, record: dict[str, Any] | None = None) -> bool:
         """See :meth:`transforms.indexes.Index.replace_job`."""
         text = dump_row({**row, "version": version + 1})
         with self._connections.transaction() as connection:
@@ -46,6 +46,8 @@ class SqliteJobs:
                 "UPDATE jobs SET job = ? WHERE id = ? AND json_extract(job, '$.version') = ?",
                 (text, row["id"], version),
             )
+            if changed.rowcount and record is not None:
+                connection.execute(_NOTE, (record["id"], dump_row(record)))
             return changed.rowcount == 1
 
     def get_job(self, id: str) -> dict[str, Any] | None:
