@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -73,9 +74,9 @@ class Lake:
 
         Args:
             config: settings of the store and its HTTP client (obstore's names, such as
-                ``endpoint``); values may be secret references. An endpoint that is given as
-                ``http://`` is used without TLS. What is not given comes from the
+                ``endpoint``); values may be secret references. What is not given comes from the
                 environment in the store's usual variables (``AWS_…``, ``GOOGLE_…``, ``AZURE_…``).
+                An endpoint ``http://…``, wherever it stands, is used without TLS.
 
         Raises:
             ConfigurationError: unknown scheme or setting.
@@ -300,8 +301,17 @@ def _divide(config: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
         plain = {name: short.removeprefix(prefix) for name, short in plain.items()}
     client = {plain[name]: value for name, value in config.items() if plain[name] in _CLIENT_OPTIONS}
     store = {name: value for name, value in config.items() if plain[name] not in _CLIENT_OPTIONS}
-    no_tls = any(value.startswith("http://") for value in store.values())
+    no_tls = any(value.startswith("http://") for value in (*store.values(), *_usual_endpoints()))
     return store, {**_TIMEOUTS, **({"allow_http": "true"} if no_tls else {}), **client}
+
+
+def _usual_endpoints() -> list[str]:
+    """Endpoints in the store's usual variables, which obstore finds by itself."""
+    return [
+        value
+        for name, value in os.environ.items()
+        if name.lower().startswith(_PROVIDERS) and "ENDPOINT" in name.upper()
+    ]
 
 
 def _first_line(error: BaseException) -> str:
