@@ -44,7 +44,7 @@ servers: $(VENV)/installed-dev ## fetch and build the real servers that make tes
 
 .PHONY: docs
 docs: $(VENV)/installed-dev ## the documents as a site in build/site; a dead link is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: lint
 lint: $(VENV)/installed-dev docs ## style, types, the direction of imports, the documents

@@ -1,4 +1,4 @@
-"""MkDocs hooks: the Markdown files of the repository's root, and files that pages link to, join the site.
+"""MkDocs hooks: Markdown files outside of docs/, and files that pages link to, join the site.
 
 The files are written for readers of the repository, so their links are paths in it. Here each such
 link becomes one of the site: README.md is its first page, and a linked file outside of ``docs/`` is
@@ -19,7 +19,7 @@ from mkdocs.structure.pages import Page
 __all__ = ["on_files", "on_page_markdown"]
 
 _ROOT = Path(__file__).parents[2]
-_PAGES = ("README.md", "CONTRIBUTING.md", "EXTENDING.md", "CHANGELOG.md")
+_PAGES = ("README.md", "CONTRIBUTING.md", "EXTENDING.md", "CHANGELOG.md", "bench/RESULTS.md")
 _LOOKS = {
     "site.css": "docs/_site/site.css",
     "icon.svg": "resubmit_api/static/icon.svg",
@@ -67,7 +67,7 @@ def _linked(page: File) -> set[str]:
 def _in_repository(here: str, target: str) -> str:
     """The path in the repository that a link of the page ``here`` means."""
     name = "README.md" if here == "index.md" else here
-    folder = "" if name in _PAGES else posixpath.dirname(f"docs/{here}")
+    folder = posixpath.dirname(name if name in _PAGES else f"docs/{here}")
     return posixpath.normpath(posixpath.join(folder, target))
 
 

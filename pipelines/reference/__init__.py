@@ -1,1 +1,1 @@
-"""Documents that are made from the code: settings, metrics, Dataflow's templates."""
+"""Documents that are made from the code: the tables in docs/reference, Dataflow's templates."""

@@ -1,4 +1,4 @@
-"""``make reference``: the tables of settings and metrics in the documentation, made from the declarations."""
+"""``make reference``: the tables in docs/reference, made from what the code declares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.reference.exit_codes import exit_codes_table
+from pipelines.reference.files import entries_table, files_table
 from pipelines.reference.metrics import metrics_table
+from pipelines.reference.rest import requests_table
 from pipelines.settings.declared import every_setting
 from transforms.settings import Setting
 
@@ -22,7 +25,14 @@ def settings_table() -> str:
     return "\n".join(["| Setting | Commands | Default | Meaning |", "|---|---|---|---|", *rows])
 
 
-TABLES = {"docs/reference/settings.md": settings_table, "docs/reference/metrics.md": metrics_table}
+TABLES = {
+    "docs/reference/settings.md": settings_table,
+    "docs/reference/metrics.md": metrics_table,
+    "docs/reference/rest.md": requests_table,
+    "docs/reference/exit-codes.md": exit_codes_table,
+    "docs/reference/files.md": files_table,
+    "docs/reference/index-entries.md": entries_table,
+}
 """What stands between the marks of which file."""
 
 

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.docs._blocks import ROOT, pages
+
 _LOADED = re.compile(
     r"<(?:link|script|img|iframe|source)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"' >]+)"
 )
 
 
+def build(root: Path, place: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(
+        command, check=False, cwd=root, env=quiet, capture_output=True, text=True, timeout=300
+    )
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
-    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(
-        command, check=False, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=300
-    )
+    done = build(ROOT, place)
     assert done.returncode == 0, done.stderr
     return place
 
@@ -31,15 +37,35 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_readme_is_the_first_page_and_its_links_are_pages_of_the_site(site: Path) -> None:
     first = (site / "index.html").read_text()
     assert "Two commands" in first
-    for target in ("EXTENDING.html", "CONTRIBUTING.html", "reference/settings.html"):
+    for target in ("EXTENDING.html", "CONTRIBUTING.html", "tutorial.html", "reference/settings.html"):
         assert f'href="{target}"' in first
         assert (site / target).exists()
 
 
+def test_a_dead_link_fails_the_build(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for name in ("bench", "docs", "resubmit_api/static", "templates", "tests/deploy/values"):
+        shutil.copytree(ROOT / name, root / name)
+    for name in ("mkdocs.yml", "LICENSE", *(page for page in pages() if "/" not in page)):
+        shutil.copy(ROOT / name, root)
+    assert build(root, tmp_path / "site").returncode == 0
+    for name, link in (
+        ("README.md", "docs/gone.md"),
+        ("EXTENDING.md", "GONE.md"),
+        ("docs/tutorial.md", "../templates/gone.yaml"),
+        ("docs/how-to/s3.md", "../explanation/the-lake.md#gone"),
+    ):
+        with (root / name).open("a") as page:
+            page.write(f"\n[dead]({link})\n")
+    done = build(root, tmp_path / "site")
+    assert done.returncode != 0
+    assert len(re.findall(r"WARNING .*(?:gone|GONE)", done.stderr)) == 4, done.stderr
+
+
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
-    pages = sorted(site.rglob("*.html"))
-    assert len(pages) > 10
-    found = {page.name: fetched for page in pages if (fetched := _LOADED.findall(page.read_text()))}
+    found_pages = sorted(site.rglob("*.html"))
+    assert len(found_pages) > 30
+    found = {page.name: fetched for page in found_pages if (fetched := _LOADED.findall(page.read_text()))}
     assert found == {}
     styles = [*site.glob("*.css"), *site.glob("assets/stylesheets/*.css")]
     assert styles

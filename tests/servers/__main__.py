@@ -18,6 +18,7 @@ from tests.servers.flink import Flink
 from tests.servers.gcs import GCS
 from tests.servers.image import Debian
 from tests.servers.kafka import Kafka
+from tests.servers.kafka_tools import KafkaTools
 from tests.servers.minio import MinIO
 from tests.servers.mongodb import MongoDB
 from tests.servers.moto import Moto
@@ -25,6 +26,7 @@ from tests.servers.nats import Nats
 from tests.servers.programs import BOOT, COMPOSE, HELM, PROVIDER, TERRAFORM
 from tests.servers.pubsub import Pubsub
 from tests.servers.seaweed import Seaweed
+from tests.servers.spark import Spark
 
 
 class Installed(Protocol):
@@ -42,7 +44,9 @@ TESTS: Mapping[Installed, int] = {
     Pubsub: 100,
     BOOT: 75,
     Flink: 60,
+    Spark: 40,
     Kafka: 20,
+    KafkaTools: 20,
     MongoDB: 20,
     Seaweed: 15,
     Moto: 15,
