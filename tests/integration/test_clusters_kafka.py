@@ -12,7 +12,8 @@ from tests._archive import archive
 from tests._processes import spawned
 from tests._replay import command, consumed, numbered, settings
 from tests._replay import expected as sent_as
-from tests.integration.harness import Archive, Load, Persist, expected
+from tests.integration.harness import Archive, Persist, expected
+from tests.integration.load import Load
 from tests.servers import Unavailable, wait_until
 from tests.servers.certificates import Authority
 from tests.servers.kafka import PASSWORD, USER, Kafka

@@ -17,7 +17,8 @@ import pytest
 from tests._entries import entry, stream, table
 from tests._processes import spawned
 from tests.api.conftest import Site, Streams, order
-from tests.integration.harness import Archive, Load, Persist, expected
+from tests.integration.harness import Archive, Persist, expected
+from tests.integration.load import Load
 from tests.servers import Unavailable, wait_until
 from tests.servers.certificates import Authority
 from tests.servers.kafka import Kafka

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests._reading import reading
-from tests.integration.harness import Archive, Persist, committed, load_message, log_of
+from tests.integration.harness import Archive, Persist, committed, log_of
+from tests.integration.load import load_message
 from tests.integration.test_shard import _ids, _values
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka

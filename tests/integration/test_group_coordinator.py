@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.harness import Archive, Load, Persist, committed, expected
+from tests.integration.harness import Archive, Persist, committed, expected
+from tests.integration.load import Load
 from tests.servers import Unavailable, free_port, wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.kafka_cluster import KafkaCluster

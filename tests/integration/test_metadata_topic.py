@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.integration.harness import Archive, Persist, load_message, log_of
+from tests.integration.harness import Archive, Persist, log_of
+from tests.integration.load import load_message
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB

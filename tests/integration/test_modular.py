@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.integration.harness import load_message, log_of
+from tests.integration.harness import log_of
+from tests.integration.load import load_message
 from tests.servers import free_port, wait_until
 from tests.servers._s3 import PASSWORD, USER
 from tests.servers.kafka import Kafka

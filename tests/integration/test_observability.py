@@ -18,7 +18,8 @@ import yaml
 from pipelines.reference.metrics import declared
 from tests._brokers import NatsSite
 from tests._processes import spawned
-from tests.integration.harness import Archive, Persist, expected, load_message, metric
+from tests.integration.harness import Archive, Persist, expected, metric
+from tests.integration.load import load_message
 from tests.servers import Unavailable, free_port, wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.nats import Nats

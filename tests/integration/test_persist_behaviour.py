@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from tests.conftest import running
-from tests.integration.harness import Archive, Load, Persist, expected, log_of, metric
+from tests.integration.harness import Archive, Persist, expected, log_of, metric
+from tests.integration.load import Load
 from tests.servers import free_port, wait_until
 from tests.servers.kafka import PASSWORD, USER, Kafka
 from tests.servers.seaweed import Seaweed

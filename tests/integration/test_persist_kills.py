@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import running
-from tests.integration.harness import Archive, Load, Persist, expected, metric
+from tests.integration.harness import Archive, Persist, expected, metric
+from tests.integration.load import Load
 from tests.servers import Server, free_port, wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB

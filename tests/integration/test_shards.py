@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.harness import Archive, Load, Persist, expected, metric
+from tests.integration.harness import Archive, Persist, expected, metric
+from tests.integration.load import Load
 from tests.servers import free_port, wait_until
 from tests.servers.kafka import Kafka
 from transforms.lake import Lake

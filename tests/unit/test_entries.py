@@ -1,3 +1,5 @@
+"""What the index keeps of a message: checksums by their definition, traits, numbers."""
+
 from __future__ import annotations
 
 import zlib

@@ -1,9 +1,9 @@
+"""None"""
+
 from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,11 +12,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pytest
 
-from pipelines.cli import main
 from tests._archive import archive
 from tests._messages import row, table
 from transforms.errors import ConfigurationError
@@ -29,10 +27,15 @@ from transforms.reading.claims import Chain, Claim, Claims
 from transforms.selection import Selection
 
 DAY = 86_400_000_000
+
+
 BEFORE = datetime(1970, 1, 11, tzinfo=timezone.utc)
 """Day 10: messages of tests are one an hour, file by file ten of them."""
 
+
 AT_ONCE = timedelta(0)
+
+
 DATAPHOS = Path(__file__).parents[1] / "data" / "dataphos"
 
 
@@ -177,9 +180,6 @@ def test_messages_without_positions_expire_too(lake: Lake, index: Index, tmp_pat
     assert {one["id"] for one in everything(index)} == {f"clicks_m{n}" for n in range(10, 20)}
 
 
-# --- claims -----------------------------------------------------------------------------------
-
-
 def claimed(lake: Lake, partition: int = 0, durable: Callable[[int], int] = lambda start: start) -> Chain:
     """A hole up to 0 is left out; one claim per file, each of which says what was durable by then."""
     chain, claims = Chain("orders", 1, partition), Claims(lake)
@@ -219,8 +219,6 @@ def test_the_newest_claim_of_a_chain_stays(lake: Lake, index: Index) -> None:
     report = expire(lake, index, BEFORE + timedelta(days=30), young=AT_ONCE)
     assert (report.claims, starts(lake, chain)) == (0, [470])
 
-
-# --- kill -9 ----------------------------------------------------------------------------------
 
 _KILLED_AT_A_STEP = """
 import json, os, signal, sys
@@ -275,8 +273,6 @@ def test_a_kill_between_any_two_steps_leaves_nothing_that_points_at_nothing(
     check_kills_between_any_two_steps(lake, index, f"sqlite://{tmp_path}/index.db", tmp_path)
 
 
-# --- memory -----------------------------------------------------------------------------------
-
 _PLANNED = """
 import resource, sys
 from datetime import datetime, timedelta, timezone
@@ -301,89 +297,3 @@ def test_files_that_have_to_be_read_whole_are_not_all_in_memory_at_once(lake: La
     planned, mebibytes = map(int, subprocess.run(command, check=True, capture_output=True).stdout.split())
     assert planned == 48
     assert mebibytes < 300
-
-
-# --- the command ------------------------------------------------------------------------------
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
-    code = main(["expire", "--json", *words])
-    out, err = capsys.readouterr()
-    return code, json.loads(out)["report"] if out else None, err
-
-
-def test_the_command_deletes_with_yes_alone(
-    lake: Lake, index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for location in stored(lake, index):
-        os.utime(location.removeprefix("file://"), (0, 0))
-    where = f"--lake={lake.url}", f"--index=sqlite://{tmp_path}/index.db", "--before=1970-01-11"
-    code, plan, _ = run(capsys, *where)
-    assert (code, plan["done"], plan["messages"], len(files(lake))) == (0, False, 240, 48)
-    code, report, _ = run(capsys, *where, "--source=orders", "--yes")
-    assert (code, report["done"], report["messages"], report["entries"]) == (0, True, 240, 240)
-    assert (len(files(lake)), len(everything(index))) == (24, 240)
-
-
-def test_the_command_tells_people_what_it_would_do(
-    lake: Lake, index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for location in stored(lake, index):
-        os.utime(location.removeprefix("file://"), (0, 0))
-    where = f"--lake={lake.url}", f"--index=sqlite://{tmp_path}/index.db", "--before=1970-01-11"
-    assert main(["expire", *where, "--source=orders"]) == 0
-    lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
-    told = {name: value.strip() for name, value in lines.items()}
-    assert (told["files"], told["messages"], told["kept (newer)"], told["only"]) == (
-        "24",
-        "240",
-        "24",
-        "orders",
-    )
-    assert told["note"] == "Nothing is deleted yet: this is the plan, --yes carries it out."
-
-
-def test_sigterm_ends_it_also_as_the_first_process_of_a_container(lake: Lake) -> None:
-    """There a signal that nobody handles is no signal; the index here takes connections and never answers."""
-    lake.put_new(f"{INTERNAL}sources/orders/000001.json", b"{}")
-    with socket.create_server(("127.0.0.1", 0)) as index:
-        index.settimeout(60)
-        url = f"mongodb://127.0.0.1:{index.getsockname()[1]}/persistor?serverSelectionTimeoutMS=60000"
-        words = [f"--lake={lake.url}", f"--index={url}", "--before=1d"]
-        command = [sys.executable, "-m", "pipelines", "expire", *words]
-        as_first = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child", *command]
-        for started in (command, as_first):
-            with subprocess.Popen(started) as process:
-                connection, _ = index.accept()
-                inner = psutil.Process(process.pid).children() or [process]
-                os.kill(inner[0].pid, signal.SIGTERM)
-                assert process.wait(30) == 143
-                connection.close()
-
-
-@pytest.mark.parametrize(
-    ("before", "told"),
-    [
-        ("2100-01-01", "still to come"),
-        ("2020-13-01", "write it as"),
-        ("2020-01-01T00:00:00", "with its time zone"),
-        ("soon", "write a time as"),
-        ("0d", "write an age above 0, such as 90d"),
-        ("9999999d", "write an age above 0, such as 90d"),
-    ],
-)
-def test_a_date_that_cannot_be_meant_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], before: str, told: str
-) -> None:
-    code, report, problem = run(
-        capsys, f"--lake=file://{tmp_path}/lake", "--index=none", f"--before={before}", "--yes"
-    )
-    assert (code, report) == (2, None)
-    assert "--before" in problem
-    assert told in problem
-
-
-def test_an_age_counts_from_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, report, _ = run(capsys, f"--lake=file://{tmp_path}", "--index=none", "--before=90d")
-    ago = datetime.now(timezone.utc) - datetime.fromisoformat(report["before"])
-    assert timedelta(days=90) <= ago < timedelta(days=90, minutes=1)

@@ -1,3 +1,5 @@
+"""Histograms, samples, the division of rows among lanes, and rates."""
+
 from __future__ import annotations
 
 import time

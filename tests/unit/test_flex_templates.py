@@ -1,3 +1,5 @@
+"""Specifications of Dataflow's Flex templates are those of the settings."""
+
 from __future__ import annotations
 
 import json

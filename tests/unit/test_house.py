@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipelines", "transforms", "resubmit_api")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -115,11 +116,18 @@ def test_a_module_is_short_documented_and_says_what_is_public(path: Path) -> Non
         assert re.search(r"^__all__ = ", text, re.MULTILINE), "name what is public"
 
 
-def test_functions_are_short() -> None:
-    sizes = sorted(body_lines(function) for path in MODULES for function in functions(path))
+@pytest.mark.parametrize("modules", [MODULES, TESTS], ids=["product", "tests"])
+def test_functions_are_short(modules: list[Path]) -> None:
+    sizes = sorted(body_lines(function) for path in modules for function in functions(path))
     assert statistics.median(sizes) <= 7
     assert sizes[len(sizes) * 9 // 10] <= 30
     assert sizes[-1] <= 60
+
+
+def test_modules_of_tests_are_short_and_say_what_they_are_for() -> None:
+    texts = {str(path.relative_to(ROOT)): path.read_text() for path in TESTS}
+    assert [name for name, text in texts.items() if len(text.splitlines()) > 350] == []
+    assert [name for name, text in texts.items() if text and not ast.get_docstring(ast.parse(text))] == []
 
 
 def test_functions_are_annotated() -> None:

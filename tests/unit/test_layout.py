@@ -1,3 +1,5 @@
+"""Paths of files: templates, their fields, and what is escaped."""
+
 from __future__ import annotations
 
 import re

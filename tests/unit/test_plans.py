@@ -1,3 +1,5 @@
+"""Plans: what they count, warn of and refuse, how they are cut into lanes, and their stored form."""
+
 from __future__ import annotations
 
 from dataclasses import replace

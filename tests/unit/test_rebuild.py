@@ -1,3 +1,5 @@
+"""The index made again from the lake alone."""
+
 from __future__ import annotations
 
 from datetime import datetime, timezone

@@ -1,3 +1,5 @@
+"""Plans for destinations that cannot carry everything, and how a plan is sent."""
+
 from __future__ import annotations
 
 import json

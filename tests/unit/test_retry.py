@@ -1,3 +1,5 @@
+"""How long trouble is waited out."""
+
 from __future__ import annotations
 
 import time

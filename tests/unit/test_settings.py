@@ -1,4 +1,4 @@
-"""Settings: what the command line and the YAML file mean, and that everything wrong is told at once."""
+"""Settings of the commands: their kinds, their defaults, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,48 +6,21 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.settings.declared import every_setting, settings_of
-from pipelines.settings.maintenance import ExpireSettings, RebuildSettings
 from pipelines.settings.parsing import build_parser, parse
 from pipelines.settings.replay import PlanSettings, ResubmitSettings
-from pipelines.settings.streaming import IndexSettings, PersistSettings
-from resubmit_api.settings import ApiSettings, DestinationSettings, TokenSettings
+from pipelines.settings.streaming import PersistSettings
+from resubmit_api.settings import ApiSettings, DestinationSettings
+from tests.unit._settings import KINDS, PERSIST, RESUBMIT, SELECTION, here, problems
 from transforms.errors import ConfigurationError
 from transforms.layout import FIELDS
 from transforms.model import Layout
 from transforms.registry import names
-
-KINDS = [
-    PersistSettings,
-    IndexSettings,
-    ResubmitSettings,
-    RebuildSettings,
-    ExpireSettings,
-    ApiSettings,
-    TokenSettings,
-]
-PERSIST = ["--source", "kafka://h:9092/orders", "--lake", "file:///lake", "--index", "sqlite:///i.db"]
-RESUBMIT = ["--index", "sqlite:///i.db", "--lake", "file:///lake"]
-SELECTION = '{"sources": ["orders"]}'
-
-
-def here(place: Path) -> list[str]:
-    """An index and a lake that are there."""
-    (place / "i.db").touch()
-    return [f"--index=sqlite://{place}/i.db", f"--lake=file://{place}"]
-
-
-def problems(kind: type, *argv: str) -> list[str]:
-    with pytest.raises(ConfigurationError) as caught:
-        parse(kind, argv)
-    return caught.value.problems
 
 
 def test_persist_settings_are_typed_and_have_the_documented_defaults() -> None:
@@ -145,48 +118,6 @@ def test_sizes(text: str, size: int) -> None:
 )
 def test_times(text: str, seconds: float) -> None:
     assert parse(PersistSettings, [*PERSIST, "--batch_age", text])[0].batch_age == seconds
-
-
-def test_yaml_file_and_command_line_mean_the_same_and_the_command_line_wins(tmp_path: Path) -> None:
-    file = tmp_path / "persist.yaml"
-    file.write_text(
-        "source: kafka://h:9092/orders\nlake: file:///lake\nindex: sqlite:///i.db\nbatch_messages: 5\n"
-        "batch_age: 5s\n"
-        "metadata:\nsource_config:\n  sasl.username: me\n  enable.idempotence: true\nexclude: [a, b]\n"
-        "runner: DirectRunner\nlabels: [x=1, y=2]\nsave_main_session: true\n",
-    )
-    settings, beam_args = parse(
-        PersistSettings, ["--config", str(file), "--batch_age", "7s", "--runner=FnApiRunner"]
-    )
-    typed, _ = parse(
-        PersistSettings,
-        [
-            *PERSIST,
-            *["--batch_messages=5", "--batch_age=7s", "--source_config=sasl.username=me"],
-            *["--source_config=enable.idempotence=true", "--exclude=a", "--exclude=b"],
-        ],
-    )
-    assert settings == typed
-    assert beam_args == ["--labels=x=1", "--labels=y=2", "--save_main_session", "--runner=FnApiRunner"]
-
-
-def test_a_selection_may_stand_in_yaml_or_in_a_file_of_its_own(tmp_path: Path) -> None:
-    selection = tmp_path / "selection.json"
-    selection.write_text(SELECTION)
-    file = tmp_path / "resubmit.yaml"
-    file.write_text("selection:\n  sources: [orders]\n  published_from: 2026-11-01T00:00:00Z\n")
-    words = ["--index=mongodb://h/d", "--lake=s3://b/p", "--destination=kafka://h:1/t"]
-    from_yaml, _ = parse(ResubmitSettings, [*words, "--config", str(file)])
-    from_file, _ = parse(ResubmitSettings, [*words, "--selection", f"@{selection}"])
-    assert from_yaml.selection == '{"sources": ["orders"], "published_from": "2026-11-01T00:00:00+00:00"}'
-    assert from_file.selection == SELECTION
-
-
-def test_api_destination_settings_may_be_nested_in_yaml(tmp_path: Path) -> None:
-    file = tmp_path / "api.yaml"
-    file.write_text("destination: {a: 'kafka://h:1'}\ndestination_config:\n  a: {sasl.username: me}\n")
-    settings, _ = parse(ApiSettings, [*RESUBMIT, "--config", str(file)])
-    assert settings.destinations == {"a": DestinationSettings("kafka://h:1", {"sasl.username": "me"})}
 
 
 def test_every_problem_is_told_at_once() -> None:
@@ -334,63 +265,6 @@ def test_api_destination_settings_name_a_destination() -> None:
     assert "with a NAME of --destination" in problems(ApiSettings, *words)[0]
 
 
-def test_options_that_only_the_job_server_knows_pass_unless_they_are_typing_mistakes() -> None:
-    words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner", "--checkpointing_interval=10000"]
-    assert parse(PersistSettings, words)[1] == words[-2:]
-    assert problems(PersistSettings, *words, "--batch_mesages=5") == [
-        "--batch_mesages is not known; did you mean --batch_messages?"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("word", "told"),
-    [
-        ("--bogus_option=3", "persistor persist --help lists the settings."),
-        ("--sdk_locatoin=x", "did you mean --sdk_location?"),
-        ("--batch-byte=1", "did you mean --batch_bytes?"),
-    ],
-)
-def test_an_option_of_beam_is_suggested_where_it_is_nearly_that(word: str, told: str) -> None:
-    name = word.partition("=")[0]
-    assert problems(PersistSettings, *PERSIST, word) == [f"{name} is not known; {told}"]
-
-
-def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() -> None:
-    words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner"]
-    options = PipelineOptions(parse(PersistSettings, words)[1]).get_all_options()
-    assert options["checkpointing_interval"] == 10_000
-    assert options["finish_bundle_before_checkpointing"] is True
-    assert options["externalized_checkpoints_enabled"] is True
-    assert options["retain_externalized_checkpoints_on_cancellation"] is True
-    never = ["--checkpointing_interval=-1", "--finish_bundle_before_checkpointing=false"]
-    told = problems(PersistSettings, *words, *never)
-    assert [problem.partition(":")[0] for problem in told] == never
-    assert parse(PersistSettings, [*words, "--finish_bundle_before_checkpointing"])
-    ignored = [*words, "--savepoint_path=s3://bucket/savepoint"]
-    assert "--savepoint_path is not heeded" in problems(PersistSettings, *ignored)[0]
-
-
-def test_a_job_server_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
-    words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner"]
-    jar = tmp_path / "job-server.jar"
-    given = [*words, f"--flink_job_server_jar={jar}"]
-    assert problems(PersistSettings, *given) == [f"--flink_job_server_jar {jar}: there is no such file."]
-    jar.touch()
-    assert parse(PersistSettings, given)
-    assert parse(PersistSettings, [*words, "--flink_job_server_jar=https://h/job-server.jar"])
-
-
-def test_every_option_of_beam_and_ours_fit_in_one_parser() -> None:
-    for kind in (PersistSettings, IndexSettings, ResubmitSettings):
-        parser = _BeamArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="error")
-        for options in PipelineOptions.__subclasses__():
-            options._add_argparse_args(parser)
-        for setting in settings_of(kind.command):
-            parser.add_argument(f"--{setting.name}", dest=f"persistor_{setting.name}")
-        theirs = {action.dest for action in parser._actions}
-        assert not theirs & {setting.name for setting in settings_of(kind.command)}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_help_explains_every_setting_of_the_command(kind: type) -> None:
     text = build_parser(kind.command).format_help()
@@ -404,53 +278,6 @@ def test_any_size_is_its_number_times_its_unit(number: int, unit: str) -> None:
     factors = {"": 1, "b": 1, "kb": 1000, "mib": 1 << 20, "gib": 1 << 30}
     [setting] = [setting for setting in every_setting() if setting.name == "batch_bytes"]
     assert setting.kind.convert(f"{number}{unit}") == number * factors[unit.lower()]
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "write one 'name: value' a line."),
-        ("- a\n- b\n", "write one 'name: value' a line."),
-        ("source: a\nexclude: [a\nlake: b", "line 3 is not YAML: expected ',' or ']', but got ':'."),
-        ("{1", "line 1 is not YAML: expected ',' or '}', but got '<stream end>'."),
-    ],
-)
-def test_a_file_that_is_no_settings_file_is_the_only_problem(tmp_path: Path, text: str, told: str) -> None:
-    file = tmp_path / "persist.yaml"
-    file.write_text(text)
-    assert problems(PersistSettings, "--config", str(file)) == [f"--config {file}: {told}"]
-
-
-def test_a_name_that_stands_twice_in_a_file_is_one_of_the_problems(tmp_path: Path) -> None:
-    file = tmp_path / "persist.yaml"
-    file.write_text(
-        "source: kafka://h:9092/a\nlake: file:///one\nlake: file:///two\nindex: none\nbatch_messages: 0\n"
-        "lake_config: &same\n  region: a\n  region: b\nsource_config: {<<: *same, region: c}\n",
-    )
-    assert problems(PersistSettings, "--config", str(file)) == [
-        f"--config {file}: line 3: 'lake' stands there twice; leave one of them out.",
-        f"--config {file}: line 8: 'region' stands there twice; leave one of them out.",
-        "--batch_messages '0': write a whole number from 1 on.",
-    ]
-
-
-def test_a_file_of_characters_that_yaml_does_not_know_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "persist.yaml"
-    file.write_text("\x00")
-    [told] = problems(PersistSettings, "--config", str(file))
-    assert told.startswith(f"--config {file}: unacceptable character #x0000")
-
-
-def test_a_file_that_is_not_there_is_the_only_problem() -> None:
-    told = problems(PersistSettings, "--config", "/nowhere/persist.yaml")
-    assert told == ["--config /nowhere/persist.yaml: No such file or directory."]
-
-
-@pytest.mark.parametrize("kind", [PlanSettings, ResubmitSettings, ExpireSettings])
-def test_who_only_looks_is_told_that_a_path_is_wrong(kind: Any, tmp_path: Path) -> None:
-    told = problems(kind, f"--lake=file://{tmp_path}/lke", f"--index=sqlite://{tmp_path}/indx.db")
-    assert f"--lake file://{tmp_path}/lke: there is no such directory." in told
-    assert f"--index sqlite://{tmp_path}/indx.db: there is no such file." in told
 
 
 def test_parsing_for_the_api_never_loads_beam() -> None:
