@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import import_module
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 
 from pipelines.runners.signals import stopped_by_signals
@@ -20,6 +21,8 @@ from transforms.errors import PersistorError
 
 __all__ = ["run_processes"]
 
+_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
 
 def run_processes(settings: StreamingSettings, beam_arguments: Sequence[str]) -> int:
     """Run ``settings.processes`` shards until they are told to stop; one that fails stops the others.
@@ -29,28 +32,41 @@ def run_processes(settings: StreamingSettings, beam_arguments: Sequence[str]) ->
     """
     # Spawned: librdkafka and gRPC do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe(duplex=False) for _ in range(settings.processes)]
     processes = [
-        context.Process(target=_run_one, args=(settings, tuple(beam_arguments), number))
-        for number in range(settings.processes)
+        context.Process(target=_run_one, args=(settings, tuple(beam_arguments), number, theirs))
+        for number, (theirs, _) in enumerate(pipes)
     ]
-    told = threading.Event()
 
     def stop_all() -> None:
-        told.set()
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
+        for _, ours in pipes:
+            ours.close()
 
     with stopped_by_signals(stop_all):
-        for process in processes:
-            process.start()
+        if stop.stopping():  # since before there was anybody to tell
+            stop_all()
+        _start(processes)
         # Asked before the exit codes: a sentinel is ready some time before its process has one.
         while running := [process for process in processes if process.exitcode is None]:
-            # A job with a shard missing must be seen to fail; a second signal would cut the others short.
-            if not told.is_set() and any(process.exitcode for process in processes):
+            # A job with a shard missing must be seen to fail.
+            if any(process.exitcode for process in processes):
                 stop_all()
             connection.wait([process.sentinel for process in running])
     return max(_code_of(settings.command, number, process) for number, process in enumerate(processes))
+
+
+def _start(processes: Iterable[BaseProcess]) -> None:
+    """Start them deaf to signals: one to the whole group is the command's alone to hand on.
+
+    systemd sends SIGTERM to every process of a service, a terminal SIGINT to every one in front.
+    """
+    resource_tracker.ensure_running()  # which would lift the mask, where the first start began it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        for process in processes:
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _code_of(command: str, number: int, process: BaseProcess) -> int:
@@ -60,8 +76,10 @@ def _code_of(command: str, number: int, process: BaseProcess) -> int:
     return 1 if code < 0 else code
 
 
-def _run_one(settings: StreamingSettings, beam_arguments: Sequence[str], number: int) -> None:
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
+def _run_one(
+    settings: StreamingSettings, beam_arguments: Sequence[str], number: int, command: connection.Connection
+) -> None:
+    threading.Thread(target=_stop_with, args=(command,), daemon=True).start()
     leave_out_clouds()
     # Beam is loaded only behind that.
     in_process, job = (
@@ -77,12 +95,14 @@ def _run_one(settings: StreamingSettings, beam_arguments: Sequence[str], number:
         sys.exit(error.exit_code)
 
 
-def _outlive_nobody() -> None:
-    """Stop in good order once the command is gone: whatever starts it anew starts all its shards anew."""
-    command = multiprocessing.parent_process()
-    if command is not None:
-        command.join()
-        stop.stop()
+def _stop_with(command: connection.Connection) -> None:
+    """Stop in good order once the other end is closed: the command says so, or is gone.
+
+    Whatever starts it anew starts all its shards anew.
+    """
+    with contextlib.suppress(EOFError):
+        command.recv()
+    stop.stop()
 
 
 def _shard_of(settings: StreamingSettings, number: int) -> StreamingSettings:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 __all__ = ["ended_by_sigterm", "stopped_by_signals"]
+
+_THE_SAME = 1.0
 
 
 @contextmanager
@@ -27,11 +30,19 @@ def ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def stopped_by_signals(stopped: Callable[[], None]) -> Iterator[None]:
-    """Call ``stopped`` at the first of these signals; the second one ends the process at once."""
+    """Call ``stopped`` at the first of these signals; the same one again ends the process at once.
+
+    Within a second it is the first one still: a terminal and a supervisor may both hand it on.
+    """
+    first: dict[int, float] = {}
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stopped()
+        if number not in first:
+            first[number] = time.monotonic()
+            stopped()
+        elif time.monotonic() - first[number] > _THE_SAME:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     here = threading.current_thread() is threading.main_thread()  # no other thread may take signals
     numbers = (signal.SIGTERM, signal.SIGINT) if here else ()
