@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from transforms._columns import column, headers
 from transforms.errors import ConfigurationError
 from transforms.lake import INTERNAL
-from transforms.model import FILE_SCHEMA
+from transforms.model import FILE_SCHEMA, Layout
 
 __all__ = ["FIELDS", "Template", "directories", "file_path", "template"]
 
@@ -63,7 +63,8 @@ class Template:
     Fields are ``topic partition date hour minute key header[NAME]``. Times are the message's
     publish time in UTC; of a repeated header the last one counts. In values, each byte outside
     ``[A-Za-z0-9._-]`` becomes ``%XX``; a value longer than 100 bytes is cut and followed by a
-    hash; a missing one is ``__none__``, an empty one ``__empty__``.
+    hash; a missing one is ``__none__``, an empty one ``__empty__``. Where a path component begins with
+    a value, a leading ``_`` or ``.`` is escaped too: readers of lakes hide such names.
     """
 
     text: str
@@ -82,7 +83,9 @@ class Template:
             raise ConfigurationError(f"--path {text!r}: {problem}" for problem in problems)
         return cls(text, components)
 
-    def render(self, messages: pa.Table, topic: str) -> list[tuple[str, Positions | None]]:
+    def render(
+        self, messages: pa.Table, topic: str, naming: int = Layout.naming
+    ) -> list[tuple[str, Positions | None]]:
         """The directories of a batch and the rows that belong in each.
 
         The same messages give the same directories whenever and wherever this is called.
@@ -90,6 +93,7 @@ class Template:
         Args:
             messages: ``MESSAGE_SCHEMA`` columns.
             topic: what ``{topic}`` stands for, the source's name.
+            naming: of the :class:`transforms.model.Layout`.
 
         Returns:
             Distinct directories in the order of their first rows, each with its rows in ascending
@@ -102,13 +106,14 @@ class Template:
         dimensions = [_times(messages, times)] if times else []
         dimensions += [_values(messages, topic, field) for field in fields.difference(times)]
         codes, groups = _combine(dimensions)
-        return _by_directory([self._directory(texts) for texts in groups], codes)
+        return _by_directory([self._directory(texts, naming) for texts in groups], codes)
 
-    def _directory(self, texts: dict[_Field, str]) -> str:
+    def _directory(self, texts: dict[_Field, str], naming: int) -> str:
         rendered = ["".join(_rendered(part, texts) for part in parts) for parts in self.components]
         if rendered[0] == INTERNAL.rstrip("/"):
             rendered[0] = rendered[0].replace("_", "%5F")
-        return "/".join(part.replace(".", "%2E") if part in {".", ".."} else part for part in rendered)
+        safe = [part.replace(".", "%2E") if part in {".", ".."} else part for part in rendered]
+        return "/".join(map(_visible, self.components, safe) if naming > 1 else safe)
 
 
 def _rendered(part: _Field | str, texts: dict[_Field, str]) -> str:
@@ -121,20 +126,32 @@ def template(path: str) -> Template:
     return Template.parse(path)
 
 
-def directories(path: str, messages: pa.Table, topic: str) -> list[str]:
-    """The directories of a batch under a template; see :meth:`Template.render`."""
-    return [directory for directory, _ in template(path).render(messages, topic)]
+def directories(layout: Layout, messages: pa.Table, topic: str) -> list[str]:
+    """The directories of a batch; see :meth:`Template.render`."""
+    return [directory for directory, _ in template(layout.path).render(messages, topic, layout.naming)]
 
 
-def file_path(directory: str, name: str, extension: str) -> str:
+def file_path(directory: str, name: str, extension: str, naming: int = Layout.naming) -> str:
     """The path of a file in the lake.
 
     Args:
         directory: as rendered.
         name: stem of the name; escaped and, behind 200 bytes, cut as values of a template are.
         extension: the format's name.
+        naming: of the :class:`transforms.model.Layout`.
     """
-    return f"{directory}/{_escape(name.encode(), 200)}.{extension}"
+    stem = _escape(name.encode(), 200)
+    return f"{directory}/{_shown(stem) if naming > 1 else stem}.{extension}"
+
+
+def _shown(name: str) -> str:
+    """The name without a beginning that hides it, as :func:`_escape` would write it."""
+    return f"%{ord(name[0]):02X}{name[1:]}" if name[0] in "._" else name
+
+
+def _visible(parts: _Component, text: str) -> str:
+    """A literal is what somebody chose to write, a value is not."""
+    return _shown(text) if isinstance(parts[0], _Field) else text
 
 
 def _components(text: str) -> Iterator[_Component]:
@@ -211,7 +228,10 @@ def _hive_problems(name: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def _widest(parts: _Component) -> int:
-    return sum(len(part) if isinstance(part, str) else part.longest for part in parts)
+    escaped = (
+        len("%5F") - 1 if parts and isinstance(parts[0], _Field) and parts[0].name not in _LONGEST else 0
+    )
+    return escaped + sum(len(part) if isinstance(part, str) else part.longest for part in parts)
 
 
 def _times(messages: pa.Table, fields: Sequence[_Field]) -> _Dimension:

@@ -89,7 +89,14 @@ class Trait(enum.IntFlag):
 
 @dataclass(frozen=True)
 class Layout:
-    """How files are laid out: the path template and the name of the format."""
+    """How files are laid out.
+
+    Attributes:
+        path: the path template.
+        format: the name of the format.
+        naming: 2, or 1 for ranges that the first release has claimed: their names may begin with
+            ``_`` or ``.``, which many readers of lakes do not list.
+    """
 
     path: str = setting(
         Kind("TEMPLATE", str),
@@ -105,6 +112,7 @@ class Layout:
         default="parquet",
         choices=("parquet", "avro", "jsonl"),
     )
+    naming: int = 2
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,11 @@ class BatchWriter:
         files: list[WrittenFile] = []
         dead: list[DeadLetter] = []
         format = registry.format_of(batch.layout.format)
-        for directory, rows in template(batch.layout.path).render(batch.messages, batch.source):
+        layout = batch.layout
+        rendered = template(layout.path).render(batch.messages, batch.source, layout.naming)
+        for directory, rows in rendered:
             messages = batch.messages if rows is None else batch.messages.take(rows)
-            path = file_path(directory, batch.name, batch.layout.format)
+            path = file_path(directory, batch.name, layout.format, layout.naming)
             part = _Part(batch.source, path, messages, format)
             try:
                 files.append(self._write_file(part))
@@ -110,7 +112,7 @@ class BatchWriter:
 
         Nobody else has them, so nothing is given up here.
         """
-        path = file_path(directory, batch.name, batch.layout.format)
+        path = file_path(directory, batch.name, batch.layout.format, batch.layout.naming)
         try:
             stored = _wait(lambda: self.lake.get(path), f"read from {self.lake.url}", stop.stopping)
         except ObjectMissingError:

@@ -115,12 +115,12 @@ def test_each_field_is_what_the_message_says() -> None:
 def test_what_is_missing_is_none_and_what_is_empty_is_empty() -> None:
     template = "{partition}/d={date}/h={hour}/m={minute}/{key}/{header[a]}"
     assert directory(template, partition=None, publish_time=None) == (
-        "__none__/d=__none__/h=__none__/m=__none__/__none__/__none__"
+        "%5F_none__/d=__none__/h=__none__/m=__none__/%5F_none__/%5F_none__"
     )
     empty = [{"name": "a", "value": b""}]
-    assert directory("{key}/{header[a]}", key=b"", headers=empty) == "__empty__/__empty__"
+    assert directory("{key}/{header[a]}", key=b"", headers=empty) == "%5F_empty__/%5F_empty__"
     null = [{"name": "a", "value": b"x"}, {"name": "a", "value": None}]
-    assert directory("{header[a]}", headers=null) == "__none__"
+    assert directory("{header[a]}", headers=null) == "%5F_none__"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,10 @@ def test_what_is_missing_is_none_and_what_is_empty_is_empty() -> None:
         ("é".encode(), "%C3%A9"),
         (b".", "%2E"),
         (b"..", "%2E%2E"),
-        (b"...", "..."),
+        (b"...", "%2E.."),
+        (b"_schemas", "%5Fschemas"),
+        (b".hidden", "%2Ehidden"),
+        (b"a_.b", "a_.b"),
         (b"x#1", "x%231"),
         (b"__none__", "%5F%5Fnone%5F%5F"),
         (b"__empty__", "%5F%5Fempty%5F%5F"),
@@ -168,7 +171,7 @@ def test_different_keys_have_different_directories_and_can_be_read_back(keys: li
     groups = rendered("{key}", *(row(key=key) for key in keys))
     assert len(groups) == len(keys)
     for (found, _), key in zip(groups, keys, strict=True):
-        assert re.fullmatch(r"[A-Za-z0-9._%-]{1,117}", found)
+        assert re.fullmatch(r"[A-Za-z0-9%-][A-Za-z0-9._%-]{0,118}", found)
         assert found not in {".", "..", "_persistor"}
         if key and len(found) <= 100:
             assert unquote_to_bytes(found) == key
@@ -195,7 +198,7 @@ def test_rows_are_grouped_in_the_order_of_first_rows() -> None:
     assert rendered("{key}", row(key=b"b"), row(key=b"a"), row(key=b"b"), row(key=None)) == [
         ("b", [0, 2]),
         ("a", [1]),
-        ("__none__", [3]),
+        ("%5F_none__", [3]),
     ]
 
 
@@ -205,7 +208,7 @@ def test_an_hour_boundary_splits_a_batch() -> None:
     assert rendered("{date}/{hour}", *rows) == [
         ("2026-11-01/10", [0, 2]),
         ("2026-11-01/11", [1]),
-        ("__none__/__none__", [3]),
+        ("%5F_none__/%5F_none__", [3]),
     ]
 
 

@@ -75,6 +75,7 @@ class Claim:
         first_position: position of the first row.
         directories: where the rows' files belong, also once the broker no longer has the rows.
         lost: of a hole that could not be read and was given up: what is lost, in one sentence.
+        naming: how names of files are escaped, see :class:`transforms.model.Layout`.
         bytes: sizes of the rows together, as the index has them; None for a hole and where an older
             release made the claim, as what follows.
         oldest_us: lowest publish time of the rows, microseconds since 1970; None where no row has one.
@@ -91,6 +92,7 @@ class Claim:
     first_position: int | None = None
     directories: list[str] = field(default_factory=list)
     lost: str | None = None
+    naming: int = 1
     bytes: int | None = None
     oldest_us: int | None = None
     newest_us: int | None = None
@@ -99,8 +101,8 @@ class Claim:
 
     @property
     def layout(self) -> Layout:
-        """Path template and format as one."""
-        return Layout(self.path, self.format)
+        """Path template, format and naming as one."""
+        return Layout(self.path, self.format, self.naming)
 
 
 class Claims:

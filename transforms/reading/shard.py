@@ -219,11 +219,10 @@ class Shard:
         """Claim a cut; where another's claim stands, learn what lies ahead instead."""
         layout = self._source.layout
         lost = track.lost if cut.reason == "skip" else None
-        mine = Claim(cut.next, cut.rows, track.durable, layout.path, layout.format, lost=lost)
-        mine = replace(mine, archived_us=now_us())
+        mine = replace(self._claim_of(track, cut.next, cut.rows), lost=lost)
         if cut.rows:
             said = described(mine, messages)
-            mine = replace(said, directories=directories(layout.path, messages, track.source))
+            mine = replace(said, directories=directories(layout, messages, track.source))
         stands = self._asking.lake(
             lambda: claims.make(track.chain, track.start, mine), "claim a range in the lake"
         )
@@ -231,6 +230,11 @@ class Shard:
             return mine
         self._following.learn(track)
         return None
+
+    def _claim_of(self, track: Track, next: int, rows: int) -> Claim:
+        layout = self._source.layout
+        made = Claim(next, rows, track.durable, layout.path, layout.format, naming=layout.naming)
+        return replace(made, archived_us=now_us())
 
     def _peek(self, track: Track, rows: int) -> tuple[pa.Table, list[Any]]:
         """The first rows as ``FILE_SCHEMA``, with ids and checksums, and their receipts."""
@@ -297,13 +301,11 @@ class Shard:
         claims = self._claims
         if claims is None or not self._asking.without_lake:
             return
-        layout, tracks = self._source.layout, self._following.tracks.values()
+        tracks = self._following.tracks.values()
         ask: Callable[[], object] = claims.reach
         for track in tracks:
             if track.given_up is not None:
-                hole = Claim(
-                    track.given_up, 0, track.durable, layout.path, layout.format, archived_us=now_us()
-                )
+                hole = self._claim_of(track, track.given_up, 0)
                 ask = partial(claims.make, track.chain, track.start, hole)
         self._asking.look_for_lake(self._claimers, ask)
 

@@ -164,7 +164,7 @@ class Cut:
         """Directories in which the claim had messages that compaction or retention has taken since."""
         if self.claim is None or self.rows >= self.claim.rows:
             return ()
-        here = set(directories(self.claim.path, messages, source))
+        here = set(directories(self.claim.layout, messages, source))
         return tuple(one for one in self.claim.directories if one not in here)
 
 
