@@ -14,6 +14,7 @@ __all__ = [
     "ENTRY_SCHEMA",
     "FILE_SCHEMA",
     "HEADERS",
+    "LATEST_US",
     "MESSAGE_SCHEMA",
     "UTC_MICROSECONDS",
     "Batch",
@@ -72,6 +73,10 @@ ENTRY_SCHEMA = pa.schema(
 ``size`` is bytes of key, data, header names and values. ``traits`` is a :class:`Trait` set.
 ``location`` is the file's URL, ``position`` the row in it, from 0.
 """
+
+
+LATEST_US = ((1 << 63) - 1) // 1000 * 1000
+"""The latest publish time, µs since 1970; what a broker gives behind it is kept as this one."""
 
 
 class Trait(enum.IntFlag):

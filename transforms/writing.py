@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms import metrics, registry, stop
 from transforms.entries import entries, total_size
@@ -17,7 +18,7 @@ from transforms.errors import PermanentError, TransientError
 from transforms.formats import FormatModule
 from transforms.lake import Lake, ObjectMissingError
 from transforms.layout import file_path, template
-from transforms.model import Batch, DeadLetter, WrittenFile
+from transforms.model import LATEST_US, Batch, DeadLetter, WrittenFile
 from transforms.retry import Patience, retry
 
 __all__ = ["BatchWriter"]
@@ -196,6 +197,9 @@ def _count(batch: Batch, files: list[WrittenFile], dead: list[DeadLetter]) -> No
     archived = sum(file.messages for file in files)
     metrics.MESSAGES.labels(label).inc(archived)
     metrics.BYTES.labels(label).inc(sum(file.size for file in files))
+    times = batch.messages["publish_time"].cast(pa.int64())
+    if beyond := pc.sum(pc.greater_equal(times, LATEST_US)).as_py():
+        metrics.BEYOND.labels(label).inc(beyond)
     lost = batch.claimed - archived - sum(len(letter.messages) for letter in dead)
     if lost > 0:
         metrics.GAPS.labels(label).inc(lost)

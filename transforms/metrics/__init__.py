@@ -109,6 +109,12 @@ GAPS = _Counter(
     "of a hole its positions.",
     ["source"],
 )
+BEYOND = _Counter(
+    "persistor_late_times",
+    "Messages whose publish time lies behind the year 294247, such as nanoseconds given as milliseconds; the "
+    "lake keeps the latest time that it can.",
+    ["source"],
+)
 UNREADABLE = _Counter(
     "persistor_partition_errors",
     "Reads of a partition that failed, by the error's name; it stands still while its count grows.",

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from transforms.indexes import Index
 from transforms.lake import Lake
+from transforms.model import LATEST_US
 from transforms.reading.claims import partitions
 from transforms.replay.figures import Figures
 from transforms.replay.options import Options
@@ -24,6 +25,7 @@ __all__ = ["Survey", "TopicSurvey", "survey"]
 
 _SOURCE = ["source", "incarnation"]
 _ALWAYS = {*WINDOW_SCHEMA.names, "partition", "traits", "incarnation"}
+_SECOND = 1_000_000
 _LANES_OPEN = 256
 """Lanes whose rows wait for more; with many topics the others' are cut off early."""
 
@@ -37,6 +39,8 @@ class TopicSurvey:
         highest_partition: the highest partition number, -1 where no message has one.
         oldest_us: earliest publish time, microseconds since 1970.
         newest_us: latest publish time.
+        around_1970: messages by publish time in microseconds, of those within a second of 1970.
+        beyond: messages whose publish time is the latest that the lake keeps, and may have been later.
         sources: sources and incarnations of the messages.
         source_partitions: how many partitions these had, 0 where nothing tells.
     """
@@ -46,6 +50,8 @@ class TopicSurvey:
     highest_partition: int = -1
     oldest_us: int | None = None
     newest_us: int | None = None
+    around_1970: dict[int, int] = field(default_factory=dict)
+    beyond: int = 0
     sources: set[tuple[str, int]] = field(default_factory=set)
     source_partitions: int = 0
 
@@ -61,11 +67,23 @@ class TopicSurvey:
     def add_extent(self, table: pa.Table) -> None:
         """Count sizes and times of rows of which no more is known."""
         self.largest = max(self.largest, pc.max(table["size"]).as_py())
-        times = pc.min_max(table["publish_time"].cast(pa.int64()))
-        if (oldest := times["min"].as_py()) is not None:
+        times = table["publish_time"].cast(pa.int64())
+        bounds = pc.min_max(times)
+        if (oldest := bounds["min"].as_py()) is not None:
             self.oldest_us = oldest if self.oldest_us is None else min(self.oldest_us, oldest)
-            newest = times["max"].as_py()
+            newest = bounds["max"].as_py()
             self.newest_us = newest if self.newest_us is None else max(self.newest_us, newest)
+            self._add_odd(times, oldest, newest)
+
+    def _add_odd(self, times: pa.ChunkedArray, oldest: int, newest: int) -> None:
+        """Count times that some destination may not take, which are few or none."""
+        if newest >= LATEST_US:
+            self.beyond += pc.sum(pc.greater_equal(times, LATEST_US)).as_py()
+        if oldest < _SECOND and newest > -_SECOND:
+            near = times.filter(pc.less(pc.abs(pc.max_element_wise(times, -_SECOND)), _SECOND))
+            for counted in pc.value_counts(near).to_pylist():
+                time, count = counted["values"], counted["counts"]
+                self.around_1970[time] = self.around_1970.get(time, 0) + count
 
 
 @dataclass

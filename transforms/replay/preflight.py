@@ -17,6 +17,8 @@ from transforms.times import iso_time
 
 __all__ = ["check_again", "make"]
 
+_LOST_TIMES = "times of the first milliseconds of 1970 (sent as the current time if lossy)"
+_BEYOND = "times behind the year 294247, which the lake has as its latest (sent as that if lossy)"
 _ALL = Trait(sum(Trait))
 _WORDS = {
     Trait.NULL_DATA: "null payloads (sent as empty ones if lossy)",
@@ -64,7 +66,7 @@ def make(
         options=replace(options, partitions=_common(chosen.values(), options.partitions)),
         lanes=survey.lanes,
         requests=survey.requests,
-        cannot_carry=_cannot_carry(found.values(), carries),
+        cannot_carry=_cannot_carry(found.values(), carries) | _cannot_keep(found, destinations, options),
         deduplication=next((d.deduplication for d in destinations.values()), ""),
         carries=_bits(carries),
         exactly_once=all(destination.exactly_once for destination in destinations.values()),
@@ -106,6 +108,19 @@ def _cannot_carry(topics: Iterable[TopicSurvey], carries: Trait) -> dict[str, in
         for trait, words in _WORDS.items()
         if not carries & trait
     }
+    return {words: count for words, count in counts.items() if count}
+
+
+def _cannot_keep(
+    found: Mapping[str, TopicSurvey], destinations: Mapping[str, Destination], options: Options
+) -> dict[str, int]:
+    """Publish times that would be others at the destination, though it keeps such times."""
+    counts = {_LOST_TIMES: 0, _BEYOND: 0}
+    for name, topic in found.items():
+        if options.timestamp == "original" and destinations[name].original_time:
+            lost = range(*(destinations[name].lost_times_us or (0, 0)))
+            counts[_LOST_TIMES] += sum(count for time, count in topic.around_1970.items() if time in lost)
+            counts[_BEYOND] += topic.beyond
     return {words: count for words, count in counts.items() if count}
 
 

@@ -42,7 +42,8 @@ _OWN_FAULT = {
 }
 _BATCH_BYTES = 1_000_000
 _ANY_PARTITION = -1
-_NOW = 0
+_NOW = 0  # to librdkafka
+_NO_TIME_US = -1000
 _Headers = list[tuple[str, "bytes | None"]]
 _T = TypeVar("_T")
 
@@ -200,7 +201,7 @@ def _messages(messages: pa.Table, options: PublishOptions) -> Iterator[tuple[Any
         partitions = pc.fill_null(messages["partition"], _ANY_PARTITION).to_pylist()
     times: Iterable[int] = itertools.repeat(_NOW, rows)
     if options.original_time:
-        microseconds = pc.fill_null(messages["publish_time"].cast(pa.int64()), _NOW).to_numpy()
+        microseconds = pc.fill_null(messages["publish_time"].cast(pa.int64()), _NO_TIME_US).to_numpy()
         times = np.floor_divide(microseconds, 1000).tolist()
     columns = (messages[name].to_pylist() for name in ("data", "key"))
     return zip(*columns, _headers(messages, options), partitions, times, strict=True)

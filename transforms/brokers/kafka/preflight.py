@@ -122,6 +122,8 @@ def _destination(topic: str, partitions: int, config: Mapping[str, str], warning
         partitions=partitions,
         max_bytes=int(size) if size else None,
         original_time=original,
+        # Of milliseconds librdkafka takes 0 for "now", and Kafka -1 for "no time".
+        lost_times_us=(-1000, 1000),
         compacted=_is_compacted(config),
         warnings=warnings,
         newest_taken_us=(now + ahead) * 1000 if original and ahead < _FOREVER else None,

@@ -11,12 +11,11 @@ import pyarrow as pa
 from confluent_kafka import Message
 
 from transforms.brokers import Fetched, Partition
-from transforms.model import HEADERS, MESSAGE_SCHEMA, UTC_MICROSECONDS
+from transforms.model import HEADERS, LATEST_US, MESSAGE_SCHEMA, UTC_MICROSECONDS
 
 __all__ = ["by_partition", "fetched"]
 
-_LATEST = ((1 << 63) - 1) // 1000
-"""Milliseconds that fit 64 bits as microseconds."""
+_NO_TIME = -1
 
 
 def by_partition(messages: list[Message], *, several: bool) -> Iterator[tuple[str, int, list[Message]]]:
@@ -79,9 +78,9 @@ def _headers(messages: list[Message]) -> pa.Array:
 
 
 def _times(messages: list[Message]) -> pa.Array:
-    """Milliseconds of the record; null where the topic's format has no time (-1)."""
+    """Milliseconds of the record; null where it has no time. Others, 0 and negative ones too, are times."""
     stamps = map(operator.itemgetter(1), map(Message.timestamp, messages))
     milliseconds = np.fromiter(stamps, np.int64, len(messages))
     # Producers may give times that do not fit 64 bits as microseconds: those are the latest that do.
-    microseconds = np.minimum(milliseconds, _LATEST) * 1000
-    return pa.array(microseconds, UTC_MICROSECONDS, mask=milliseconds < 0)
+    microseconds = np.clip(milliseconds, -LATEST_US // 1000, LATEST_US // 1000) * 1000
+    return pa.array(microseconds, UTC_MICROSECONDS, mask=milliseconds == _NO_TIME)
