@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import re
 import threading
 import time
 import zlib
@@ -15,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition, Unreadable
+from transforms.brokers._patterns import say_unmatched
 from transforms.brokers.kafka.client import (
     REFUSED,
     TIMEOUT,
@@ -55,6 +57,8 @@ _DEFAULTS = {
     "check.crcs": True,
 }
 _PATTERN_CHARACTERS = set("*?[")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_GLOBS = "Patterns are globs (* any text, ? any character, [ab] one of these), not regular expressions."
 _ROWS_PER_POLL = 10_000
 _GATHER = 0.02
 _AGAIN_AFTER = 1.0
@@ -99,6 +103,7 @@ class KafkaReader(Client):
         if refused:
             raise ConfigurationError([f"kafka: topic {name!r} is named and excluded." for name in refused])
         self._patterns = [topic for topic in topics if topic not in self._names]
+        self._unmatched = self._patterns
         self._shard = shard
         self._exclude = exclude
         self._seen: set[str] = set()
@@ -139,9 +144,12 @@ class KafkaReader(Client):
         if missing:
             raise ConfigurationError(
                 f"kafka: topic {name!r} does not exist at this cluster (or this user may not see it)."
+                f"{'' if _NAME.fullmatch(name) else f' {_GLOBS}'}"
                 for name in missing
             )
         matched = sorted(name for name in there if self._matches(name))
+        self._unmatched = [one for one in self._unmatched if not fnmatch.filter(matched, one)]
+        say_unmatched("kafka", self._unmatched, _GLOBS)
         self._seen.update(matched)
         ids = self._topic_ids(matched)
         found = (Partition(name, number) for name in matched for number in topics[name].partitions)

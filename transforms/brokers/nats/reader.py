@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition, Unreadable
+from transforms.brokers._patterns import say_unmatched
 from transforms.brokers.nats.connection import ApiError, Connection, parse_url
 from transforms.brokers.nats.filter_reader import Lane
 from transforms.brokers.nats.streams import (
@@ -31,6 +32,7 @@ __all__ = ["NatsReader"]
 
 _MEMORY = 128 << 20
 """Bytes that all lanes together have in flight."""
+_WILDCARDS = "Patterns are subjects of NATS (* is one token, a last > all that follow)."
 _OVERHEAD = 64 << 10
 """What subject and reply subject add to a message at most."""
 
@@ -78,6 +80,7 @@ class NatsReader:
             found |= {Partition(topic, 0): stream for topic, stream in topics.items()}
         if problems:
             raise ConfigurationError(problems)
+        say_unmatched("nats", [one for one in self._filters if one not in self._seen], _WILDCARDS)
         self._streams = {partition: found[partition] for partition in found if self._is_mine(partition)}
         return {partition: stream.incarnation for partition, stream in self._streams.items()}
 
