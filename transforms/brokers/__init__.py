@@ -204,8 +204,7 @@ class Destination:
         partitions: how many it has, None where it has none.
         max_bytes: the largest message it takes, None if there is no known limit.
         original_time: whether a message keeps the original publish time.
-        lost_times_us: publish times (µs since 1970) from the first up to the second are not kept, though
-            others are; None where each one is.
+        lost_times_us: publish times (µs since 1970) in this range are not kept, though others are.
         problems: what would go wrong whatever is sent (not reachable, not writable), in sentences.
         warnings: what an operator should know, in sentences.
         for_jobs: what resubmissions need and single messages do not, in sentences.
