@@ -18,6 +18,8 @@ __all__ = ["Backends"]
 
 _log = logging.getLogger(__name__)
 
+_BRIEFLY = {"timeout": "10s"}
+
 
 class Backends:
     """Opened once and shared by all threads; an index that is away is opened when it is back."""
@@ -67,7 +69,7 @@ class Backends:
             try:
                 lakes.append(Lake(url, self.settings.lake_config))
                 if len(lakes) == 1:  # which holds the plans
-                    refuse_overwriting(lakes[0])
+                    refuse_overwriting(Lake(url, {**_BRIEFLY, **self.settings.lake_config}))
             except ConfigurationError as error:
                 problems += error.problems
             except TransientError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from tests.release import DATA
 from tests.unit.test_plans import some_plan
-from transforms.errors import PermanentError
+from transforms.errors import PermanentError, PersistorError
 from transforms.indexes import sqlite
 from transforms.indexes._job_text import dump_row, load_row
 from transforms.lake import Lake
@@ -172,3 +174,11 @@ def test_rows_of_jobs_keep_what_they_do_not_know_and_refuse_what_is_newer(tmp_pa
     assert json.loads(dump_row(row))["format"] == 1
     with pytest.raises(PermanentError, match="written by a newer release"):
         load_row(json.dumps({**row, "format": 2}))
+
+
+def test_an_index_of_a_newer_release_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    sqlite.open(f"sqlite://{tmp_path}/index.db").close()
+    with closing(sqlite3.connect(tmp_path / "index.db")) as connection:
+        connection.execute("PRAGMA user_version=2")
+    with pytest.raises(PersistorError, match=r"a newer release of Persistor made the file: use that release"):
+        sqlite.open(f"sqlite://{tmp_path}/index.db")

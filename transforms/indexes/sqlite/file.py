@@ -116,7 +116,11 @@ def create(path: Path) -> None:
         )
         empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         if (application, version) != (_APPLICATION, _VERSION) and not empty:
-            raise sqlite3.DatabaseError("the file belongs to another program or another version of Persistor")
+            raise sqlite3.DatabaseError(
+                "a newer release of Persistor made the file: use that release here too"
+                if application == _APPLICATION and version > _VERSION
+                else "the file belongs to another program"
+            )
         try:
             connection.executescript(_TABLES)
         except sqlite3.OperationalError as error:
