@@ -12,7 +12,7 @@ _MEANING = {
     "id": "`<source>_<partition>_<offset>`; from the topic's second incarnation on `<source>~<n>_…`; "
     "`<source>_<message id>` where the broker has no offsets",
     "source": "the topic behind `--source_prefix`",
-    "incarnation": "1, and one more each time that the topic was created anew",
+    "incarnation": "1, and one more each time that the topic was created again",
     "topic": "name of the topic or subject",
     "partition": "null where the broker has none",
     "offset": "position in the partition; null where the broker has none",
