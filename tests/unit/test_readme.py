@@ -11,6 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.reference.__main__ import BEGIN, END, TABLES
+from pipelines.reference.exit_codes import exit_codes_table
 from pipelines.reference.metrics import declared
 from pipelines.runners.flink import FlinkNeeds
 from pipelines.settings.beam_options import ON_BEAM
@@ -74,6 +75,11 @@ def test_selections_in_the_documents_are_valid() -> None:
     assert block
     for text in [*texts, block[1]]:
         parse_selection(text)
+
+
+def test_the_exit_codes_of_every_command_are_in_the_reference() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.*) \| (.+) \|$", exit_codes_table(), re.MULTILINE)
+    assert {row[0] for row in rows} == set(EPILOGS) - {"token"}
 
 
 def test_every_broker_has_its_column_in_the_guarantees() -> None:
