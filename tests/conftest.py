@@ -38,6 +38,20 @@ _STDERR = pytest.StashKey[int]()
 _HANGS_AFTER = 1200.0
 """Seconds; longer than the longest timeout of a test, its set-up included."""
 
+_LONGEST_FIRST = (
+    "flink/test_persist.py",
+    "integration/test_resubmit_kills.py",
+    "integration/test_persist_kills.py",
+    "flink/",
+    "integration/test_clusters_",
+    "integration/",
+    "pipeline/",
+    "e2e/",
+    "api/",
+    "contract/",
+)
+"""Beginnings of the places of modules, in the order in which they are run; the rest comes last."""
+
 # How long an example takes is the machine's affair. With CI=true Hypothesis makes the same examples
 # each time, so that a build fails by what was changed; at a developer's it tries others each time.
 settings.register_profile("tests", settings.default, deadline=None)
@@ -132,6 +146,16 @@ def azurite() -> Iterator[Azurite]:
 @pytest.fixture(scope="session")
 def gcs() -> Iterator[GCS]:
     yield from running(GCS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first, so that at the end no worker is left with one of them."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    place = item.path.relative_to(item.config.rootpath / "tests").as_posix()
+    return next((n for n, start in enumerate(_LONGEST_FIRST) if place.startswith(start)), len(_LONGEST_FIRST))
 
 
 def pytest_configure(config: pytest.Config) -> None:

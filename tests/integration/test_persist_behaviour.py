@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,14 +55,22 @@ def test_an_absent_store_is_waited_for_and_nothing_is_skipped(
     lake = Lake(own_seaweed.create_bucket("lake"), own_seaweed.config)
     archive = Archive(lake, f"sqlite://{tmp_path}/index.db")
     config = [f"{name}={value}" for name, value in own_seaweed.config.items()]
+    port = free_port()
+
+    def attempts() -> float:
+        return metric(port, "persistor_retries_total", what="lake") or 0
+
+    options: dict[str, str | list[str]] = {"lake_config": config, "metrics_port": str(port)}
     with (
-        _persist(kafka, topic, archive, tmp_path / "log", lake_config=config) as persist,
+        _persist(kafka, topic, archive, tmp_path / "log", **options) as persist,
         Load(kafka, {topic: 1}, rate=4000),
     ):
         wait_until(lambda: archive.indexed() > 2000 and bool(persist.pid), 60, "a start")
         own_seaweed.kill()
-        archived = _settled(archive)
-        time.sleep(12)  # longer than the longest pause between two attempts
+        # By then what was written before is indexed, and what came after has been tried in vain.
+        wait_until(lambda: attempts() >= 4, 60, "some attempts to write")
+        archived, tried = archive.indexed(), attempts()
+        wait_until(lambda: attempts() >= tried + 2, 60, "some more")
         assert archive.indexed() == archived
         memory = psutil.Process(persist.pid).memory_info().rss
         own_seaweed.start()
@@ -76,16 +83,6 @@ def test_an_absent_store_is_waited_for_and_nothing_is_skipped(
     archive.check(there)
     assert memory < 1_000 * 2**20
     assert persist.output().count("trying again until it succeeds") <= 12, "one line per outage and task"
-
-
-def _settled(archive: Archive) -> int:
-    def unchanged() -> bool:
-        before = archive.indexed()
-        time.sleep(3)  # longer than a turn of the job with its inserts
-        return archive.indexed() == before
-
-    wait_until(unchanged, 60, "the archive to stand still")
-    return archive.indexed()
 
 
 def test_an_open_batch_of_an_idle_topic_is_written_at_its_age(

@@ -169,12 +169,17 @@ def test_two_jobs_on_one_topic_of_which_one_is_frozen_double_nothing(kafka: Kafk
         Persist(tmp_path / name, source=f"{kafka.url}/{topic}", metrics_port=str(port), **options)
         for name, port in ports.items()
     )
+
+    def read(port: int) -> float:
+        return metric(port, "persistor_messages_total", source=topic) or 0
+
     with one, other:
         with Load(kafka, {topic: 2}):
             for port in ports.values():
-                wait_until(lambda port=port: metric(port, "persistor_messages_total", source=topic), 60, "it")
+                wait_until(lambda port=port: read(port), 60, "it")
             one.pause()
-            time.sleep(10)
+            before = read(ports["other"])
+            wait_until(lambda: read(ports["other"]) > before + 5_000, 60, "the other one to get ahead")
             one.resume()
             archive.check_not_overwritten()
         there = expected(kafka, topic)
