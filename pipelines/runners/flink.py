@@ -6,10 +6,9 @@ messages are acknowledged at their broker.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,59 +27,11 @@ from resubmit_api.launchers.flink import cause
 from transforms.errors import TransientError
 from transforms.retry import retry
 
-__all__ = ["FlinkNeeds", "choose_runner", "missing_jar", "problems"]
+__all__ = ["choose_runner"]
 
 _AWAY = 300.0
 """Seconds that a cluster may take until a job of it is known again."""
 _log = logging.getLogger(__name__)
-
-
-class FlinkNeeds(PipelineOptions):
-    """Options of the Java runner, with the defaults that our jobs need instead of its own."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        add = parser.add_argument
-        add("--checkpointing_interval", type=int, default=10_000)
-        add("--max_bundle_time_mills", type=int, default=1000)
-        for flag in (
-            "finish_bundle_before_checkpointing",
-            "externalized_checkpoints_enabled",
-            "retain_externalized_checkpoints_on_cancellation",
-        ):
-            add(f"--{flag}", nargs="?", const=True, default=True, type=_flag)
-
-
-def problems(words: Sequence[str]) -> Iterator[str]:
-    """What of a streaming job's options for Beam would keep its messages from being acknowledged."""
-    needs = PipelineOptions(list(words)).view_as(FlinkNeeds)
-    if needs.checkpointing_interval <= 0:
-        yield (
-            f"--checkpointing_interval={needs.checkpointing_interval}: without checkpoints Flink never tells "
-            "that work is done, and no message would be acknowledged; give milliseconds, or leave it out for "
-            "10000."
-        )
-    if _has(words, "savepoint_path") and not _has(words, "job_endpoint"):
-        yield (
-            "--savepoint_path is not heeded by a job that is submitted as a jar: write the jar with "
-            "--output_executable_path and run it from there, flink run --fromSavepoint PLACE JAR."
-        )
-    if not needs.finish_bundle_before_checkpointing:
-        yield (
-            "--finish_bundle_before_checkpointing=false: a checkpoint within a bundle can leave shards that "
-            "are never read again, while the job runs and its checkpoints succeed; leave it out."
-        )
-
-
-def _has(words: Sequence[str], name: str) -> bool:
-    return any(word.partition("=")[0] == f"--{name}" for word in words)
-
-
-def missing_jar(words: Sequence[str]) -> Iterator[str]:
-    """What would be noticed only after all the other work."""
-    jar = PipelineOptions(list(words)).view_as(FlinkRunnerOptions).flink_job_server_jar
-    if jar and "://" not in jar and not Path(jar).is_file():
-        yield f"--flink_job_server_jar {jar}: there is no such file."
 
 
 def choose_runner(options: PipelineOptions) -> FlinkRunner:
@@ -190,9 +141,3 @@ class _PackingJob(FlinkBeamJob):
     def run(self) -> None:
         self._stop_artifact_service()
         shutil.move(self._jar, self._pipeline_options["beam:option:output_executable_path:v1"])
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in {"true", "false"}:
-        raise argparse.ArgumentTypeError("write true or false")
-    return text.lower() == "true"

@@ -57,10 +57,10 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
     values = _convert(kind.command, given, problems)
     problems += checks.problems(kind.command, values, [name for name in given if given[name]], runner)
     if runner == "FlinkRunner" and not unknown:
-        from pipelines.runners import flink  # noqa: PLC0415 - its options exist only where they are Flink's
+        from pipelines.settings import flink_options  # noqa: PLC0415 - exist only where they are Flink's
 
-        problems += flink.missing_jar(words)
-        problems += flink.problems(words) if kind.command in {"persist", "index"} else ()
+        problems += flink_options.missing_jar(words)
+        problems += flink_options.problems(words) if kind.command in {"persist", "index"} else ()
     if problems:
         raise ConfigurationError(problems)
     return made(kind, values), words

@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.reference.__main__ import BEGIN, END, TABLES
 from pipelines.reference.exit_codes import exit_codes_table
 from pipelines.reference.metrics import declared
-from pipelines.runners.flink import FlinkNeeds
+from pipelines.settings.flink_options import FlinkNeeds
 from pipelines.settings.beam_options import ON_BEAM
 from pipelines.settings.declared import settings_of
 from pipelines.settings.help import EPILOGS, SUMMARIES
