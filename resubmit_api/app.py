@@ -8,13 +8,13 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from apiflask import APIFlask
-from flask import Request, Response, current_app, g, request
+from flask import Blueprint, Request, Response, current_app, g, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.routing import BaseConverter
 
@@ -22,6 +22,8 @@ from resubmit_api import errors
 from resubmit_api.auth import Guard
 from resubmit_api.auth.tokens import Tokens
 from resubmit_api.backends import Backends
+from resubmit_api.compatible.views import COLLECTIONS
+from resubmit_api.compatible.views import blueprint as compatible_views
 from resubmit_api.jobs import Jobs
 from resubmit_api.launchers import Launcher
 from resubmit_api.launchers.flink import FlinkLauncher
@@ -29,14 +31,9 @@ from resubmit_api.launchers.subprocess import SubprocessLauncher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
 from resubmit_api.overview import Overview
-from resubmit_api.pages import audit as audit_page
-from resubmit_api.pages import explore, home, letters, session
-from resubmit_api.pages import jobs as jobs_page
 from resubmit_api.settings import ApiSettings
-from resubmit_api.views import audit, messages, operations, plans, resubmissions, sources
-from resubmit_api.views.compatible import COLLECTIONS
-from resubmit_api.views.compatible import blueprint as compatible_views
 from resubmit_api.views.context import EXTENSION, Parts
+from transforms.discovery import load, names
 from transforms.metrics.host import watch
 from transforms.secrets import resolve
 
@@ -46,20 +43,6 @@ MAX_BODY = 1 << 20
 _MOST_TOLD = 50
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PORT = re.compile(r":[0-9]*\Z")
-_VIEWS = (
-    audit,
-    messages,
-    sources,
-    plans,
-    resubmissions,
-    operations,
-    session,
-    home,
-    audit_page,
-    explore,
-    jobs_page,
-    letters,
-)
 _log = logging.getLogger(__name__)
 
 _SECURITY_HEADERS = {
@@ -109,14 +92,21 @@ def create_app(settings: ApiSettings, *, trusted_hosts: Sequence[str] | None = N
     app.extensions[EXTENSION] = Parts(
         backends, jobs, metrics, guard, Overview(lambda: backends.index, settings.metrics)
     )
-    for views in _VIEWS:
-        app.register_blueprint(views.blueprint)
+    for blueprint in _blueprints():
+        app.register_blueprint(blueprint)
     if settings.compatible:
         app.config[COLLECTIONS] = dict(settings.compatible)
         app.register_blueprint(compatible_views)
     app.after_request(_finish)
     jobs.take_up()
     return app
+
+
+def _blueprints() -> Iterator[Blueprint]:
+    """Those of the REST views and of the pages, each found in its own module."""
+    for package in ("resubmit_api.views", "resubmit_api.pages"):
+        found = (vars(load(package, name)).get("blueprint") for name in names(package))
+        yield from (blueprint for blueprint in found if isinstance(blueprint, Blueprint))
 
 
 def close_app(app: APIFlask) -> None:

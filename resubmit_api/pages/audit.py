@@ -8,7 +8,7 @@ from flask import Blueprint, render_template, request, url_for
 
 from resubmit_api.auth import open_to
 from resubmit_api.auth.tokens import Role
-from resubmit_api.pages.common import new_pages
+from resubmit_api.pages.common import Link, new_pages
 from resubmit_api.views.audit import audit_page
 
 __all__ = ["blueprint"]
@@ -29,7 +29,9 @@ _ACTIONS = {
     "retry": "sent what failed",
 }
 
-blueprint: Blueprint = new_pages("pages_audit", __name__)
+_LINK = Link(60, "audit", "Audit", "pages_audit.audit")
+
+blueprint: Blueprint = new_pages("pages_audit", __name__, _LINK)
 
 
 @blueprint.get("/audit")

@@ -1,10 +1,11 @@
-"""What all pages share: their blueprints, their errors in words and what templates may call."""
+"""What all pages share: blueprints, navigation, errors in words and what templates may call."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from apiflask.exceptions import HTTPError
 from flask import Blueprint, Response, current_app, make_response, render_template, request, url_for
 from flask.blueprints import BlueprintSetupState
 
-from resubmit_api.auth import caller
+from resubmit_api.auth import caller, role_of
 from resubmit_api.auth.tokens import LOCAL, Role
 from resubmit_api.errors import RETRY_AFTER, AwayError, UnknownOutcomeError, in_words_of_requests
 from resubmit_api.pages.charts import HEIGHT, WIDTH, Bar
@@ -21,15 +22,39 @@ from transforms.errors import ConfigurationError, TransientError
 from transforms.jobs import WrongStateError
 from transforms.replay.plans import new_job_id
 
-__all__ = ["new_pages", "wants_part"]
+__all__ = ["Link", "new_pages", "wants_part"]
 
-_YEAR = 31_536_000
+_LINKS = "persistor_links"
 
 
-def new_pages(name: str, import_name: str) -> Blueprint:
-    """A blueprint of pages: not in the API's document, and its errors are pages too."""
-    blueprint = Blueprint(name, import_name)
+@dataclass(frozen=True)
+class Link:
+    """An entry of the navigation, shown to those who may open its page.
+
+    Attributes:
+        place: the entries are sorted by it.
+        name: the page's template sets ``here`` to it.
+        text: what is shown.
+        endpoint: of the page's view.
+    """
+
+    place: int
+    name: str
+    text: str
+    endpoint: str
+
+
+def new_pages(name: str, import_name: str, *links: Link) -> Blueprint:
+    """A blueprint of pages: not in the API's document, and its errors are pages too.
+
+    Args:
+        name: of the blueprint.
+        import_name: of its module, beside which ``templates`` holds the templates.
+        links: its entries of the navigation.
+    """
+    blueprint = Blueprint(name, import_name, template_folder="templates")
     blueprint.record_once(_prepare)
+    blueprint.record_once(lambda state: state.app.extensions.setdefault(_LINKS, []).extend(links))
     blueprint.register_error_handler(HTTPError, _answered)
     blueprint.register_error_handler(ConfigurationError, _refused)
     blueprint.register_error_handler(TransientError, _away)
@@ -50,6 +75,7 @@ def _prepare(state: BlueprintSetupState) -> None:
         environment.globals["new_key"] = new_job_id
         shapes = {"chart_width": WIDTH, "chart_height": HEIGHT, "narrowed": _narrowed}
         environment.globals.update(asset=_asset, curl=_curl, may_send=_may_send, is_admin=_is_admin, **shapes)
+        environment.globals.update(navigation=_navigation)
         environment.trim_blocks = environment.lstrip_blocks = True
 
 
@@ -61,6 +87,13 @@ def _asset(name: str) -> str:
 @functools.cache
 def _digest(folder: str, name: str) -> str:
     return hashlib.sha256((Path(folder) / name).read_bytes()).hexdigest()[:12]
+
+
+def _navigation() -> list[Link]:
+    """The entries for whoever asks."""
+    links: list[Link] = current_app.extensions[_LINKS]
+    open_ones = [link for link in links if _has(role_of(current_app, link.endpoint) or Role.ADMIN)]
+    return sorted(open_ones, key=lambda link: link.place)
 
 
 def _may_send() -> bool:

@@ -15,7 +15,7 @@ from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import needs
 from resubmit_api.messages import read_message
 from resubmit_api.pages.charts import Chart, draw, grid
-from resubmit_api.pages.common import new_pages
+from resubmit_api.pages.common import Link, new_pages
 from resubmit_api.pages.payloads import view
 from resubmit_api.pages.selection_form import (
     FIELDS,
@@ -43,7 +43,9 @@ _SEARCH_ONLY = {"limit": None, "sample": None}
 _FORM = {"operators": OPERATORS, "ranges": RANGES, "fields": FIELDS, "empty_line": Condition()}
 """What the form's template needs besides its content."""
 
-blueprint: Blueprint = new_pages("pages_explore", __name__)
+_LINK = Link(20, "explore", "Explore", "pages_explore.explore")
+
+blueprint: Blueprint = new_pages("pages_explore", __name__, _LINK)
 
 
 @dataclass(frozen=True)

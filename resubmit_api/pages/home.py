@@ -10,7 +10,7 @@ from resubmit_api.auth import open_to
 from resubmit_api.auth.grants import may_see
 from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import PROBLEM_TYPE, needs
-from resubmit_api.pages.common import new_pages
+from resubmit_api.pages.common import Link, new_pages
 from resubmit_api.views.context import parts
 from resubmit_api.views.sources import callers_sources
 
@@ -18,7 +18,9 @@ __all__ = ["blueprint"]
 
 _LATEST_JOBS = 5
 
-blueprint: Blueprint = new_pages("pages", __name__)
+_LINK = Link(10, "overview", "Overview", "pages.overview")
+
+blueprint: Blueprint = new_pages("pages", __name__, _LINK)
 
 
 @blueprint.after_app_request

@@ -21,7 +21,7 @@ from resubmit_api.errors import in_words_of_requests, problem
 from resubmit_api.jobs import LISTED, Jobs
 from resubmit_api.jobs.answers import estimated_seconds
 from resubmit_api.pages.charts import Chart, draw
-from resubmit_api.pages.common import new_pages, wants_part
+from resubmit_api.pages.common import Link, new_pages, wants_part
 from resubmit_api.pages.request_form import checked, write_rate, write_request
 from resubmit_api.pages.wording import pretty_json
 from resubmit_api.schemas import Rate, ReplayRequest
@@ -38,7 +38,12 @@ _LIVE = ("RUNNING", "PAUSED", "CANCELLING")
 _FASTEST = 6.0
 """The end of the slider, a power of ten; there it means no limit."""
 
-blueprint: Blueprint = new_pages("pages_jobs", __name__)
+_LINKS = (
+    Link(30, "resubmit", "Resubmit", "pages_jobs.resubmit"),
+    Link(40, "jobs", "Jobs", "pages_jobs.jobs"),
+)
+
+blueprint: Blueprint = new_pages("pages_jobs", __name__, *_LINKS)
 
 
 @blueprint.get("/resubmit")

@@ -9,7 +9,7 @@ from resubmit_api.auth import open_to
 from resubmit_api.auth.grants import granted, who
 from resubmit_api.auth.tokens import Role
 from resubmit_api.overview.causes import selection_of
-from resubmit_api.pages.common import new_pages
+from resubmit_api.pages.common import Link, new_pages
 from resubmit_api.pages.request_form import checked, write_request
 from resubmit_api.schemas import ReplayRequest
 from resubmit_api.views.context import digest, index, parts
@@ -24,7 +24,9 @@ _WORDS = {
     "lost": "could not be read at the broker, and was skipped",
 }
 
-blueprint: Blueprint = new_pages("pages_letters", __name__)
+_LINK = Link(50, "letters", "Dead letters", "pages_letters.letters")
+
+blueprint: Blueprint = new_pages("pages_letters", __name__, _LINK)
 
 
 @blueprint.get("/dead-letters")

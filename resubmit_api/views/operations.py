@@ -1,11 +1,11 @@
-"""For those who run the service: health, metrics and the API's own description."""
+"""For those who run the service: health and metrics."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from apiflask import APIBlueprint
-from flask import Response, current_app, render_template
+from flask import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from resubmit_api.auth import open_to
@@ -19,16 +19,6 @@ __all__ = ["blueprint"]
 _EXPOSITION: dict[int | str, dict[str, Any]] = {
     200: {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
 }
-_SELECTION = {"sources": ["orders"], "published_from": "-1d"}
-_REPLAY = {"destination": "main", "topic": "orders-replay", "selection": _SELECTION}
-_EXAMPLES: dict[str, dict[str, Any]] = {
-    "searchMessages": {"selection": {"sources": ["orders"]}, "limit": 100},
-    "makePlan": _REPLAY,
-    "resubmit": _REPLAY,
-    "setRate": {"rate": {"messages_per_second": 500}},
-    **{action: {} for action in ("pause", "resume", "cancel", "retry")},
-}
-"""Bodies by operation."""
 
 blueprint = APIBlueprint("operations", __name__, tag="Operations")
 
@@ -69,15 +59,3 @@ def readyz() -> dict[str, Any]:
 def metrics() -> Response:
     """Metrics for Prometheus."""
     return Response(parts().metrics.text(), content_type=CONTENT_TYPE_LATEST)
-
-
-@blueprint.get("/docs")
-@open_to(Role.ANYONE)
-@blueprint.doc(hide=True)
-def docs() -> str:
-    """The page of the API, made from its document."""
-    return render_template(
-        "api.html",
-        spec=current_app.spec,  # type: ignore[attr-defined]
-        examples=_EXAMPLES,
-    )

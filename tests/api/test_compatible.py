@@ -16,7 +16,7 @@ import requests
 from pymongo import MongoClient
 
 from resubmit_api import compatible as comparing
-from resubmit_api.views import compatible
+from resubmit_api.compatible import views
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
@@ -320,11 +320,11 @@ def test_a_large_resubmission_is_waited_for_where_there_is_room_to_wait(
     site.archive(*map(order, range(20)))
     topic, body = streams.create("compatible-large"), {"broker_id": "orders"}
     with site.serve({"main": nats.url}, compatible=(("c", "main"),), inline_limit=5) as client:
-        assert all(compatible._WAITING.acquire(blocking=False) for _ in range(3))
+        assert all(views._WAITING.acquire(blocking=False) for _ in range(3))
         try:
             answer = client.post(f"/range/c?topic={topic}", json=body)
         finally:
-            compatible._WAITING.release(3)
+            views._WAITING.release(3)
         told = answer.json()
         assert (answer.status_code, told["msg"]) == (202, "resubmission goes on")
         whole = client.post(f"/range/c?topic={topic}", json=body).json()
