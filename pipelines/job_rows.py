@@ -13,13 +13,15 @@ import psutil
 from pipelines.connections import patiently
 from pipelines.settings.replay import PlanSettings
 from transforms.indexes import Index
-from transforms.jobs import Row, create, new_row
+from transforms.job_row import Row, State
+from transforms.jobs.actions import create
+from transforms.jobs.rows import new_row
 from transforms.replay import Plan
 from transforms.selection import parse_selection
 
 __all__ = [
     "new_job",
-    "row_of",
+    "row_from_plan",
     "store",
     "user",
 ]
@@ -27,7 +29,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-def new_job(settings: PlanSettings, state: str, rate: Mapping[str, float | None]) -> Row:
+def new_job(settings: PlanSettings, state: State, rate: Mapping[str, float | None]) -> Row:
     """The row of what the settings ask for, as of now."""
     destination, topic = _shown(settings.destination or "")
     return new_row(
@@ -41,7 +43,7 @@ def new_job(settings: PlanSettings, state: str, rate: Mapping[str, float | None]
     )
 
 
-def row_of(stored: Plan) -> Row:
+def row_from_plan(stored: Plan) -> Row:
     """A row for a job that has a plan only: the index was made anew since."""
     destination, _ = _shown(stored.destination)
     selection = parse_selection(json.dumps(stored.selection))

@@ -14,8 +14,12 @@ from pipelines.settings.replay import JobsSettings
 from pipelines.terminal.jobs import JobsView
 from transforms import registry
 from transforms.indexes import Index
-from transforms.jobs import LISTED, Row, UnknownJobError, act, create, retry_of, states
+from transforms.job_row import Row
+from transforms.jobs import states
+from transforms.jobs.actions import act, create, retry_of
+from transforms.jobs.leases import UnknownJobError
 from transforms.jobs.rows import ENDED
+from transforms.jobs.states import LISTED
 
 __all__ = ["follow", "run"]
 

@@ -7,7 +7,8 @@ from contextlib import closing
 from pipelines.connections import look_up, open_index, open_lakes, patiently
 from pipelines.job_rows import new_job, store
 from pipelines.settings.replay import PlanSettings
-from transforms.jobs import Keeper, Row
+from transforms.job_row import Row
+from transforms.jobs.keeper import Keeper
 from transforms.jobs.leases import held_by, new_owner
 from transforms.jobs.rows import UNLIMITED, options_of, planned, selection_of
 from transforms.jobs.states import cancel
@@ -44,5 +45,5 @@ def run(settings: PlanSettings) -> Plan:
 
 
 def _made(row: Row, plan: Plan) -> Row:
-    made = {**planned(row, plan), "lease": None}
+    made: Row = {**planned(row, plan), "lease": None}
     return cancel(made) if made["state"] == "CANCELLING" else made

@@ -16,7 +16,7 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
 
 from pipelines.connections import look_up, open_index, open_lakes, patiently
-from pipelines.job_rows import new_job, row_of, store, user
+from pipelines.job_rows import new_job, row_from_plan, store, user
 from pipelines.runners.in_process import in_process_runner, keep_heap
 from pipelines.runners.signals import stopped_by_signals
 from pipelines.runners.streaming import distant_runner
@@ -26,9 +26,11 @@ from pipelines.terminal.text import without_login
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
-from transforms.jobs import Keeper, Row, UnknownJobError, begin, begin_again, record
-from transforms.jobs.leases import held_by, new_owner
-from transforms.jobs.rows import by_command, options_of, selection_of
+from transforms.job_row import Row
+from transforms.jobs.keeper import Keeper
+from transforms.jobs.leases import UnknownJobError, held_by, new_owner
+from transforms.jobs.rows import by_command, options_of, record, selection_of
+from transforms.jobs.states import begin, begin_again
 from transforms.lake import Lake
 from transforms.replay import LookUp, Plan, Progress, Report, freeze_plan, freeze_retry
 from transforms.replay.control import last_version
@@ -185,7 +187,7 @@ def _known(settings: ResubmitSettings, index: Index, lake: Lake, owner: str) -> 
     row = index.get_job(id)
     if row is None:
         # Its wishes begin behind those that the lake kept of the row that was lost.
-        made = {**row_of(load_plan(lake, id)), "version": last_version(lake, id)}
+        made: Row = {**row_from_plan(load_plan(lake, id)), "version": last_version(lake, id)}
         return store(index, held_by(made, owner), "resubmit")
     # A mistake of the service's would else be told to nobody but this process.
     if by_command(row) and (stored := _stored(lake, id)):

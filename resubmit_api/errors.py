@@ -13,7 +13,7 @@ from apiflask.exceptions import HTTPError
 from flask import Response, url_for
 
 from transforms.errors import ConfigurationError, PermanentError, TransientError
-from transforms.jobs import WrongStateError
+from transforms.jobs.states import WrongStateError
 
 __all__ = [
     "PROBLEM_TYPE",

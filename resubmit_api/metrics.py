@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from transforms.jobs import Row
+from transforms.job_row import Row
 from transforms.jobs.leases import is_free
 from transforms.jobs.rows import by_command
 

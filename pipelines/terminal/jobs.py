@@ -17,9 +17,9 @@ from rich.text import Text
 from pipelines.terminal.plans import show_plan
 from pipelines.terminal.progress import PAUSE, progress_bar
 from pipelines.terminal.text import Fact, human_bytes, show_facts, span, visible
-from transforms.jobs import Row, possible
+from transforms.job_row import Row
 from transforms.jobs.leases import is_free
-from transforms.jobs.states import command_for
+from transforms.jobs.states import command_for, possible
 
 __all__ = ["JobsView", "job_facts", "job_words", "told"]
 
@@ -123,7 +123,8 @@ def job_facts(row: Row) -> Iterator[Fact]:
     if row["reason"]:
         yield "reason", row["reason"]
     yield "asked for", _time(row["created"]) + (f" by {row['requested_by']}" if row["requested_by"] else "")
-    yield from ((name, _time(row[name])) for name in ("started", "finished") if row[name])
+    times = (("started", row["started"]), ("finished", row["finished"]))
+    yield from ((name, _time(time)) for name, time in times if time)
     if row["state"] != "PLANNED":
         yield "to", _to(row)
         yield "selection", json.dumps(row["selection"])
@@ -132,7 +133,8 @@ def job_facts(row: Row) -> Iterator[Fact]:
             yield "read from", f"{row['plan']['files']:,} files, {human_bytes(row['plan']['bytes'])}"
         yield from _moving(progress)
     yield from ([("at most", limits)] if limits else [])
-    yield from ((_name(name), row[name]) for name in ("retry_of", "retried_by") if row[name])
+    others = (("retry_of", row["retry_of"]), ("retried_by", row["retried_by"]))
+    yield from ((_name(name), job) for name, job in others if job)
     commands = [(f"{action} it by", how) for action in ("run", "resume") if (how := command_for(row, action))]
     asked = ", ".join(possible(row))
     yield from ([("possible", asked or "nothing any more")] if asked or not commands else [])

@@ -32,6 +32,7 @@ from resubmit_api.compatible.requests import (
     string,
     strings,
 )
+from resubmit_api.jobs.answers import Answer
 from resubmit_api.schemas import ReplayRequest
 from resubmit_api.views.context import index, parts
 from transforms.errors import ConfigurationError
@@ -202,7 +203,7 @@ def _replay(destination: str, topic: str, selection: Selection) -> ReplayRequest
         raise RefusedError("the name of the topic is not valid") from error
 
 
-def _awaited(row: _Object) -> _Object:
+def _awaited(row: Answer) -> Answer:
     if not _WAITING.acquire(blocking=False):
         return row
     try:
@@ -215,7 +216,7 @@ def _awaited(row: _Object) -> _Object:
         _WAITING.release()
 
 
-def _outcome(row: _Object, started: int) -> Response:
+def _outcome(row: Answer, started: int) -> Response:
     failed = (row["report"] or {}).get("failed", {})
     unfetched = sum(failed.get(category, 0) for category in _NOT_FETCHED)
     unread = sum(failed.get(category, 0) for category in _NOT_READ)

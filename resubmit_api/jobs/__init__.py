@@ -10,7 +10,7 @@ from typing import Any
 
 from resubmit_api.backends import Backends
 from resubmit_api.errors import needs, problem, stores
-from resubmit_api.jobs.answers import row_of, told
+from resubmit_api.jobs.answers import Answer, row_from_request, told
 from resubmit_api.jobs.dispatcher import Dispatcher
 from resubmit_api.jobs.inline import Inline
 from resubmit_api.jobs.planning import Planning
@@ -18,8 +18,12 @@ from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.schemas import Rate, ReplayRequest
 from transforms.errors import ConfigurationError
-from transforms.jobs import LISTED, Row, UnknownJobError, act, create, retry_of, states
+from transforms.job_row import Row
+from transforms.jobs import states
+from transforms.jobs.actions import act, create, retry_of
+from transforms.jobs.leases import UnknownJobError
 from transforms.jobs.rows import by_command
+from transforms.jobs.states import LISTED
 from transforms.replay.routing import is_pattern
 
 __all__ = ["LISTED", "UNHURRIED", "Jobs"]
@@ -57,7 +61,7 @@ class Jobs:
         self._planning.close()
         self._dispatcher.close()
 
-    def plan(self, request: ReplayRequest, requested_by: str | None) -> Row:
+    def plan(self, request: ReplayRequest, requested_by: str | None) -> Answer:
         """Plan a resubmission and keep the plan; without figures yet where that takes long.
 
         Raises:
@@ -66,14 +70,14 @@ class Jobs:
         """
         with needs(f"Destination {request.destination}"):
             self._planning.look_up(request.destination, request.topic)
-        row = row_of(request, requested_by, state="PLANNED")
+        row = row_from_request(request, requested_by, state="PLANNED")
         with stores(row):
             row = create(self._backends.index, row, "plan")
         future = self._planning.begin(row)
         with contextlib.suppress(NotYetError), needs("The index, a lake or the destination"):
             row = row if future is None else future.result(_PLAN_WITHIN)
         if row["state"] == "FAILED" and row["plan"] is None:
-            raise ConfigurationError(row["reason"].splitlines())
+            raise ConfigurationError((row["reason"] or "").splitlines())
         return told(row)
 
     def submit(
@@ -84,7 +88,7 @@ class Jobs:
         rate: Rate = UNHURRIED,
         key: str | None = None,
         body: str | None = None,
-    ) -> Row:
+    ) -> Answer:
         """Take a resubmission on; the row as it is when this returns.
 
         Args:
@@ -100,15 +104,15 @@ class Jobs:
         """
         kept = {"idempotency_key": key, "request": body, "rate": rate.model_dump()}
         if rate == UNHURRIED and self._is_small(request):
-            row = row_of(request, requested_by, mode="inline", **kept)
+            row = row_from_request(request, requested_by, mode="inline", **kept)
             return told(_same(self._inline.submit(row), row))
         with needs(f"Destination {request.destination}"):
             self._planning.look_up(request.destination, request.topic)
-        return told(self._create(row_of(request, requested_by, **kept), "resubmit"))
+        return told(self._create(row_from_request(request, requested_by, **kept), "resubmit"))
 
     def run_plan(
         self, id: str, requested_by: str | None, *, rate: Rate = UNHURRIED, key: str | None = None
-    ) -> Row:
+    ) -> Answer:
         """Send just what a plan holds; with the same key again, the row of the first time.
 
         Raises:
@@ -123,7 +127,7 @@ class Jobs:
 
         return self._act(id, "run", run, requested_by)
 
-    def get(self, id: str) -> Row:
+    def get(self, id: str) -> Answer:
         """A resubmission or a plan; 404 where there is none."""
         with needs("The index"):
             row = self._backends.index.get_job(id)
@@ -131,29 +135,29 @@ class Jobs:
             raise problem(404, "resubmission", "No resubmission has that id.")
         return told(row)
 
-    def list(self, limit: int, before: str | None, in_states: Sequence[str] = LISTED) -> list[Row]:
+    def list(self, limit: int, before: str | None, in_states: Sequence[str] = LISTED) -> list[Answer]:
         """The latest resubmissions first."""
         with needs("The index"):
             return [told(row) for row in self._backends.index.list_jobs(limit, before, in_states)]
 
-    def pause(self, id: str, who: str | None) -> Row:
+    def pause(self, id: str, who: str | None) -> Answer:
         """Send no more of a job for now. Raises ``WrongStateError``, as do the next four."""
         return self._act(id, "pause", states.pause, who)
 
-    def resume(self, id: str, who: str | None) -> Row:
+    def resume(self, id: str, who: str | None) -> Answer:
         """Go on with a job where it was."""
         return self._act(id, "resume", states.resume, who)
 
-    def cancel(self, id: str, who: str | None) -> Row:
+    def cancel(self, id: str, who: str | None) -> Answer:
         """End a job, or forget a plan; what was sent stays sent."""
         return self._act(id, "cancel", states.cancel, who)
 
-    def set_rate(self, id: str, rate: Rate, who: str | None) -> Row:
+    def set_rate(self, id: str, rate: Rate, who: str | None) -> Answer:
         """Let a job go at most so fast from now on."""
         limits = rate.model_dump()
         return self._act(id, "rate", partial(states.set_rate, rate=limits), who, rate=limits)
 
-    def retry(self, id: str, who: str | None) -> Row:
+    def retry(self, id: str, who: str | None) -> Answer:
         """Send what a job could not publish, as a job of its own, whose row this is.
 
         Raises:
@@ -166,7 +170,7 @@ class Jobs:
             row = retry_of(self._backends.index, id, who)
         return told(self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry"))
 
-    def _check_retry(self, row: Row) -> None:
+    def _check_retry(self, row: Answer) -> None:
         # What the command began goes on by the command, to an address that has no name here.
         if "retry" in row["possible"] and not by_command(row):
             with needs(f"Destination {row['destination']} or the lake"):
@@ -191,7 +195,7 @@ class Jobs:
 
     def _act(
         self, id: str, action: str, function: Callable[[Row], Row], who: str | None, **others: Any
-    ) -> Row:
+    ) -> Answer:
         with _known(), needs("The index"):
             row = act(self._backends.index, id, action, function, who, **others)
         self._dispatcher.nudge()

@@ -7,14 +7,16 @@ from typing import Any
 
 from resubmit_api.errors import in_words_of_requests
 from resubmit_api.schemas import ReplayRequest
-from transforms.jobs import Row, new_row, possible
+from transforms.job_row import Row
+from transforms.jobs.rows import new_row
+from transforms.jobs.states import possible
 from transforms.replay.options import Options
 from transforms.replay.plans import new_job_id
 
-__all__ = ["estimated_seconds", "row_of", "told"]
+__all__ = ["Answer", "estimated_seconds", "row_from_request", "told"]
 
 
-def row_of(request: ReplayRequest, requested_by: str | None, /, **others: Any) -> Row:
+def row_from_request(request: ReplayRequest, requested_by: str | None, /, **others: Any) -> Row:
     """A job that was just asked for; ``others`` as for :func:`transforms.jobs.new_row`."""
     id = new_job_id()
     # What has no key of its own is known by its id: asked for again by that, it is sent once.
@@ -29,7 +31,17 @@ def row_of(request: ReplayRequest, requested_by: str | None, /, **others: Any) -
     )
 
 
-def told(row: Row) -> Row:
+class Answer(Row):
+    """A row as it is answered with.
+
+    Attributes:
+        possible: what may be asked of the job in its state.
+    """
+
+    possible: list[str]
+
+
+def told(row: Row) -> Answer:
     """The row in the words of requests, with what may be asked of it (:class:`schemas.Job`)."""
     reason = None if row["reason"] is None else in_words_of_requests(row["reason"])
     return {**row, "reason": reason, "possible": possible(row), "plan": _plan(row["plan"], row["rate"])}

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,18 @@ from resubmit_api.jobs.planning import Planning
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
-from transforms.jobs import HeldError, Row, UnknownJobError, change
+from transforms.job_row import Row
 from transforms.jobs.actions import release
-from transforms.jobs.leases import LEASE_SECONDS, held_by, is_free, new_owner, owner_prefix
+from transforms.jobs.leases import (
+    LEASE_SECONDS,
+    HeldError,
+    UnknownJobError,
+    change,
+    held_by,
+    is_free,
+    new_owner,
+    owner_prefix,
+)
 from transforms.jobs.rows import ENDED, at, by_command, failed, finished, waits
 from transforms.replay import Report
 from transforms.replay.ledger import total
@@ -272,8 +281,11 @@ def _not_started(row: Row, owner: str, trouble: str) -> Row:
     return waits({**row, "attempts": max(row["attempts"] - 1, 0)}, trouble) if _is_of(row, owner) else row
 
 
-def _held(row: Row, owner: str, **known: Any) -> Row:
-    return held_by({**row, **known}, owner, launching=True) if _is_of(row, owner) else row
+def _held(row: Row, owner: str, run: Mapping[str, Any] | None = None) -> Row:
+    """Held for a process that is being started; ``run`` finds it again once it is known."""
+    if not _is_of(row, owner):
+        return row
+    return held_by({**row, "run": run or row["run"]}, owner, launching=True)
 
 
 def _left(row: Row, owner: str, run: dict[str, Any], words: str) -> Row:

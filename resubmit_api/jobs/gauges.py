@@ -6,7 +6,7 @@ from collections import Counter
 
 from resubmit_api.metrics import Metrics, destination_label
 from transforms.indexes import Index
-from transforms.jobs import Row
+from transforms.job_row import Row
 from transforms.jobs.rows import at
 
 __all__ = ["watch_jobs"]
@@ -26,7 +26,9 @@ def watch_jobs(index: Index, metrics: Metrics) -> None:
     """
     since = at(-_LATELY)
     failed = index.list_jobs(_MOST, states=["FAILED"])
-    lately = Counter(destination_label(row) for row in failed if row["finished"] > since and _concerns(row))
+    lately = Counter(
+        destination_label(row) for row in failed if (row["finished"] or "") > since and _concerns(row)
+    )
     metrics.jobs(index.list_jobs(_MOST, states=_OPEN), lately)
 
 

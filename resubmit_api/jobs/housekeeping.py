@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from resubmit_api.backends import Backends
 from transforms.errors import ConfigurationError
-from transforms.jobs import Row, WrongStateError, change
-from transforms.jobs.leases import is_free
+from transforms.job_row import Row
+from transforms.jobs.leases import change, is_free
 from transforms.jobs.rows import ENDED, at
+from transforms.jobs.states import WrongStateError
 from transforms.replay import delete_plan
 from transforms.replay.plans import new_job_id
 
@@ -34,7 +35,7 @@ class Housekeeping:
                 self._forget(row["id"])
         for row in self._pages(tuple(ENDED), new_job_id(_ENDED_KEPT)):
             # A plan that could not be made is cleared as soon as it ends; part of it may lie there.
-            if (row["cleared"] or "") <= row["finished"] < at(-_ENDED_KEPT):
+            if (row["cleared"] or "") <= (row["finished"] or "") < at(-_ENDED_KEPT):
                 self.remove(row["id"])
                 change(index, row["id"], lambda row: {**row, "cleared": at()})
 

@@ -15,9 +15,9 @@ from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, ne
 from resubmit_api.metrics import Metrics
 from resubmit_api.publishers import Lent
 from transforms.errors import ConfigurationError, TransientError
-from transforms.jobs import Row, UnknownJobError, change, create
-from transforms.jobs.actions import release
-from transforms.jobs.leases import held_by, new_owner
+from transforms.job_row import Row
+from transforms.jobs.actions import create, release
+from transforms.jobs.leases import UnknownJobError, change, held_by, new_owner
 from transforms.jobs.rows import ended, failed, options_of, planned, progressed, selection_of
 from transforms.replay import replay_inline
 from transforms.retry import retry
@@ -137,7 +137,7 @@ class Inline:
 
 
 def _is_held(row: Row, owner: str) -> bool:
-    return bool(row["lease"]) and row["lease"]["owner"] == owner
+    return row["lease"] is not None and row["lease"]["owner"] == owner
 
 
 def _renewed(row: Row, owner: str) -> Row:

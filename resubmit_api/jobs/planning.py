@@ -11,7 +11,9 @@ from functools import partial
 from resubmit_api.backends import Backends
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, PermanentError, TransientError
-from transforms.jobs import HeldError, Keeper, Row
+from transforms.job_row import Row
+from transforms.jobs.keeper import Keeper
+from transforms.jobs.leases import HeldError
 from transforms.jobs.rows import by_command, failed, options_of, planned, selection_of
 from transforms.replay import LookUp, Plan, check_retry, make_plan
 from transforms.replay.routing import is_pattern
@@ -90,11 +92,17 @@ class Planning:
     def _run(self, id: str, future: Future[Row]) -> None:
         try:
             self._make(id)
-            future.set_result(self._backends.index.get_job(id) or {})
+            future.set_result(self._made(id))
         except (TransientError, PermanentError) as error:
             future.set_exception(error)
         finally:
             self._places.release()
+
+    def _made(self, id: str) -> Row:
+        row = self._backends.index.get_job(id)
+        if row is None:
+            raise PermanentError(f"job {id} is gone: the index was made anew")
+        return row
 
     def _make(self, id: str) -> None:
         """Make and keep the plan; what is wrong is told by the row, for nobody else waits."""

@@ -19,7 +19,7 @@ from resubmit_api.errors import RETRY_AFTER, AwayError, UnknownOutcomeError, in_
 from resubmit_api.pages.charts import HEIGHT, WIDTH, Bar
 from resubmit_api.pages.wording import FILTERS, curl, pretty_json
 from transforms.errors import ConfigurationError, TransientError
-from transforms.jobs import WrongStateError
+from transforms.jobs.states import WrongStateError
 from transforms.replay.plans import new_job_id
 
 __all__ = ["Link", "new_pages", "wants_part"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import in_words_of_requests, problem
 from resubmit_api.jobs import LISTED, Jobs
-from resubmit_api.jobs.answers import estimated_seconds
+from resubmit_api.jobs.answers import Answer, estimated_seconds
 from resubmit_api.pages.charts import Chart, draw
 from resubmit_api.pages.common import Link, new_pages, wants_part
 from resubmit_api.pages.request_form import checked, write_rate, write_request
@@ -27,7 +27,7 @@ from resubmit_api.pages.wording import pretty_json
 from resubmit_api.schemas import Rate, ReplayRequest
 from resubmit_api.views.context import index, open_destinations, parts
 from transforms.errors import ConfigurationError
-from transforms.jobs.rows import ENDED, Row
+from transforms.jobs.rows import ENDED
 from transforms.selection import Selection
 
 __all__ = ["blueprint"]
@@ -171,29 +171,29 @@ def _page() -> dict[str, Any]:
     }
 
 
-def _row(id: str) -> Row:
+def _row(id: str) -> Answer:
     row = parts().jobs.get(id)
     if not may_see(row):
         raise problem(404, "resubmission", "No resubmission has that id.")
     return row
 
 
-def _controlled(id: str) -> Row:
+def _controlled(id: str) -> Answer:
     row = _row(id)
     if not may_control(row):
         raise denied("This resubmission is not yours to change.")
     return row
 
 
-def _run(jobs: Jobs, id: str, by: str) -> Row:
+def _run(jobs: Jobs, id: str, by: str) -> Answer:
     return jobs.run_plan(id, by, rate=checked(Rate, write_rate(request.form)))
 
 
-def _set_rate(jobs: Jobs, id: str, by: str) -> Row:
+def _set_rate(jobs: Jobs, id: str, by: str) -> Answer:
     return jobs.set_rate(id, checked(Rate, write_rate(request.form)), by)
 
 
-_ACTIONS: dict[str, Callable[[Jobs, str, str], Row]] = {
+_ACTIONS: dict[str, Callable[[Jobs, str, str], Answer]] = {
     "run": _run,
     "rate": _set_rate,
     "pause": Jobs.pause,
@@ -212,7 +212,7 @@ _DONE = {
 }
 
 
-def _facts(row: Row) -> dict[str, Any]:
+def _facts(row: Answer) -> dict[str, Any]:
     fast = row["rate"]["messages_per_second"]
     return {
         "row": row,
@@ -229,7 +229,7 @@ def _facts(row: Row) -> dict[str, Any]:
     }
 
 
-def _chart(plan: dict[str, Any] | None) -> Chart | None:
+def _chart(plan: Mapping[str, Any] | None) -> Chart | None:
     histogram = plan and plan["histogram"]
     if not histogram:
         return None
@@ -238,30 +238,27 @@ def _chart(plan: dict[str, Any] | None) -> Chart | None:
     return draw(counts, round(start), round(histogram["width_seconds"] * 1_000_000))
 
 
-def _estimate(row: Row, rate: dict[str, float | None]) -> dict[str, Any]:
+def _estimate(row: Answer, rate: Mapping[str, float | None]) -> dict[str, Any]:
     return {"seconds": row["plan"] and estimated_seconds(row["plan"], rate), "rate": rate}
 
 
-def _took(row: Row) -> float | None:
-    ends = [
-        datetime.fromisoformat(row[name].replace("Z", "+00:00"))
-        for name in ("started", "finished")
-        if row[name]
-    ]
+def _took(row: Answer) -> float | None:
+    times = (row["started"], row["finished"])
+    ends = [datetime.fromisoformat(time.replace("Z", "+00:00")) for time in times if time]
     if len(ends) < 2:
         return None
     # What is sent at once is noted as begun when its plan is known, which is after it was sent.
     return float(max((ends[1] - ends[0]) / timedelta(seconds=1), (row["report"] or {}).get("seconds", 0.0)))
 
 
-def _again(row: Row) -> dict[str, Any]:
+def _again(row: Answer) -> dict[str, Any]:
     """The query that fills the form in as it was."""
     given = {name: value for name, value in row["options"].items() if value not in (None, "", False)}
     place = {name: row[name] for name in ("destination", "topic")}
     return {**given, **place, "selection": pretty_json(row["selection"])}
 
 
-def _requests(row: Row) -> list[tuple[str, str, str, Any]]:
+def _requests(row: Answer) -> list[tuple[str, str, str, Any]]:
     """Name, method, path and body of what the page does."""
     address = url_for("resubmissions.get", id=row["id"])
     looked = url_for("plans.get", id=row["id"]) if row["state"] == "PLANNED" else address

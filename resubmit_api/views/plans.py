@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from apiflask import APIBlueprint
 from flask import url_for
 
@@ -11,6 +9,7 @@ from resubmit_api.auth import open_to
 from resubmit_api.auth.grants import granted, may_see, who
 from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import problem
+from resubmit_api.jobs.answers import Answer
 from resubmit_api.schemas import Job, ReplayRequest
 from resubmit_api.views.context import index as callers_index
 from resubmit_api.views.context import parts, problems
@@ -35,7 +34,7 @@ _LATER = {"description": "It takes longer: ask at `Location` until `plan` is the
         **problems(400, 413, 415, 422, 503),
     },
 )
-def make(json_data: ReplayRequest) -> tuple[dict[str, Any], int, dict[str, str]]:
+def make(json_data: ReplayRequest) -> tuple[Answer, int, dict[str, str]]:
     """Plan a resubmission.
 
     Freezes what is selected now and tells what would be sent and what stands against it; nothing is
@@ -51,7 +50,7 @@ def make(json_data: ReplayRequest) -> tuple[dict[str, Any], int, dict[str, str]]
 @open_to(Role.VIEWER)
 @blueprint.output(Job)
 @blueprint.doc(operation_id="getPlan", responses=problems(404, 503))
-def get(id: str) -> dict[str, Any]:
+def get(id: str) -> Answer:
     """Look at a plan.
 
     Its figures, once they are there, and what has become of it: a plan and its resubmission have

@@ -13,6 +13,7 @@ from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import problem
 from resubmit_api.jobs import LISTED
+from resubmit_api.jobs.answers import Answer
 from resubmit_api.schemas import CreationHeaders, Job, JobPage, JobsQuery, NoBody, RateChange, ResubmitRequest
 from resubmit_api.views.context import digest, parts, problems
 from resubmit_api.views.context import index as callers_index
@@ -22,7 +23,7 @@ __all__ = ["blueprint"]
 blueprint = APIBlueprint("resubmissions", __name__, url_prefix="/v1/resubmissions", tag="Resubmissions")
 
 _LOCATION = {"Location": {"description": "Address of the resubmission", "schema": {"type": "string"}}}
-_Answer = tuple[dict[str, Any], int, dict[str, str]]
+_Answer = tuple[Answer, int, dict[str, str]]
 
 
 @blueprint.post("")
@@ -72,7 +73,7 @@ def index(query_data: JobsQuery) -> dict[str, Any]:
 @open_to(Role.VIEWER)
 @blueprint.output(Job)
 @blueprint.doc(operation_id="getResubmission", responses=problems(404, 503))
-def get(id: str) -> dict[str, Any]:
+def get(id: str) -> Answer:
     """Look at a resubmission.
 
     Its state, figures and the first messages that were not published.
@@ -85,7 +86,7 @@ def get(id: str) -> dict[str, Any]:
 @blueprint.input(RateChange)
 @blueprint.output(Job)
 @blueprint.doc(operation_id="setRate", responses=problems(400, 404, 409, 413, 415, 422, 503))
-def set_rate(id: str, json_data: RateChange) -> dict[str, Any]:
+def set_rate(id: str, json_data: RateChange) -> Answer:
     """Change the rate.
 
     Of a resubmission that runs or is paused; it holds within about two seconds.
@@ -99,7 +100,7 @@ def set_rate(id: str, json_data: RateChange) -> dict[str, Any]:
 @blueprint.input(NoBody)
 @blueprint.output(Job)
 @blueprint.doc(operation_id="pause", responses=problems(400, 404, 409, 413, 415, 422, 503))
-def pause(id: str, json_data: NoBody) -> dict[str, Any]:  # noqa: ARG001 - an empty object
+def pause(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty object
     """Pause a resubmission.
 
     It sends no more within about two seconds; what it has sent stays sent.
@@ -113,7 +114,7 @@ def pause(id: str, json_data: NoBody) -> dict[str, Any]:  # noqa: ARG001 - an em
 @blueprint.input(NoBody)
 @blueprint.output(Job)
 @blueprint.doc(operation_id="resume", responses=problems(400, 404, 409, 413, 415, 422, 503))
-def resume(id: str, json_data: NoBody) -> dict[str, Any]:  # noqa: ARG001 - an empty object
+def resume(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty object
     """Resume a resubmission.
 
     One that is paused, or that failed before all of it was dealt with, goes on where it was.
@@ -127,7 +128,7 @@ def resume(id: str, json_data: NoBody) -> dict[str, Any]:  # noqa: ARG001 - an e
 @blueprint.input(NoBody)
 @blueprint.output(Job)
 @blueprint.doc(operation_id="cancel", responses=problems(400, 404, 409, 413, 415, 422, 503))
-def cancel(id: str, json_data: NoBody) -> dict[str, Any]:  # noqa: ARG001 - an empty object
+def cancel(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty object
     """Cancel a resubmission or a plan.
 
     What it has sent stays sent, and its figures tell how much that is.
@@ -153,11 +154,11 @@ def retry(id: str, json_data: NoBody) -> _Answer:  # noqa: ARG001 - an empty obj
     return _accepted(parts().jobs.retry(id, who().name))
 
 
-def _accepted(row: dict[str, Any]) -> _Answer:
+def _accepted(row: Answer) -> _Answer:
     return row, 202, {"Location": url_for("resubmissions.get", id=row["id"])}
 
 
-def _visible(id: str) -> dict[str, Any]:
+def _visible(id: str) -> Answer:
     row = parts().jobs.get(id)
     if not may_see(row):
         raise problem(404, "resubmission", "No resubmission has that id.")

@@ -17,7 +17,7 @@ from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
 from tests.servers.nats import Nats
-from transforms.jobs import new_row
+from transforms.jobs.rows import new_row
 from transforms.replay.options import Options
 from transforms.selection import Selection
 

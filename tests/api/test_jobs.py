@@ -23,8 +23,8 @@ from tests.api._jobs import ORDERS, SLOW, body, counts, left, look, payloads, po
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
-from transforms.jobs import create, new_row
-from transforms.jobs.rows import at
+from transforms.jobs.actions import create
+from transforms.jobs.rows import at, new_row
 from transforms.replay.options import Options
 from transforms.replay.plans import folder, new_job_id
 from transforms.selection import Selection

@@ -15,7 +15,7 @@ from pipelines.settings.replay import PlanSettings
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
-from transforms.jobs import Row
+from transforms.job_row import Row
 
 ORDERS = {"sources": ["orders"]}
 

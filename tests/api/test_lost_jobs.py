@@ -14,8 +14,9 @@ import pytest
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import free_port, wait_until
 from tests.servers.nats import Nats
-from transforms.jobs import Row, create, new_row
-from transforms.jobs.rows import at
+from transforms.job_row import Row
+from transforms.jobs.actions import create
+from transforms.jobs.rows import at, new_row
 from transforms.replay.options import Options
 from transforms.replay.plans import new_job_id
 from transforms.selection import Selection

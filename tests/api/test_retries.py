@@ -12,8 +12,8 @@ from tests.api._jobs import body, counts, look, payloads, post, until
 from tests.api.conftest import Client, Site, Streams, order
 from tests.servers import wait_until
 from tests.servers.nats import Nats
-from transforms.jobs import change, create, retry_of
-from transforms.jobs.leases import held_by
+from transforms.jobs.actions import create, retry_of
+from transforms.jobs.leases import change, held_by
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from transforms import registry
 from transforms.brokers import Partition
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index
-from transforms.jobs import Row, WrongStateError
-from transforms.jobs.states import possible
+from transforms.job_row import Row
+from transforms.jobs.states import WrongStateError, possible
 from transforms.lake import Lake
 from transforms.replay.control import Wish, write_control
 from transforms.replay.options import Rate

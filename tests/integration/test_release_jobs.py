@@ -13,7 +13,7 @@ from tests._replay import consumed
 from tests.release import Release
 from transforms import registry
 from transforms.brokers import Partition
-from transforms.jobs import Row
+from transforms.job_row import Row
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from transforms.dead_letters import dead_messages
 from transforms.errors import ConfigurationError
 from transforms.formats import parquet
 from transforms.indexes import Index
-from transforms.jobs import Row
+from transforms.job_row import Row
 from transforms.lake import Lake
 from transforms.model import DeadLetter
 from transforms.replay import Options, Plan, Report, freeze_plan, freeze_retry, replay_lane

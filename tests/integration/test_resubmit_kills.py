@@ -28,7 +28,7 @@ from tests.servers.kafka import Kafka
 from transforms.brokers import Partition
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index
-from transforms.jobs import Row
+from transforms.job_row import Row
 from transforms.lake import Lake
 from transforms.replay import Plan
 from transforms.replay.ledger import Ledger, total

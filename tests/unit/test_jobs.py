@@ -14,21 +14,13 @@ import pytest
 from tests.servers import wait_until
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index, sqlite
-from transforms.jobs import (
-    HeldError,
-    Keeper,
-    Row,
-    UnknownJobError,
-    WrongStateError,
-    act,
-    change,
-    create,
-    new_row,
-    retry_of,
-    states,
-)
-from transforms.jobs.leases import held_by, new_owner, take
-from transforms.jobs.rows import at, finished, wish_of
+from transforms.job_row import Row
+from transforms.jobs import states
+from transforms.jobs.actions import act, create, retry_of
+from transforms.jobs.keeper import Keeper
+from transforms.jobs.leases import HeldError, UnknownJobError, change, held_by, new_owner, take
+from transforms.jobs.rows import at, finished, new_row, wish_of
+from transforms.jobs.states import WrongStateError
 from transforms.lake import Lake
 from transforms.replay import Options, Report
 from transforms.retry import retry

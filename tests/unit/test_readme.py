@@ -13,9 +13,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.reference.__main__ import BEGIN, END, TABLES
 from pipelines.reference.exit_codes import exit_codes_table
 from pipelines.reference.metrics import declared
-from pipelines.settings.flink_options import FlinkNeeds
 from pipelines.settings.beam_options import ON_BEAM
 from pipelines.settings.declared import settings_of
+from pipelines.settings.flink_options import FlinkNeeds
 from pipelines.settings.help import EPILOGS, SUMMARIES
 from transforms.registry import names
 from transforms.selection import parse_selection

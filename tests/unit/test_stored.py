@@ -15,7 +15,7 @@ from tests.release import DATA
 from tests.unit.test_plans import some_plan
 from transforms.errors import PermanentError, PersistorError
 from transforms.indexes import sqlite
-from transforms.indexes._job_text import dump_row, load_row
+from transforms.indexes._job_text import dump_text, load_row
 from transforms.lake import Lake
 from transforms.maintenance.spent_claims import spent_claims
 from transforms.read_batches import Positions, _PositionsCoder
@@ -171,7 +171,7 @@ def test_rows_of_jobs_keep_what_they_do_not_know_and_refuse_what_is_newer(tmp_pa
     assert index.create_job(row, {"id": "2", "action": "resubmit"}) == row
     assert index.replace_job({**row, "state": "PAUSED"}, 0)
     assert index.get_job("1") == {**row, "version": 1, "state": "PAUSED"}
-    assert json.loads(dump_row(row))["format"] == 1
+    assert json.loads(dump_text(row))["format"] == 1
     with pytest.raises(PermanentError, match="written by a newer release"):
         load_row(json.dumps({**row, "format": 2}))
 

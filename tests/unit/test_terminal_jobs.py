@@ -14,9 +14,9 @@ from pipelines.terminal.jobs import JobsView, _table, job_facts
 from pipelines.terminal.plans import plan_facts, show_plan
 from pipelines.terminal.text import bars, show_facts, span, visible
 from tests.unit.test_cli import PLAN as SMALL
-from transforms.jobs import Row, new_row
+from transforms.job_row import Row
 from transforms.jobs.leases import held_by
-from transforms.jobs.rows import planned
+from transforms.jobs.rows import new_row, planned
 from transforms.replay import Failure, Options
 from transforms.replay.figures import Histogram, Sample, SourcePlan
 from transforms.selection import Selection

@@ -5,7 +5,7 @@ A store's module offers what :class:`IndexModule` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from transforms.errors import PermanentError
+from transforms.job_row import Row
 from transforms.selection import Selection
 
 __all__ = ["ConflictError", "Index", "IndexModule", "SourceSummary"]
@@ -103,7 +104,7 @@ class Index(Protocol):
             Messages by the number of their bucket, for buckets that have any.
         """
 
-    def create_job(self, row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    def create_job(self, row: Row, record: Mapping[str, Any]) -> Row:
         """Store a new job and the record of the audit trail that says who asked for it.
 
         Both are durable then, or neither is.
@@ -118,7 +119,7 @@ class Index(Protocol):
             ``record`` is not stored.
         """
 
-    def replace_job(self, row: dict[str, Any], version: int, record: dict[str, Any] | None = None) -> bool:
+    def replace_job(self, row: Row, version: int, record: Mapping[str, Any] | None = None) -> bool:
         """Store a job durably as ``version + 1`` if what is stored has that version.
 
         Args:
@@ -131,12 +132,12 @@ class Index(Protocol):
             Whether it was stored; if not, another one was quicker, or there is no such job.
         """
 
-    def get_job(self, id: str) -> dict[str, Any] | None:
+    def get_job(self, id: str) -> Row | None:
         """A job by its id."""
 
     def list_jobs(
         self, limit: int, before: str | None = None, states: Sequence[str] | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """Jobs by id, last first (ids begin with their time).
 
         Args:
@@ -145,7 +146,7 @@ class Index(Protocol):
             states: those whose ``state`` is one of these only.
         """
 
-    def append_audit(self, record: dict[str, Any]) -> None:
+    def append_audit(self, record: Mapping[str, Any]) -> None:
         """Store a record of the audit trail durably; nothing changes or deletes one.
 
         Args:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from transforms.indexes import Index
+from transforms.job_row import Row
 from transforms.jobs.leases import UnknownJobError, change
-from transforms.jobs.rows import Row, by_command, new_row, options_of, record, selection_of
+from transforms.jobs.rows import by_command, new_row, options_of, record, selection_of
 from transforms.jobs.states import WrongStateError, is_void, retry
 from transforms.replay.plans import new_job_id
 from transforms.retry import retry as retry_call
@@ -64,9 +65,9 @@ def release(index: Index, row: Row) -> None:
     Raises:
         TransientError: the index is away.
     """
-    if is_void(row):
+    if (of := row["retry_of"]) and is_void(row):
         with contextlib.suppress(UnknownJobError):  # the index was made anew
-            change(index, row["retry_of"], lambda old: _released(old, row["id"]))
+            change(index, of, lambda old: _released(old, row["id"]))
 
 
 def retry_of(index: Index, id: str, who: str | None) -> Row:
@@ -80,15 +81,17 @@ def retry_of(index: Index, id: str, who: str | None) -> Row:
         TransientError: the index is away.
     """
     by = new_job_id()
-    named = (index.get_job(id) or {}).get("retried_by")
+    known = index.get_job(id)
+    named = known and known["retried_by"]
     if named and (earlier := index.get_job(named)):
         release(index, earlier)  # where whoever ended it died before
     # Whoever dies between the two steps leaves a name that the next one gives to the new job.
     old = change(index, id, lambda row: row if row["retried_by"] else retry(row, by))
-    if old["retried_by"] != by and index.get_job(old["retried_by"]) is not None:
+    named = old["retried_by"] or by
+    if named != by and index.get_job(named) is not None:
         raise WrongStateError(old, "retry")
     return new_row(
-        id=old["retried_by"],
+        id=named,
         retry_of=old["id"],
         destination=old["destination"],
         topic=old["topic"],
@@ -97,7 +100,7 @@ def retry_of(index: Index, id: str, who: str | None) -> Row:
         requested_by=who,
         mode=old["mode"],
         rate=old["rate"],
-        **(_waiting(old["retried_by"]) if by_command(old) else {}),
+        **(_waiting(named) if by_command(old) else {}),
     )
 
 
@@ -109,5 +112,5 @@ def _failed(row: Row) -> Selection:
     return Selection(ids=tuple(error["id"] for error in row["errors"]))
 
 
-def _waiting(id: str) -> dict[str, str]:
+def _waiting(id: str) -> dict[str, Any]:
     return {"state": "PAUSED", "reason": f"It waits for the command: persistor resubmit --resume {id}"}

@@ -11,10 +11,10 @@ from types import TracebackType
 
 from transforms.errors import ConfigurationError, PermanentError, PersistorError
 from transforms.indexes import Index
+from transforms.job_row import Row
 from transforms.jobs.actions import release
 from transforms.jobs.leases import Note, change, held_by, new_owner, take
 from transforms.jobs.rows import (
-    Row,
     by_command,
     failed,
     finished,

@@ -6,12 +6,13 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
-from transforms.jobs.rows import Row, at
+from transforms.job_row import Lease, Row
+from transforms.jobs.rows import at
 
 __all__ = [
     "LEASE_SECONDS",
@@ -40,7 +41,7 @@ class HeldError(ConfigurationError):
     """Another process works on the job."""
 
 
-Note = Callable[[Row, Row], dict[str, Any] | None]
+Note = Callable[[Row, Row], Mapping[str, Any] | None]
 """From a row before and after a change to its record in the audit trail, if it has one."""
 
 
@@ -92,7 +93,7 @@ def change(
     raise TransientError(f"job {id} is changed by others all the time")
 
 
-def _is_stored(index: Index, wanted: Row, version: int, record: dict[str, Any] | None) -> bool:
+def _is_stored(index: Index, wanted: Row, version: int, record: Mapping[str, Any] | None) -> bool:
     """Whether it was only the answer to a change that was lost."""
     if record is None:
         return index.get_job(wanted["id"]) == {**wanted, "version": version + 1}
@@ -116,9 +117,10 @@ def is_free(row: Row) -> bool:
     return lease is None or str(lease["until"]) < at()
 
 
-def held_by(row: Row, owner: str, **others: Any) -> Row:
-    """The row with its lease held by ``owner`` from now on; ``others`` is noted with it."""
-    return {**row, "lease": {"owner": owner, "until": at(LEASE_SECONDS), **others}}
+def held_by(row: Row, owner: str, *, launching: bool = False) -> Row:
+    """The row with its lease held by ``owner`` from now on, for a process that it starts if ``launching``."""
+    lease: Lease = {"owner": owner, "until": at(LEASE_SECONDS)}
+    return {**row, "lease": {**lease, "launching": True} if launching else lease}
 
 
 def take(
@@ -163,8 +165,9 @@ def take(
 def _taken(row: Row, owner: str, otherwise: Callable[[Row], Row]) -> Row:
     if _is_for_us(row):
         return held_by(row, owner)
-    if not is_free(row) and row["lease"]["owner"] != owner:
-        holder = row["lease"]["owner"].rpartition(":")[0]
+    lease = row["lease"]
+    if lease is not None and not is_free(row) and lease["owner"] != owner:
+        holder = lease["owner"].rpartition(":")[0]
         raise HeldError(f"Job {row['id']} is being worked on by process {holder}: pause it first.")
     return held_by(otherwise(row), owner)
 

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Literal, cast
 
+from transforms.job_row import Progress, Row, SourceProgress, State
 from transforms.replay.control import Wish
 from transforms.replay.options import Options
 from transforms.replay.plans import Plan, new_job_id
@@ -18,7 +19,6 @@ from transforms.times import iso_time
 __all__ = [
     "ENDED",
     "UNLIMITED",
-    "Row",
     "at",
     "by_command",
     "ended",
@@ -35,9 +35,6 @@ __all__ = [
     "wish_of",
 ]
 
-Row = dict[str, Any]
-"""A job: JSON types only."""
-
 ENDED = frozenset({"CANCELLED", "COMPLETED", "FAILED"})
 UNLIMITED = {"messages_per_second": None, "bytes_per_second": None}
 _TIMES = {"oldest", "newest", "publish_time", "start"}
@@ -51,8 +48,8 @@ def new_row(
     selection: Selection,
     options: Options,
     requested_by: str | None,
-    mode: str = "job",
-    state: str = "RUNNING",
+    mode: Literal["inline", "job"] = "job",
+    state: State = "RUNNING",
     rate: Mapping[str, float | None] = UNLIMITED,
     **others: Any,
 ) -> Row:
@@ -69,7 +66,7 @@ def new_row(
         rate: ``messages_per_second`` and ``bytes_per_second``, None is unlimited.
         others: ``id``, ``lease``, ``idempotency_key``, ``request``, ``retry_of`` where they are given.
     """
-    return {
+    made: Row = {
         "id": new_job_id(),
         "version": 0,
         "state": state,
@@ -96,8 +93,8 @@ def new_row(
         "request": None,
         "run": None,
         "cleared": None,
-        **others,
     }
+    return cast("Row", {**made, **others})
 
 
 def by_command(row: Row) -> bool:
@@ -125,25 +122,37 @@ def planned(row: Row, plan: Plan) -> Row:
     told = plan.report() | {"destination": row["destination"], "topic": row["topic"]}
     for part in (told, *told["sources"], *told["samples"], told["histogram"] or {}):
         part |= {name: _precise(part[name]) for name in _TIMES & part.keys()}
-    sources = {s.source: {"planned": s.messages, "published": 0, "failed": 0} for s in plan.sources}
-    progress = {"planned": plan.messages, "published": 0, "failed": 0, "sources": sources}
+    sources: dict[str, SourceProgress] = {
+        s.source: {"planned": s.messages, "published": 0, "failed": 0} for s in plan.sources
+    }
+    # Counts that an earlier run had confirmed already.
+    known = row["progress"] if row["plan"] else None
+    progress: Progress = {
+        "planned": plan.messages,
+        "published": known["published"] if known else 0,
+        "failed": known["failed"] if known else 0,
+        "sources": sources,
+    }
     started = row["started"] if row["state"] == "PLANNED" else row["started"] or at()
-    return {**row, "started": started, "plan": told, "progress": {**progress, **_known(row)}}
+    return {**row, "started": started, "plan": told, "progress": progress}
 
 
 def progressed(row: Row, tally: Tally, rate: float | None = None) -> Row:
     """The row with what is confirmed so far; ``rate`` is in messages per second, of late."""
     failed = sum(tally.failed.values())
-    counts = {"published": tally.published, "failed": failed}
     left = row["progress"]["planned"] - tally.done
     sources = row["progress"].get("sources", {})
-    progress = {
+    progress: Progress = {
         **row["progress"],
-        **counts,
+        "published": tally.published,
+        "failed": failed,
         "rate": rate,
         "seconds_left": left / rate if rate else None,
         "last_publish_time": _precise(iso_time(tally.last_publish_time_us)),
-        "sources": {name: {**source, **tally.sources.get(name, {})} for name, source in sources.items()},
+        "sources": {
+            name: cast("SourceProgress", {**source, **tally.sources.get(name, {})})
+            for name, source in sources.items()
+        },
     }
     moved = tally.done > row["progress"]["published"] + row["progress"]["failed"]
     return {
@@ -199,7 +208,7 @@ def ended(row: Row, report: Report) -> Row:
 
 def failed(row: Row, reason: str) -> Row:
     """The row of a job that cannot go on."""
-    progress = {**row["progress"], "rate": None, "seconds_left": None}
+    progress: Progress = {**row["progress"], "rate": None, "seconds_left": None}
     # To go on with a plan would send what nobody has seen.
     unseen = row["state"] == "PLANNED" or (row["state"] == "CANCELLING" and row["plan"] is None)
     now = at()
@@ -245,11 +254,6 @@ def outcome(report: Report) -> Tally:
     names = ("failed", "errors", "sources", "last_publish_time_us")
     kept = {name: getattr(report, name) for name in names}
     return Tally(published=report.published + report.already_published, **kept)
-
-
-def _known(row: Row) -> dict[str, Any]:
-    """Counts that an earlier run had confirmed already."""
-    return {name: row["progress"][name] for name in ("published", "failed") if row["plan"]}
 
 
 def _precise(time: str | None) -> str | None:

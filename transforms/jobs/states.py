@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from transforms.errors import ConfigurationError, PersistorError
+from transforms.job_row import Progress, Row
 from transforms.jobs.leases import is_free
-from transforms.jobs.rows import ENDED, UNLIMITED, Row, at, by_command
+from transforms.jobs.rows import ENDED, UNLIMITED, at, by_command
 
 __all__ = [
     "LISTED",
@@ -85,7 +86,7 @@ def is_void(row: Row) -> bool:
 
 
 def _is_ready(row: Row) -> bool:
-    return row["state"] == "PLANNED" and bool(row["plan"]) and not row["plan"]["problems"]
+    return row["state"] == "PLANNED" and row["plan"] is not None and not row["plan"]["problems"]
 
 
 def _is_left(row: Row) -> bool:
@@ -120,8 +121,14 @@ def begin(row: Row, requested_by: str | None, rate: Mapping[str, float | None] =
     """A plan that the command runs, be it the command's or the service's."""
     if not _is_ready(row):
         raise WrongStateError(row, "run")
-    asked = {"requested_by": requested_by, "rate": dict(rate)}
-    return {**row, **asked, "state": "RUNNING", "mode": "job", "reason": None}
+    return {
+        **row,
+        "requested_by": requested_by,
+        "rate": dict(rate),
+        "state": "RUNNING",
+        "mode": "job",
+        "reason": None,
+    }
 
 
 def pause(row: Row) -> Row:
@@ -133,7 +140,7 @@ def pause(row: Row) -> Row:
 def resume(row: Row) -> Row:
     """A job that shall go on where it was."""
     _check(row, "resume")
-    return {**row, "state": "RUNNING", "reason": None, "finished": None, "report": None, "attempts": 0}
+    return _running(row)
 
 
 def begin_again(row: Row) -> Row:
@@ -146,8 +153,7 @@ def begin_again(row: Row) -> Row:
         raise ConfigurationError(f"Job {row['id']} has ended for good: start a new one.")
     if row["mode"] == "inline":
         raise ConfigurationError(f"Job {row['id']} was sent by the service at once: start a new one.")
-    fresh = {"reason": None, "finished": None, "report": None, "attempts": 0}
-    return {**row, **fresh, "state": "RUNNING"}
+    return _running(row)
 
 
 def cancel(row: Row) -> Row:
@@ -155,7 +161,7 @@ def cancel(row: Row) -> Row:
     _check(row, "cancel")
     if not is_free(row) or (row["state"] == "RUNNING" and not _is_left(row)):
         return {**row, "state": "CANCELLING", "reason": None}
-    progress = {**row["progress"], "rate": None, "seconds_left": None}
+    progress: Progress = {**row["progress"], "rate": None, "seconds_left": None}
     return {
         **row, "state": "CANCELLED", "reason": "It was cancelled.", "finished": at(), "progress": progress
     }  # fmt: skip
@@ -171,6 +177,10 @@ def retry(row: Row, by: str) -> Row:
     """A job whose failed messages the job ``by`` sends."""
     _check(row, "retry")
     return {**row, "retried_by": by}
+
+
+def _running(row: Row) -> Row:
+    return {**row, "state": "RUNNING", "reason": None, "finished": None, "report": None, "attempts": 0}
 
 
 def _check(row: Row, action: str) -> None:

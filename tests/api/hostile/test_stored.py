@@ -17,7 +17,7 @@ from tests.api.hostile._texts import (
     is_page,
     short,
 )
-from transforms.jobs import create
+from transforms.jobs.actions import create
 from transforms.jobs.rows import new_row
 from transforms.replay.options import Options
 from transforms.selection import Selection

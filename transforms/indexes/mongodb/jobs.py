@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -19,9 +19,10 @@ from pymongo import errors as mongo
 from pymongo.collection import Collection
 
 from transforms.errors import PersistorError
-from transforms.indexes._job_text import dump_row, load_row
+from transforms.indexes._job_text import dump_text, load_record, load_row
 from transforms.indexes.mongodb.documents import Document
 from transforms.indexes.mongodb.errors import translated
+from transforms.job_row import Row
 
 __all__ = ["JOB_INDEXES", "MongoJobs"]
 
@@ -40,11 +41,11 @@ class MongoJobs:
     _jobs: Collection[Document]
     _audit: Collection[Document]
 
-    def create_job(self, row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    def create_job(self, row: Row, record: Mapping[str, Any]) -> Row:
         """See :meth:`transforms.indexes.Index.create_job`."""
         with translated():
             try:
-                self._jobs.insert_one({"_id": row["id"], **_fields(row), "record": dump_row(record)})
+                self._jobs.insert_one({"_id": row["id"], **_fields(row), "record": dump_text(record)})
             except mongo.DuplicateKeyError:
                 known = [{"_id": row["id"]}, _key(row)]
                 found = self._jobs.find_one({"$or": [query for query in known if query]})
@@ -52,10 +53,10 @@ class MongoJobs:
                 return load_row((found or {})["job"])
         return row
 
-    def replace_job(self, row: dict[str, Any], version: int, record: dict[str, Any] | None = None) -> bool:
+    def replace_job(self, row: Row, version: int, record: Mapping[str, Any] | None = None) -> bool:
         """See :meth:`transforms.indexes.Index.replace_job`."""
         update: Document = {"$set": _fields({**row, "version": version + 1})}
-        noted = record and {"_id": record["id"], "record": dump_row(record)}
+        noted = None if record is None else {"_id": record["id"], "record": dump_text(record)}
         if noted:
             update["$push"] = {"noted": noted}
         with translated():
@@ -71,7 +72,7 @@ class MongoJobs:
                 self._audit.insert_one(noted)
             self._jobs.update_one({"_id": id}, {"$pull": {"noted": {"_id": noted["_id"]}}})
 
-    def get_job(self, id: str) -> dict[str, Any] | None:
+    def get_job(self, id: str) -> Row | None:
         """See :meth:`transforms.indexes.Index.get_job`."""
         with translated():
             found = self._jobs.find_one({"_id": id})
@@ -79,7 +80,7 @@ class MongoJobs:
 
     def list_jobs(
         self, limit: int, before: str | None = None, states: Sequence[str] | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """See :meth:`transforms.indexes.Index.list_jobs`."""
         query: Document = {} if before is None else {"_id": {"$lt": before}}
         if states is not None:
@@ -88,10 +89,10 @@ class MongoJobs:
             found = self._jobs.find(query).sort("_id", DESCENDING).limit(limit).to_list()
         return [load_row(document["job"]) for document in found]
 
-    def append_audit(self, record: dict[str, Any]) -> None:
+    def append_audit(self, record: Mapping[str, Any]) -> None:
         """See :meth:`transforms.indexes.Index.append_audit`."""
         with translated():
-            self._audit.insert_one({"_id": record["id"], "record": dump_row(record)})
+            self._audit.insert_one({"_id": record["id"], "record": dump_text(record)})
 
     def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
         """See :meth:`transforms.indexes.Index.list_audit`."""
@@ -108,16 +109,16 @@ class MongoJobs:
         found = {
             document["_id"]: document for document in heapq.merge(*parts, key=itemgetter("_id"), reverse=True)
         }
-        return [load_row(document["record"]) for document in itertools.islice(found.values(), limit)]
+        return [load_record(document["record"]) for document in itertools.islice(found.values(), limit)]
 
 
-def _fields(row: dict[str, Any]) -> Document:
+def _fields(row: Row) -> Document:
     # As text, since names in a job may be what MongoDB takes for paths and operators.
     searched = {name: row.get(name) for name in ("version", "state")}
-    return {"job": dump_row(row), **searched, **_key(row)}
+    return {"job": dump_text(row), **searched, **_key(row)}
 
 
-def _key(row: dict[str, Any]) -> Document:
+def _key(row: Row) -> Document:
     if row.get("idempotency_key") is None:
         return {}
     return {"requested_by": row.get("requested_by"), "key": row["idempotency_key"]}

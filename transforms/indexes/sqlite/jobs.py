@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transforms.indexes._job_text import dump_row, load_row
+from transforms.indexes._job_text import dump_text, load_record, load_row
 from transforms.indexes.sqlite.file import Connections
+from transforms.job_row import Row
 
 __all__ = ["SqliteJobs"]
 
@@ -24,33 +25,33 @@ class SqliteJobs:
 
     _connections: Connections
 
-    def create_job(self, row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    def create_job(self, row: Row, record: Mapping[str, Any]) -> Row:
         """See :meth:`transforms.indexes.Index.create_job`."""
         with self._connections.transaction() as connection:
             added = connection.execute(
-                "INSERT INTO jobs VALUES (?, ?) ON CONFLICT DO NOTHING", (row["id"], dump_row(row))
+                "INSERT INTO jobs VALUES (?, ?) ON CONFLICT DO NOTHING", (row["id"], dump_text(row))
             )
             if added.rowcount:
-                connection.execute(_NOTE, (record["id"], dump_row(record)))
+                connection.execute(_NOTE, (record["id"], dump_text(record)))
                 return row
             found = connection.execute("SELECT job FROM jobs WHERE id = ?", (row["id"],)).fetchone()
             key = row.get("requested_by"), row.get("idempotency_key")
             earlier = found or connection.execute(_BY_KEY, key).fetchone()
         return load_row(earlier[0])
 
-    def replace_job(self, row: dict[str, Any], version: int, record: dict[str, Any] | None = None) -> bool:
+    def replace_job(self, row: Row, version: int, record: Mapping[str, Any] | None = None) -> bool:
         """See :meth:`transforms.indexes.Index.replace_job`."""
-        text = dump_row({**row, "version": version + 1})
+        text = dump_text({**row, "version": version + 1})
         with self._connections.transaction() as connection:
             changed = connection.execute(
                 "UPDATE jobs SET job = ? WHERE id = ? AND json_extract(job, '$.version') = ?",
                 (text, row["id"], version),
             )
             if changed.rowcount and record is not None:
-                connection.execute(_NOTE, (record["id"], dump_row(record)))
+                connection.execute(_NOTE, (record["id"], dump_text(record)))
             return changed.rowcount == 1
 
-    def get_job(self, id: str) -> dict[str, Any] | None:
+    def get_job(self, id: str) -> Row | None:
         """See :meth:`transforms.indexes.Index.get_job`."""
         with self._connections.snapshot() as connection:
             row = connection.execute("SELECT job FROM jobs WHERE id = ?", (id,)).fetchone()
@@ -58,7 +59,7 @@ class SqliteJobs:
 
     def list_jobs(
         self, limit: int, before: str | None = None, states: Sequence[str] | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """See :meth:`transforms.indexes.Index.list_jobs`."""
         # One range of an index for each state: only these are in the order that is asked for.
         scopes = ["TRUE"] if states is None else [_IN_STATE] * len(states)
@@ -71,10 +72,10 @@ class SqliteJobs:
             rows = connection.execute(sql, [*parameters, limit]).fetchall()
         return [load_row(row[0]) for row in rows]
 
-    def append_audit(self, record: dict[str, Any]) -> None:
+    def append_audit(self, record: Mapping[str, Any]) -> None:
         """See :meth:`transforms.indexes.Index.append_audit`."""
         with self._connections.transaction() as connection:
-            connection.execute(_NOTE, (record["id"], dump_row(record)))
+            connection.execute(_NOTE, (record["id"], dump_text(record)))
 
     def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
         """See :meth:`transforms.indexes.Index.list_audit`."""
@@ -83,4 +84,4 @@ class SqliteJobs:
                 "SELECT record FROM audit WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
                 (before, limit),
             ).fetchall()
-        return [load_row(row[0]) for row in rows]
+        return [load_record(row[0]) for row in rows]
