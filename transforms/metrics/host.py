@@ -13,8 +13,6 @@ from urllib.parse import parse_qsl, urlsplit
 from cryptography import x509
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
-from transforms.registry import index_file, names
-
 __all__ = ["certificates", "directories", "expiry", "space", "watch"]
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
@@ -99,12 +97,11 @@ def _gauge(registry: CollectorRegistry, name: str, meaning: str, *labels: str) -
 
 
 def _directories(urls: Iterable[str]) -> Iterator[str]:
-    for url in urls:
-        scheme = urlsplit(url).scheme
-        if scheme == "file":
-            yield str(Path("/" + urlsplit(url).path.lstrip("/")))
-        elif scheme in names("indexes") and (file := index_file(url)):
-            yield str(file.parent)
+    for parts in map(urlsplit, urls):
+        path = Path("/" + parts.path.lstrip("/"))
+        # What names no server lies here: a lake in a directory, an index in a file.
+        if parts.path and not parts.netloc:
+            yield str(path if parts.scheme == "file" else path.parent)
 
 
 def _holds_certificates(file: str) -> bool:
