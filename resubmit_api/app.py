@@ -25,9 +25,7 @@ from resubmit_api.backends import Backends
 from resubmit_api.compatible.views import COLLECTIONS
 from resubmit_api.compatible.views import blueprint as compatible_views
 from resubmit_api.jobs import Jobs
-from resubmit_api.launchers import Launcher
-from resubmit_api.launchers.flink import FlinkLauncher
-from resubmit_api.launchers.subprocess import SubprocessLauncher
+from resubmit_api.launchers import launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
 from resubmit_api.overview import Overview
@@ -72,7 +70,8 @@ def create_app(settings: ApiSettings, *, trusted_hosts: Sequence[str] | None = N
         ConfigurationError: all problems of the settings at once.
     """
     guard = _guard(settings)
-    launcher = _launcher(settings)
+    directory = settings.jobs_directory or _default_directory()
+    starter = launcher(settings.launcher).open_launcher(directory, settings.launcher_config)
     metrics, destinations = Metrics(), settings.destinations
     backends = Backends(settings)
     watch(
@@ -81,7 +80,7 @@ def create_app(settings: ApiSettings, *, trusted_hosts: Sequence[str] | None = N
         [settings.lake_config, *(to.config for to in destinations.values())],
         metrics.registry,
     )
-    jobs = Jobs(backends, launcher, settings.inline_limit, metrics)
+    jobs = Jobs(backends, starter, settings.inline_limit, metrics)
     app = _new_app()
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
     if trusted_hosts is not None:
@@ -163,17 +162,6 @@ def _new_app() -> APIFlask:
     errors.register(app)
     describe(app)
     return app
-
-
-def _launcher(settings: ApiSettings) -> Launcher:
-    launcher = SubprocessLauncher(settings.jobs_directory or _default_directory())
-    if settings.launcher == "flink":
-        return FlinkLauncher(launcher, settings.launcher_config)
-    if settings.launcher == "dataflow":
-        from resubmit_api.launchers.dataflow import DataflowLauncher  # noqa: PLC0415 - its client is large
-
-        return DataflowLauncher(launcher, settings.launcher_config)
-    return launcher
 
 
 def _guard(settings: ApiSettings) -> Guard:

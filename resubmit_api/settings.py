@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from transforms.discovery import Found
 from transforms.settings import optional, pairs, required, setting, several
 from transforms.settings.kinds import COUNT, PORT, TEXT, WHOLE, Kind, pair
 from transforms.settings.shared import ArchiveSettings
@@ -67,10 +68,10 @@ class ApiSettings(ArchiveSettings):
     launcher: str = setting(
         _CHOICE,
         "running",
-        "where jobs run: in processes of this machine, on an Apache Flink cluster, or on Google Cloud "
-        "Dataflow",
+        "where jobs run: in processes of this machine (subprocess), on an Apache Flink cluster, or on Google "
+        "Cloud Dataflow",
         default="subprocess",
-        choices=("subprocess", "flink", "dataflow"),
+        choices=Found("resubmit_api.launchers"),
     )
     launcher_config: Mapping[str, str] = pairs(
         "running",

@@ -4,18 +4,45 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import pkgutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from types import ModuleType
+from typing import overload
 
 from transforms.errors import ConfigurationError
 
-__all__ = ["load", "names"]
+__all__ = ["Found", "load", "names"]
 
 
 def names(package: str) -> list[str]:
-    """The public modules and packages right below a package, sorted. None of them is imported."""
-    path = importlib.import_module(package).__path__
+    """The public modules and packages right below a package, sorted. Nothing is imported for it."""
+    path: Iterable[str]
+    if package in sys.modules:
+        path = sys.modules[package].__path__
+    else:
+        spec = importlib.util.find_spec(package)
+        path = spec.submodule_search_locations or () if spec else ()
     return sorted(found.name for found in pkgutil.iter_modules(path) if not found.name.startswith("_"))
+
+
+@dataclass(frozen=True)
+class Found(Sequence[str]):
+    """The names of a package's modules as a sequence, looked up whenever it is read."""
+
+    package: str
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return names(self.package)[index]
+
+    def __len__(self) -> int:
+        return len(names(self.package))
 
 
 @functools.cache

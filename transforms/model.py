@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from transforms.discovery import Found
 from transforms.settings import setting
 from transforms.settings.kinds import Kind
 
@@ -115,7 +116,7 @@ class Layout:
         "lake",
         "format of the files",
         default="parquet",
-        choices=("parquet", "avro", "jsonl"),
+        choices=Found("transforms.formats"),
     )
     naming: int = 2
 

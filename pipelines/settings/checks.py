@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.settings.runner import IN_PROCESS
+from resubmit_api.launchers import launcher
 from transforms import registry
 from transforms.errors import ConfigurationError
 from transforms.lake import SCHEMES
@@ -233,14 +234,10 @@ def _check_token(values: _Values) -> Iterator[str]:
 
 
 def _launcher(values: _Values) -> Iterator[str]:
-    given = dict(values["launcher_config"])
-    if values["launcher"] == "flink" and "flink_master" not in given:
-        yield "--launcher flink needs --launcher_config flink_master=http://HOST:8081."
-    for name in ("project", "region", "temp_location", "sdk_container_image"):
-        if values["launcher"] == "dataflow" and name not in given:
-            yield f"--launcher dataflow needs --launcher_config {name}=…."
-    if values["launcher"] == "subprocess" and given:
-        yield "--launcher_config goes with --launcher flink or dataflow."
+    try:
+        yield from launcher(values["launcher"]).problems(dict(values["launcher_config"]))
+    except ConfigurationError as error:
+        yield from (f"--launcher: {problem}" for problem in error.problems)
 
 
 def _orphans(values: _Values, *names: str) -> Iterator[str]:

@@ -1,15 +1,19 @@
-"""Launchers: each runs a job outside of the service, so that Beam never enters it.
+"""Launchers, one module each, found by name: each runs a job outside of the service, where Beam never enters.
 
+A launcher's module is its name (``--launcher``); it offers what :class:`LauncherModule` says.
 A launcher's job outlives the service and keeps its own row in the index; the service only starts it
 again where it is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
 
-__all__ = ["Launcher"]
+from transforms.discovery import load
+
+__all__ = ["Launcher", "LauncherModule", "launcher"]
 
 
 class Launcher(Protocol):
@@ -35,3 +39,31 @@ class Launcher(Protocol):
         Returns:
             The run's last words, "" where it ended well, None while it goes on.
         """
+
+
+class LauncherModule(Protocol):
+    """What a module of this package offers."""
+
+    def problems(self, config: Mapping[str, str]) -> Iterator[str]:
+        """What is wrong with ``--launcher_config``, each saying what to do; nothing is asked of a server."""
+
+    def open_launcher(self, directory: Path, config: Mapping[str, str]) -> Launcher:
+        """A launcher.
+
+        Args:
+            directory: where processes of this machine leave what they complain of; made where missing.
+            config: of ``--launcher_config``.
+
+        Raises:
+            ConfigurationError: the directory cannot be used, or :meth:`problems` names one.
+        """
+
+
+def launcher(name: str) -> LauncherModule:
+    """The module of a launcher.
+
+    Raises:
+        ConfigurationError: there is no such launcher (the valid ones are listed), or its client's
+            library is not installed.
+    """
+    return cast("LauncherModule", load("resubmit_api.launchers", name))

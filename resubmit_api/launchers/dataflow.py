@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -14,10 +15,11 @@ from google.auth.credentials import Credentials
 from google.cloud import dataflow_v1beta3 as dataflow
 
 from resubmit_api.launchers import Launcher
+from resubmit_api.launchers.subprocess import SubprocessLauncher
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.retry import retry
 
-__all__ = ["ENDED", "DataflowJobs", "DataflowLauncher"]
+__all__ = ["ENDED", "DataflowJobs", "DataflowLauncher", "open_launcher", "problems"]
 
 ENDED = frozenset({"DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED"})
 """The states that a job of Dataflow does not leave."""
@@ -129,6 +131,20 @@ class DataflowJobs:
             self._jobs.update_job(request, timeout=_SECONDS)
 
 
+def problems(config: Mapping[str, str]) -> Iterator[str]:
+    """See :class:`resubmit_api.launchers.LauncherModule`."""
+    for name in _NEEDED:
+        if not config.get(name):
+            yield f"--launcher dataflow needs --launcher_config {name}=…."
+    for name in sorted(set(config) & _OURS):
+        yield f"--launcher_config {name}: the launcher sets that itself."
+
+
+def open_launcher(directory: Path, config: Mapping[str, str]) -> DataflowLauncher:
+    """See :class:`resubmit_api.launchers.LauncherModule`."""
+    return DataflowLauncher(SubprocessLauncher(directory), config)
+
+
 class DataflowLauncher:
     """Runs the lanes of a job on Dataflow; see :class:`resubmit_api.launchers.Launcher`.
 
@@ -148,11 +164,8 @@ class DataflowLauncher:
         Raises:
             ConfigurationError: one of those four is missing, or an option is not the user's.
         """
-        missing = [name for name in _NEEDED if not options.get(name)]
-        if missing:
-            raise ConfigurationError(f"--launcher dataflow needs --launcher_config {missing[0]}=….")
-        if wrong := sorted(set(options) & _OURS):
-            raise ConfigurationError(f"--launcher_config {wrong[0]}: the launcher sets that itself.")
+        if found := list(problems(options)):
+            raise ConfigurationError(found)
         self._processes, self._options = processes, dict(options)
         endpoint = options.get("dataflow_endpoint")
         self._jobs = DataflowJobs(options["project"], options["region"], endpoint=endpoint)

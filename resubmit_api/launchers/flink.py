@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from resubmit_api.launchers import Launcher
+from resubmit_api.launchers.subprocess import SubprocessLauncher
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.retry import retry
 
-__all__ = ["ENDED", "ENTRY", "FlinkLauncher", "FlinkRest", "cause"]
+__all__ = ["ENDED", "ENTRY", "FlinkLauncher", "FlinkRest", "cause", "open_launcher", "problems"]
 
 ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
 """The states that a Flink job does not leave."""
@@ -140,6 +141,19 @@ class FlinkRest:
         return answer.json() if answer.text else {}
 
 
+def problems(config: Mapping[str, str]) -> Iterator[str]:
+    """See :class:`resubmit_api.launchers.LauncherModule`."""
+    if not config.get(_MASTER):
+        yield f"--launcher flink needs --launcher_config {_MASTER}=http://HOST:8081."
+    for name in sorted(set(config) & set(_FORBIDDEN)):
+        yield f"--launcher_config {name}: the launcher sets that itself."
+
+
+def open_launcher(directory: Path, config: Mapping[str, str]) -> FlinkLauncher:
+    """See :class:`resubmit_api.launchers.LauncherModule`."""
+    return FlinkLauncher(SubprocessLauncher(directory), config)
+
+
 class FlinkLauncher:
     """Runs the lanes of a job on a cluster; see :class:`resubmit_api.launchers.Launcher`.
 
@@ -159,10 +173,8 @@ class FlinkLauncher:
         Raises:
             ConfigurationError: there is no ``flink_master``, or an option that is not the user's.
         """
-        if not options.get(_MASTER):
-            raise ConfigurationError(f"--launcher flink needs --launcher_config {_MASTER}=http://HOST:8081.")
-        if wrong := sorted(set(options) & set(_FORBIDDEN)):
-            raise ConfigurationError(f"--launcher_config {wrong[0]}: the launcher sets that itself.")
+        if found := list(problems(options)):
+            raise ConfigurationError(found)
         self._processes, self._options = processes, dict(options)
         master = options[_MASTER]
         self._rest = FlinkRest(master if "://" in master else f"http://{master}")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,25 @@ import psutil
 
 from transforms.errors import ConfigurationError, TransientError
 
-__all__ = ["SubprocessLauncher"]
+__all__ = ["SubprocessLauncher", "open_launcher", "problems"]
 
 _COMMAND = (sys.executable, "-m", "pipelines", "resubmit", "--config", "/dev/stdin")
 _KEPT = 7 * 86_400.0
 _SHOWN = 1000
 """Bytes of a failed process's messages that its job's reason quotes."""
+
+
+def problems(config: Mapping[str, str]) -> Iterator[str]:
+    """See :class:`resubmit_api.launchers.LauncherModule`."""
+    if config:
+        yield "--launcher_config goes with --launcher flink or dataflow."
+
+
+def open_launcher(directory: Path, config: Mapping[str, str]) -> SubprocessLauncher:
+    """See :class:`resubmit_api.launchers.LauncherModule`."""
+    if found := list(problems(config)):
+        raise ConfigurationError(found)
+    return SubprocessLauncher(directory)
 
 
 class SubprocessLauncher:

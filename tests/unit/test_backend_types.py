@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from transforms.registry import names
+from transforms.discovery import names
 
 ROOT = Path(__file__).parents[2]
-PROTOCOLS = {"brokers": "BrokerModule", "formats": "FormatModule", "indexes": "IndexModule"}
+PROTOCOLS = {
+    "transforms.brokers": "BrokerModule",
+    "transforms.formats": "FormatModule",
+    "transforms.indexes": "IndexModule",
+    "resubmit_api.launchers": "LauncherModule",
+}
 
 
 def checked(program: str, directory: Path, *path: Path) -> str:
@@ -32,24 +37,25 @@ def checked(program: str, directory: Path, *path: Path) -> str:
 
 def test_every_backend_offers_what_its_kind_has_to(tmp_path: Path) -> None:
     lines = []
-    for kind, protocol in PROTOCOLS.items():
-        lines.append(f"from transforms.{kind} import {protocol}")
-        lines += [f"import transforms.{kind}.{name}" for name in names(kind)]
-        lines += [f"_{name}: {protocol} = transforms.{kind}.{name}" for name in names(kind)]
+    for package, protocol in PROTOCOLS.items():
+        lines.append(f"from {package} import {protocol}")
+        lines += [f"import {package}.{name}" for name in names(package)]
+        lines += [f"_{name}: {protocol} = {package}.{name}" for name in names(package)]
     said = checked("\n".join(lines) + "\n", tmp_path)
     assert said.startswith("Success"), said
 
 
 @pytest.mark.parametrize(
-    ("kind", "module"),
+    ("package", "module"),
     [
-        ("brokers", "def open_reader(url: str) -> None: ..."),
-        ("formats", "def encode(table: object) -> str: return ''"),
-        ("indexes", "ONE_HOST = 'yes'"),
+        ("transforms.brokers", "def open_reader(url: str) -> None: ..."),
+        ("transforms.formats", "def encode(table: object) -> str: return ''"),
+        ("transforms.indexes", "ONE_HOST = 'yes'"),
+        ("resubmit_api.launchers", "def problems() -> None: ..."),
     ],
 )
-def test_a_backend_that_offers_something_else_is_refused(kind: str, module: str, tmp_path: Path) -> None:
+def test_a_backend_that_offers_something_else_is_refused(package: str, module: str, tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(module + "\n")
-    protocol = PROTOCOLS[kind]
-    program = f"import wrong\nfrom transforms.{kind} import {protocol}\n_: {protocol} = wrong\n"
+    protocol = PROTOCOLS[package]
+    program = f"import wrong\nfrom {package} import {protocol}\n_: {protocol} = wrong\n"
     assert "Incompatible types in assignment" in checked(program, tmp_path, tmp_path)

@@ -49,7 +49,7 @@ def test_what_is_wrong_with_it_is_one_of_the_problems(toy: type[ToyPersistSettin
         parse(toy, [*WORDS, "--toy=soon", "--format=xml"])
     assert caught.value.problems == [
         "--toy 'soon': write a time such as 500ms, 30s, 5m or 2h.",
-        "--format 'xml': write one of parquet, avro, jsonl.",
+        "--format 'xml': write one of avro, jsonl, parquet.",
     ]
 
 

@@ -51,7 +51,7 @@ def test_a_template_has_the_parameters_of_its_command(command: str) -> None:
         assert found[name].help_text.startswith(own[name].help)
         assert (found[name].param_type == ParameterType.BOOLEAN) == (own[name].kind is FLAG)
         assert found[name].default_value == (own[name].default or "")
-        assert tuple(option.value for option in found[name].enum_options) == own[name].choices
+        assert tuple(option.value for option in found[name].enum_options) == tuple(own[name].choices)
         assert found[name].is_optional == (not own[name].required and name != "resume")
 
 

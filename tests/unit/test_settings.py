@@ -150,7 +150,7 @@ def test_every_problem_is_told_at_once() -> None:
         "--batch_mesages is not known; did you mean --batch_messages?",
         "--port is a setting of persistor api, not of persist.",
         "'stray' stands alone; write --SETTING VALUE.",
-        "--format 'xml': write one of parquet, avro, jsonl.",
+        "--format 'xml': write one of avro, jsonl, parquet.",
         "--batch_bytes '5XB': write a size such as 500kB, 64MiB or 1GiB.",
         "--give_up_after 'soon': write a time such as 500ms, 30s, 5m or 2h.",
         f"--source: 'foo' is not one of the brokers; known are {', '.join(names('brokers'))}.",

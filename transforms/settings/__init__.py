@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -61,10 +61,10 @@ class Setting:
     default: str | None = None
     required: bool = False
     repeatable: bool = False
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
 
 
-def setting(kind: Kind[_T], group: Group, help: str, *, default: str, choices: tuple[str, ...] = ()) -> _T:
+def setting(kind: Kind[_T], group: Group, help: str, *, default: str, choices: Sequence[str] = ()) -> _T:
     """A field that has the default where nothing is given."""
     declared = Setting("", group, kind, help, default, choices=choices)
     return cast("_T", _field(declared, default=kind.convert(default)))
@@ -75,7 +75,7 @@ def required(kind: Kind[_T], group: Group, help: str) -> _T:
     return cast("_T", _field(Setting("", group, kind, help, required=True)))
 
 
-def optional(kind: Kind[_T], group: Group, help: str, *, choices: tuple[str, ...] = ()) -> _T | None:
+def optional(kind: Kind[_T], group: Group, help: str, *, choices: Sequence[str] = ()) -> _T | None:
     """A field that is None where nothing is given."""
     return cast("_T | None", _field(Setting("", group, kind, help, choices=choices), default=None))
 
@@ -87,7 +87,7 @@ def several(
     *,
     name: str = "",
     required: bool = False,
-    choices: tuple[str, ...] = (),
+    choices: Sequence[str] = (),
 ) -> tuple[_T, ...]:
     """A field of any number of values; ``name`` is the singular under which one of them is given."""
     declared = Setting(name, group, kind, help, None, required, repeatable=True, choices=choices)
