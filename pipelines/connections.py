@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from pipelines.settings.replay import PlanSettings
+from pipelines.settings.maintenance import ExpireSettings, RebuildSettings
+from pipelines.settings.replay import JobsSettings, PlanSettings
+from pipelines.settings.streaming import IndexSettings, PersistSettings, Streaming, StreamingSettings
+from resubmit_api.settings import ApiSettings
 from transforms import registry, stop
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError
@@ -18,11 +21,15 @@ from transforms.probe import refuse_overwriting
 from transforms.replay import LookUp
 from transforms.replay.routing import is_pattern
 from transforms.retry import retry
+from transforms.settings.shared import ArchiveSettings, LakeSettings
 
 __all__ = [
+    "Connecting",
     "addresses",
+    "brokers_of",
     "check",
     "destination_of",
+    "lakes_of",
     "look_up",
     "open_index",
     "open_lake",
@@ -35,25 +42,54 @@ __all__ = [
 _PATIENCE = 60.0
 _T = TypeVar("_T")
 
-Source = tuple[str, Mapping[str, str], Sequence[str]]
-"""URL, settings of the client, and topics that are not read."""
+Connecting = (
+    PersistSettings
+    | IndexSettings
+    | PlanSettings
+    | JobsSettings
+    | RebuildSettings
+    | ExpireSettings
+    | ApiSettings
+)
+"""Settings of a command that connects to something."""
+Connected = tuple[str, Mapping[str, str]]
+"""A URL, and settings of its client."""
 
 
-def source_of(settings: Any) -> Source | None:
-    """What a command reads, None where it reads nothing."""
-    if settings.command == "persist":
+def source_of(settings: Connecting) -> tuple[str, Mapping[str, str], Sequence[str]] | None:
+    """What a command reads: URL, settings of its client, topics that are not read; None for nothing."""
+    if isinstance(settings, PersistSettings):
         return settings.source, settings.source_config, settings.exclude
-    if settings.command == "index":
+    if isinstance(settings, IndexSettings):
         return settings.metadata, settings.metadata_config, ()
     return None
 
 
-def topics_of(settings: Any) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+def topics_of(settings: Connecting) -> Iterator[tuple[str, str, Mapping[str, str]]]:
     """What a command publishes to: the setting's name, the topic's URL, settings of the client."""
-    names = ("metadata", "dead_letter") if settings.command == "persist" else ("dead_letter", "destination")
-    for name in names:
-        if url := getattr(settings, name, None):
-            yield name, url, getattr(settings, f"{name}_config")
+    topics: list[tuple[str, str | None, Mapping[str, str]]] = []
+    if isinstance(settings, PersistSettings):
+        topics.append(("metadata", settings.metadata, settings.metadata_config))
+    if isinstance(settings, StreamingSettings):
+        topics.append(("dead_letter", settings.dead_letter, settings.dead_letter_config))
+    if isinstance(settings, PlanSettings):
+        topics.append(("destination", settings.destination, settings.destination_config))
+    yield from ((name, url, config) for name, url, config in topics if url)
+
+
+def lakes_of(settings: Connecting) -> list[Connected]:
+    """The lakes of a command."""
+    if isinstance(settings, LakeSettings):
+        return [(settings.lake, settings.lake_config)]
+    if isinstance(settings, ArchiveSettings):
+        return [(url, settings.lake_config) for url in settings.lakes]
+    return []
+
+
+def brokers_of(settings: Connecting) -> dict[str, Connected]:
+    """The brokers whose topics are named by requests, by the names that requests use."""
+    found = settings.destinations if isinstance(settings, ApiSettings) else {}
+    return {name: (broker.url, broker.config) for name, broker in found.items()}
 
 
 def open_lake(url: str, config: Mapping[str, str], *, writes: bool = False) -> Lake:
@@ -78,11 +114,10 @@ def open_lake(url: str, config: Mapping[str, str], *, writes: bool = False) -> L
 def destination_of(url: str, config: Mapping[str, str]) -> Destination:
     """What a topic is like; see :meth:`transforms.brokers.Publisher.destination`."""
     with contextlib.closing(registry.broker(url).open_publisher(url, config)) as publisher:
-        found: Destination = publisher.destination()
-        return found
+        return publisher.destination()
 
 
-def check(settings: Any) -> None:
+def check(settings: Streaming) -> None:
     """Ask each server that a streaming command names once; what is away is waited for, and counted.
 
     Raises:
@@ -99,11 +134,11 @@ def check(settings: Any) -> None:
         raise ConfigurationError(problems)
 
 
-def _questions(settings: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _questions(settings: Streaming) -> Iterator[tuple[str, Callable[[], Any]]]:
     if source := source_of(settings):
         yield "broker", partial(_ask_source, *source)
-    if lake := getattr(settings, "lake", None):
-        yield "lake", partial(open_lake, lake, settings.lake_config, writes=True)
+    for lake in lakes_of(settings):
+        yield "lake", partial(open_lake, *lake, writes=True)
     if settings.index:
         yield "index", partial(_ask_index, settings.index)
     for name, url, config in topics_of(settings):
@@ -126,14 +161,13 @@ def _ask_topic(name: str, url: str, config: Mapping[str, str]) -> None:
         raise ConfigurationError([f"--{name}: {problem}" for problem in problems])
 
 
-def addresses(settings: Any) -> tuple[list[str], list[Mapping[str, str]]]:
+def addresses(settings: Connecting) -> tuple[list[str], list[Mapping[str, str]]]:
     """URLs of everything that a command's settings connect to, and the settings of the clients."""
-    names = ("source", "lake", "index", "metadata", "dead_letter", "destination")
-    urls = [url for name in names if isinstance(url := getattr(settings, name, None), str)]
-    configs = [getattr(settings, f"{name}_config") for name in names if hasattr(settings, f"{name}_config")]
-    destinations = getattr(settings, "destinations", {}).values()
-    urls += [*getattr(settings, "lakes", ()), *(destination.url for destination in destinations)]
-    return urls, [*configs, *(destination.config for destination in destinations)]
+    source = source_of(settings)
+    topics = [(url, config) for _, url, config in topics_of(settings)]
+    found = [*lakes_of(settings), *topics, *brokers_of(settings).values(), *([source[:2]] if source else [])]
+    urls = [url for url, _ in found]
+    return [*urls, settings.index] if settings.index else urls, [config for _, config in found]
 
 
 def open_index(settings: PlanSettings) -> Index:

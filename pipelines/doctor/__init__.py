@@ -7,11 +7,19 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
 
-from pipelines.connections import addresses, destination_of, source_of, topics_of
+from pipelines.connections import (
+    Connecting,
+    addresses,
+    brokers_of,
+    destination_of,
+    lakes_of,
+    source_of,
+    topics_of,
+)
 from pipelines.doctor.findings import ALLOW, Finding, tried
 from pipelines.doctor.lake import SLOW, examine_lake
+from pipelines.settings.streaming import PersistSettings, Streaming
 from pipelines.terminal.text import counted
 from transforms import registry
 from transforms.brokers import Destination, Partition, Reader
@@ -38,9 +46,11 @@ _SOON = 30
 _NO_TOPIC = "persistor-doctor"
 _DAY = 86_400
 _A_MOMENT = 5.0
+_INDEX_AGE = 1.0
+"""Seconds for which index keeps a batch open."""
 
 
-def examine(settings: Any) -> Iterator[Finding]:
+def examine(settings: Connecting) -> Iterator[Finding]:
     """Try everything that a command's settings name; nothing is archived, sent or left behind.
 
     In the lake an object below ``_persistor/doctor/`` is written, read and deleted where the command
@@ -51,23 +61,19 @@ def examine(settings: Any) -> Iterator[Finding]:
     """
     if source := source_of(settings):
         yield from tried("source", _examine_source, settings, *source)
-    for url in _lakes(settings):
-        yield from tried("lake", examine_lake, url, settings.lake_config, settings.command)
-    if getattr(settings, "index", None):
+    for url, config in lakes_of(settings):
+        yield from tried("lake", examine_lake, url, config, settings.command)
+    if settings.index:
         yield from tried("index", _examine_index, settings.index)
     for name, url, config in topics_of(settings):
         yield from tried(name, _examine_topic, name, url, config)
-    for name, broker in getattr(settings, "destinations", {}).items():
-        yield from tried("destination", _examine_broker, name, broker.url, broker.config)
+    for name, (url, config) in brokers_of(settings).items():
+        yield from tried("destination", _examine_broker, name, url, config)
     yield from _examine_surroundings(settings)
 
 
-def _lakes(settings: Any) -> Sequence[str]:
-    return getattr(settings, "lakes", None) or [url for url in [getattr(settings, "lake", None)] if url]
-
-
 def _examine_source(
-    settings: Any, url: str, config: Mapping[str, str], exclude: Sequence[str]
+    settings: Streaming, url: str, config: Mapping[str, str], exclude: Sequence[str]
 ) -> Iterator[Finding]:
     group = Source(url, purpose=settings.purpose).group
     reader = registry.broker(url).open_reader(url, config, group=group, exclude=exclude)
@@ -110,7 +116,7 @@ def _examine_topics(reader: Reader, partitions: Sequence[Partition]) -> Iterator
         yield from (Finding("source", "care", warning) for warning in warnings)
 
 
-def _examine_spread(settings: Any, partitions: Sequence[Partition]) -> Iterator[Finding]:
+def _examine_spread(settings: Streaming, partitions: Sequence[Partition]) -> Iterator[Finding]:
     processes = max(settings.processes, settings.shard[1])
     if processes > len(partitions) and partitions[0].number is not None:
         idle = processes - len(partitions)
@@ -118,8 +124,10 @@ def _examine_spread(settings: Any, partitions: Sequence[Partition]) -> Iterator[
         yield Finding("processes", "care", said, "Use as many processes as partitions at most.")
 
 
-def _examine_retention(settings: Any, reader: Reader, partitions: Sequence[Partition]) -> Iterator[Finding]:
-    age = getattr(settings, "batch_age", 1.0)
+def _examine_retention(
+    settings: Streaming, reader: Reader, partitions: Sequence[Partition]
+) -> Iterator[Finding]:
+    age = settings.batch_age if isinstance(settings, PersistSettings) else _INDEX_AGE
     kept = {
         topic: reader.retention(partition) for topic, partition in {p.topic: p for p in partitions}.items()
     }
@@ -196,7 +204,7 @@ def _examine_broker(name: str, url: str, config: Mapping[str, str]) -> Iterator[
         yield Finding("destination", "fine", f"{name} answers.")
 
 
-def _examine_surroundings(settings: Any) -> Iterator[Finding]:
+def _examine_surroundings(settings: Connecting) -> Iterator[Finding]:
     urls, configs = addresses(settings)
     for directory in host.directories(urls):
         free, size = host.space(directory)

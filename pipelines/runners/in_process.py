@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -17,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner, fn_runner
 
 from pipelines.connections import addresses
 from pipelines.runners.signals import stopped_by_signals
-from pipelines.settings.streaming import StreamingSettings
+from pipelines.settings.streaming import IndexSettings, PersistSettings, Streaming
 from transforms import metrics, stop
 from transforms.metrics import host
 from transforms.metrics.workers import Exposition
@@ -25,16 +25,19 @@ from transforms.read_batches import close_shards
 
 __all__ = ["Build", "in_process_runner", "keep_heap", "run_here", "serve_metrics"]
 
+_Settings_contra = TypeVar("_Settings_contra", bound=Streaming, contravariant=True)
+_S = TypeVar("_S", PersistSettings, IndexSettings)
+
 _GC_THRESHOLDS = 200_000, 50, 1000
 
 
-class Build(Protocol):
+class Build(Protocol[_Settings_contra]):
     """Adds a streaming job to a pipeline: the shards of ``shards`` out of ``of``."""
 
     def __call__(
         self,
         pipeline: beam.Pipeline,
-        settings: Any,
+        settings: _Settings_contra,
         shards: Sequence[int],
         of: int,
         exposition: Exposition | None = None,
@@ -64,7 +67,7 @@ def keep_heap() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def run_here(build: Build, settings: StreamingSettings, beam_arguments: Sequence[str]) -> None:
+def run_here(build: Build[_S], settings: _S, beam_arguments: Sequence[str]) -> None:
     """Run one shard in this process until it is told to stop.
 
     Raises:
@@ -81,7 +84,7 @@ def run_here(build: Build, settings: StreamingSettings, beam_arguments: Sequence
         _run(pipeline)
 
 
-def serve_metrics(settings: StreamingSettings) -> None:
+def serve_metrics(settings: Streaming) -> None:
     """Show this process's metrics to Prometheus; once in a process.
 
     Raises:

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 
 from pipelines.runners.signals import stopped_by_signals
 from pipelines.settings.runner import leave_out_clouds
-from pipelines.settings.streaming import StreamingSettings
+from pipelines.settings.streaming import Streaming
 from transforms import stop
 from transforms.errors import PersistorError
 
@@ -24,7 +24,7 @@ __all__ = ["run_processes"]
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
-def run_processes(settings: StreamingSettings, beam_arguments: Sequence[str]) -> int:
+def run_processes(settings: Streaming, beam_arguments: Sequence[str]) -> int:
     """Run ``settings.processes`` shards until they are told to stop; one that fails stops the others.
 
     Returns:
@@ -77,7 +77,7 @@ def _code_of(command: str, number: int, process: BaseProcess) -> int:
 
 
 def _run_one(
-    settings: StreamingSettings, beam_arguments: Sequence[str], number: int, command: connection.Connection
+    settings: Streaming, beam_arguments: Sequence[str], number: int, command: connection.Connection
 ) -> None:
     threading.Thread(target=_stop_with, args=(command,), daemon=True).start()
     leave_out_clouds()
@@ -105,6 +105,6 @@ def _stop_with(command: connection.Connection) -> None:
     stop.stop()
 
 
-def _shard_of(settings: StreamingSettings, number: int) -> StreamingSettings:
+def _shard_of(settings: Streaming, number: int) -> Streaming:
     port = settings.metrics_port
     return replace(settings, shard=(number, settings.processes), metrics_port=port + number if port else 0)

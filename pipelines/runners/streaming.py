@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -14,7 +14,7 @@ from pipelines.runners.in_process import Build, run_here, serve_metrics
 from pipelines.runners.processes import run_processes
 from pipelines.runners.signals import stopped_by_signals
 from pipelines.settings.runner import IN_PROCESS
-from pipelines.settings.streaming import StreamingSettings
+from pipelines.settings.streaming import IndexSettings, PersistSettings, Streaming
 from pipelines.terminal.text import begun, ended
 from transforms import stop
 from transforms.errors import PermanentError
@@ -25,9 +25,10 @@ __all__ = ["distant_runner", "run_streaming"]
 _log = logging.getLogger(__name__)
 
 _TOLD = 2000
+_S = TypeVar("_S", PersistSettings, IndexSettings)
 
 
-def run_streaming(build: Build, settings: StreamingSettings, beam_arguments: Sequence[str]) -> int:
+def run_streaming(build: Build[_S], settings: _S, beam_arguments: Sequence[str]) -> int:
     """Run a streaming job until it is told to stop: here, or on the runner that the arguments name.
 
     Raises:
@@ -51,7 +52,7 @@ def run_streaming(build: Build, settings: StreamingSettings, beam_arguments: Seq
     return code
 
 
-def _run_elsewhere(build: Build, settings: StreamingSettings, options: PipelineOptions) -> int:
+def _run_elsewhere(build: Build[_S], settings: _S, options: PipelineOptions) -> int:
     """Submit, and wait for the end unless the options say ``--no_wait_until_finish``."""
     named = str(options.view_as(StandardOptions).runner)
     try:
@@ -62,7 +63,7 @@ def _run_elsewhere(build: Build, settings: StreamingSettings, options: PipelineO
     return 0
 
 
-def _exposition(settings: StreamingSettings, runner: str) -> Exposition | None:
+def _exposition(settings: Streaming, runner: str) -> Exposition | None:
     """What workers serve; those of Dataflow are asked by nobody: the service shows Beam's counters."""
     if runner.endswith("DataflowRunner"):
         return None

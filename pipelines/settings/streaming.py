@@ -22,7 +22,7 @@ from transforms.settings.kinds import (
 )
 from transforms.settings.shared import BROKER_CLIENT, INDEX_URL, LakeSettings
 
-__all__ = ["IndexSettings", "PersistSettings", "StreamingSettings"]
+__all__ = ["IndexSettings", "PersistSettings", "Streaming", "StreamingSettings"]
 
 _METRICS_PORT = "port of the Prometheus metrics, of the first process or worker of a machine; 0 is off"
 
@@ -156,3 +156,7 @@ class IndexSettings(StreamingSettings):
     def purpose(self) -> str:
         """As of :class:`PersistSettings`."""
         return f"index|{self.index}"
+
+
+Streaming = PersistSettings | IndexSettings
+"""Settings of a streaming command."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from pipelines.settings.streaming import PersistSettings, Streaming
 
 __all__ = [
     "bars",
@@ -102,9 +103,9 @@ def without_login(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"
 
 
-def begun(settings: Any) -> str:
+def begun(settings: Streaming) -> str:
     """What a streaming command does from now on, without what may be a password in a URL."""
-    if settings.command == "persist":
+    if isinstance(settings, PersistSettings):
         what = f"Archiving {without_login(settings.source)} to {without_login(settings.lake)}"
     else:
         what = f"Indexing {without_login(settings.metadata)} in {without_login(settings.index)}"
@@ -112,8 +113,8 @@ def begun(settings: Any) -> str:
     return f"{what}{metrics}"
 
 
-def ended(settings: Any) -> str:
+def ended(settings: Streaming) -> str:
     """What a streaming command has done when it has stopped in good order."""
-    done = "archived" if settings.command == "persist" else "indexed"
+    done = "archived" if isinstance(settings, PersistSettings) else "indexed"
     dead = " or a dead letter" if settings.dead_letter else ""
     return f"Stopped; everything that was read is {done}{dead}."
