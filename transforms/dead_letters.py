@@ -106,7 +106,7 @@ class _Send(beam.DoFn):
         metrics.DEAD_LETTERS.labels(*labels).inc(len(messages))
 
     def finish_bundle(self) -> None:
-        stop.noted(self._outbox.confirm)()
+        stop.noting_failures(self._outbox.confirm)()
         report()
 
     def teardown(self) -> None:

@@ -77,7 +77,9 @@ class _Insert(beam.DoFn):
 
     def setup(self) -> None:
         self._index: Index = registry.index(self._url).open(self._url)
-        self._overlap: Overlap[pa.Table, int] = Overlap(stop.noted(self._insert), _THREADS, _MOST_BYTES)
+        self._overlap: Overlap[pa.Table, int] = Overlap(
+            stop.noting_failures(self._insert), _THREADS, _MOST_BYTES
+        )
 
     def start_bundle(self) -> None:
         self._overlap.abandon()
@@ -128,7 +130,7 @@ class _Publish(beam.DoFn):
         self._outbox.send(metadata.encode(file))
 
     def finish_bundle(self) -> None:
-        stop.noted(self._outbox.confirm)()
+        stop.noting_failures(self._outbox.confirm)()
         report()
 
     def teardown(self) -> None:

@@ -17,7 +17,7 @@ from transforms.replay.lane import replay_lane
 from transforms.replay.pacing import pacer_of
 from transforms.replay.plans import Plan, lane_url, load_plan
 from transforms.replay.report import Report
-from transforms.stop import noted, stopping
+from transforms.stop import noting_failures, stopping
 
 __all__ = ["ResubmitLanes"]
 
@@ -68,7 +68,7 @@ class _ReplayLane(beam.DoFn):
         self._lake_config, self._destination_config = lake_config, destination_config
 
     def process(self, lane: int) -> Iterator[dict[str, Any]]:
-        report = noted(self._publish)(lane)
+        report = noting_failures(self._publish)(lane)
         counter("resubmitted").inc(report.published)
         counter("failed").inc(sum(report.failed.values()))
         yield report.to_dict()

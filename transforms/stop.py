@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from transforms.errors import PersistorError
 
-__all__ = ["failure", "note_failure", "noted", "stop", "stopping"]
+__all__ = ["failure", "note_failure", "noting_failures", "stop", "stopping"]
 
 _P = ParamSpec("_P")
 _Out = TypeVar("_Out")
@@ -31,7 +31,7 @@ def note_failure(error: PersistorError) -> None:
     _failures.append(error)
 
 
-def noted(call: Callable[_P, _Out]) -> Callable[_P, _Out]:
+def noting_failures(call: Callable[_P, _Out]) -> Callable[_P, _Out]:
     """``call``, with its failures noted."""
 
     def noting(*arguments: _P.args, **named: _P.kwargs) -> _Out:

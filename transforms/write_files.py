@@ -15,7 +15,7 @@ from transforms.bundles.overlap import Overlap
 from transforms.lake import Lake
 from transforms.metrics.beam import report
 from transforms.model import Batch, DeadLetter, WrittenFile
-from transforms.stop import noted
+from transforms.stop import noting_failures
 from transforms.writing import BatchWriter
 
 __all__ = ["DEAD", "WriteFiles"]
@@ -53,7 +53,7 @@ class _Write(beam.DoFn):
 
     def setup(self) -> None:
         writer = BatchWriter(Lake(self._lake, self._lake_config), *self._how)
-        self._overlap: Overlap[Batch, Any] = Overlap(noted(writer.write), _THREADS, _MOST_BYTES)
+        self._overlap: Overlap[Batch, Any] = Overlap(noting_failures(writer.write), _THREADS, _MOST_BYTES)
 
     def start_bundle(self) -> None:
         self._overlap.abandon()

@@ -18,7 +18,7 @@ from resubmit_api.rendering import bytes_to_json
 from transforms.selection import Selection
 from transforms.times import iso, within_calendar
 
-__all__ = ["count", "documents", "page", "selection_of"]
+__all__ = ["count", "documents", "page", "selection_from"]
 
 _MOST_IDS = 10_000
 _MOST_READ = 1_000_000
@@ -54,7 +54,7 @@ _ARROW: dict[str, Callable[[Any, Any], Any]] = {
 _OPERATORS = (*_ARROW, "in", "nin", "exists")
 
 
-def selection_of(filters: Sequence[Mapping[str, Any]], index: CallersIndex) -> Selection | None:
+def selection_from(filters: Sequence[Mapping[str, Any]], index: CallersIndex) -> Selection | None:
     """The messages that match one of the filters; None where none can.
 
     Raises:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from resubmit_api.auth import open_to, require
 from resubmit_api.auth.grants import granted, who
 from resubmit_api.auth.tokens import Role
-from resubmit_api.compatible import count, documents, page, selection_of
+from resubmit_api.compatible import count, documents, page, selection_from
 from resubmit_api.compatible.requests import (
     UTC,
     BindingError,
@@ -142,7 +142,7 @@ def _named(struct: str) -> tuple[Selection | None, int]:
 
 
 def _matching(struct: str) -> Selection | None:
-    return selection_of(filters(parse_body(request.get_data(), struct), struct), index())
+    return selection_from(filters(parse_body(request.get_data(), struct), struct), index())
 
 
 def _between(source: str, first: datetime | None, end: datetime | None) -> Selection | None:

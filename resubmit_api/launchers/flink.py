@@ -5,8 +5,6 @@ The client is our own: what Beam's does to stop a job is answered by Flink with 
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,17 +16,11 @@ from resubmit_api.launchers.subprocess import SubprocessLauncher
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.retry import retry
 
-__all__ = ["ENDED", "ENTRY", "FlinkLauncher", "FlinkRest", "cause", "open_launcher", "problems"]
+__all__ = ["ENDED", "FlinkLauncher", "FlinkRest", "cause", "open_launcher", "problems"]
 
 ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
 """The states that a Flink job does not leave."""
-
-ENTRY = "org.apache.beam.runners.flink.FlinkPipelineRunner"
-"""The class that runs the jar of a job of Beam."""
-_COUNTERS = ".persistor_"
 _SECONDS = 60.0
-_SAVED_WITHIN = 600.0
-_ASK_EVERY = 0.25
 _SHOWN = 500
 _MASTER = "flink_master"
 _FORBIDDEN = ("runner", "streaming", "job_name", "no_wait_until_finish", "output_executable_path")
@@ -45,83 +37,15 @@ class FlinkRest:
         """Ask nothing yet; ``url`` is ``http://HOST:8081``, with the cluster's path behind a proxy."""
         self._url = url.rstrip("/")
 
-    def upload(self, jar: Path) -> str:
-        """Store a job's jar; returns its id."""
-        with jar.open("rb") as file:
-            answer = self._ask("POST", "jars/upload", files={"jarfile": (jar.name, file)})
-        return str(answer["filename"]).rpartition("/")[2]
-
-    def run(self, jar: str, *, parallelism: int | None = None, savepoint: str | None = None) -> str:
-        """Start the job of a stored jar, from a savepoint where one is named; returns the job's id."""
-        given = {"parallelism": parallelism, "savepointPath": savepoint}
-        body = {"entryClass": ENTRY, **{name: value for name, value in given.items() if value is not None}}
-        return str(self._ask("POST", f"jars/{jar}/run", json=body)["jobid"])
-
-    def delete(self, jar: str) -> None:
-        """Remove a stored jar; jobs that were started from it go on."""
-        self._ask("DELETE", f"jars/{jar}")
-
     def find(self, name: str) -> str | None:
         """The id of the newest job with a name, None where the cluster remembers none."""
         jobs = self._ask("GET", "jobs/overview")["jobs"]
         named = [job for job in jobs if job["name"] == name]
         return str(max(named, key=lambda job: job["start-time"])["jid"]) if named else None
 
-    def running(self) -> list[str]:
-        """The ids of all jobs that have not ended."""
-        jobs = self._ask("GET", "jobs")["jobs"]
-        return [str(job["id"]) for job in jobs if job["status"] not in ENDED]
-
     def state(self, job: str) -> str:
         """One of Flink's states: RUNNING, RESTARTING, FINISHED and so on."""
         return str(self._ask("GET", f"jobs/{job}")["state"])
-
-    def failure(self, job: str) -> str:
-        """What caused the latest failure, without Java's stack; empty where there was none."""
-        history = self._ask("GET", f"jobs/{job}/exceptions").get("exceptionHistory", {}).get("entries", [])
-        return cause(str(history[0]["stacktrace"])) if history else ""
-
-    def checkpoints(self, job: str) -> Mapping[str, Any]:
-        """Flink's account of a job's checkpoints: ``counts``, ``latest`` and others."""
-        return dict(self._ask("GET", f"jobs/{job}/checkpoints"))
-
-    def vertices(self, job: str) -> list[dict[str, Any]]:
-        """Flink's account of a job's operators: ``name``, ``parallelism``, ``status`` and others."""
-        return list(self._ask("GET", f"jobs/{job}")["vertices"])
-
-    def counters(self, job: str) -> dict[str, int]:
-        """Persistor's own counters of a running job by name, such as ``messages``, summed over all workers.
-
-        Flink gathers figures only while somebody asks: the first answer may lack them.
-        """
-        totals: dict[str, int] = defaultdict(int)
-        for vertex in self.vertices(job):
-            path = f"jobs/{job}/vertices/{vertex['id']}/subtasks/metrics"
-            ours = [one["id"] for one in self._ask("GET", path) if _COUNTERS in one["id"]]
-            for one in self._ask("GET", path, params={"get": ",".join(ours)}) if ours else ():
-                totals[one["id"].rpartition(_COUNTERS)[2]] += int(one["sum"])
-        return dict(totals)
-
-    def savepoint(self, job: str, *, stop: bool = False, directory: str | None = None) -> str:
-        """Take a savepoint and return its place once it is complete.
-
-        Args:
-            stop: end the job with it: nothing is read behind it.
-            directory: where it goes; the cluster's own place unless given.
-        """
-        what = "stop" if stop else "savepoints"
-        named = {} if directory is None else {"targetDirectory" if stop else "target-directory": directory}
-        trigger = self._ask("POST", f"jobs/{job}/{what}", json=named)["request-id"]
-        deadline = time.monotonic() + _SAVED_WITHIN
-        while (answer := self._ask("GET", f"jobs/{job}/savepoints/{trigger}"))["status"]["id"] != "COMPLETED":
-            if time.monotonic() > deadline:
-                raise TransientError(f"Flink did not complete a savepoint of {job} in {_SAVED_WITHIN:g} s")
-            time.sleep(_ASK_EVERY)
-        operation = answer["operation"]
-        if "location" not in operation:
-            reason = cause(str(operation.get("failure-cause", {}).get("stack-trace", "")))
-            raise PermanentError(f"Flink could not take a savepoint of {job}: {reason}")
-        return str(operation["location"])
 
     def cancel(self, job: str) -> None:
         """End a job without a savepoint; what was not acknowledged is read again by the next one."""

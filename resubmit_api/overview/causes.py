@@ -14,7 +14,7 @@ from transforms.indexes import Index
 from transforms.selection import Selection
 from transforms.times import within_calendar
 
-__all__ = ["Cause", "Causes", "causes", "selection_of"]
+__all__ = ["Cause", "Causes", "causes", "selection_for"]
 
 _PREFIX = "attributes.persistor-error-"
 _MOST = 100_000
@@ -75,7 +75,7 @@ def causes(index: Index) -> Causes:
     return Causes(tuple(sorted(found, key=lambda cause: -cause.messages)), complete)
 
 
-def selection_of(cause: Cause) -> dict[str, Any]:
+def selection_for(cause: Cause) -> dict[str, Any]:
     """The selection's JSON that means the dead letters of this kind."""
     clause = {
         f"{_PREFIX}{name}": {"exists": False} if value is None else value

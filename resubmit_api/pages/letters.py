@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 from resubmit_api.auth import open_to
 from resubmit_api.auth.grants import granted, who
 from resubmit_api.auth.tokens import Role
-from resubmit_api.overview.causes import selection_of
+from resubmit_api.overview.causes import selection_for
 from resubmit_api.pages.common import Link, new_pages
 from resubmit_api.pages.request_form import checked, write_request
 from resubmit_api.schemas import ReplayRequest
@@ -37,7 +37,7 @@ def letters() -> str:
     return render_template(
         "letters.html",
         causes=callers_causes(),
-        selection_of=selection_of,
+        selection_for=selection_for,
         words=_WORDS,
         back={"destination": next(iter(names), ""), **_BACK},
         destinations=names,

@@ -13,7 +13,7 @@ from resubmit_api.auth.grants import who
 from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import AwayError, needs
 from resubmit_api.overview import SourceFacts
-from resubmit_api.overview.causes import Causes, selection_of
+from resubmit_api.overview.causes import Causes, selection_for
 from resubmit_api.schemas import NoQuery
 from resubmit_api.schemas.sources import DeadLetters, SourceList
 from resubmit_api.views.context import parts, problems
@@ -57,7 +57,7 @@ def dead_letters(query_data: NoQuery) -> dict[str, Any]:  # noqa: ARG001 - there
     found = _waited_for(callers_causes)
     kinds = [
         asdict(cause)
-        | {"oldest": iso(cause.oldest), "newest": iso(cause.newest), "selection": selection_of(cause)}
+        | {"oldest": iso(cause.oldest), "newest": iso(cause.newest), "selection": selection_for(cause)}
         for cause in found.found
     ]
     return {"kinds": kinds, "messages": found.messages, "complete": found.complete}

@@ -13,7 +13,7 @@ import yaml
 from pipelines.settings.declared import settings_of
 from pipelines.settings.parsing import parse
 from pipelines.settings.streaming import IndexSettings, PersistSettings
-from resubmit_api.launchers.flink import ENTRY
+from tests.servers.flink_rest import ENTRY
 
 _TEMPLATE = Path(__file__).resolve().parents[2] / "templates" / "flink" / "persist.yaml"
 _SETTINGS: dict[str, Any] = {

@@ -16,7 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resubmit_api.launchers.flink import FlinkRest
 from tests._brokers import contents, fetch, installed, messages, reading, together
 from tests.conftest import running
 from tests.flink.archives import Topic, check_exact, wait_for
@@ -24,6 +23,7 @@ from tests.flink.conftest import Cluster
 from tests.integration.harness import Archive, metric
 from tests.servers import Unavailable, free_port, wait_until
 from tests.servers.flink import Flink, TaskManager
+from tests.servers.flink_rest import WholeRest
 from tests.servers.image import Container, built, forget, holding
 from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO
@@ -211,7 +211,7 @@ def test_flink_archives_with_workers_of_the_image(
     try:
         wait_until(lambda: _listens(port) or process.poll() is not None, 60, "the pool of workers")
         with TaskManager(flink) as taskmanager:
-            cluster = Cluster(flink, [taskmanager], _Pool(f"127.0.0.1:{port}"), FlinkRest(flink.url))  # type: ignore[arg-type]
+            cluster = Cluster(flink, [taskmanager], _Pool(f"127.0.0.1:{port}"), WholeRest(flink.url))  # type: ignore[arg-type]
             job = cluster.submit("persist", *words)
             wait_for(archive, topic.count)
             check_exact(archive, topic)

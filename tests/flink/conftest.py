@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resubmit_api.launchers.flink import ENDED, FlinkRest
+from resubmit_api.launchers.flink import ENDED
 from tests.conftest import running
 from tests.servers import wait_until
 from tests.servers.flink import Flink, TaskManager, WorkerPool, ZooKeeper, job_server_jar
+from tests.servers.flink_rest import WholeRest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +29,7 @@ class Cluster:
     flink: Flink
     taskmanagers: Sequence[TaskManager]
     pool: WorkerPool
-    rest: FlinkRest
+    rest: WholeRest
     environment: Sequence[str] | None = None
     """Where workers run; in the pool unless given."""
 
@@ -131,7 +132,7 @@ def whole_cluster(zookeeper: ZooKeeper) -> Iterator[Cluster]:
         TaskManager(flink) as two,
         WorkerPool() as pool,
     ):
-        yield Cluster(flink, (one, two), pool, FlinkRest(flink.url))
+        yield Cluster(flink, (one, two), pool, WholeRest(flink.url))
 
 
 @pytest.fixture

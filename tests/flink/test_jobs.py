@@ -15,7 +15,6 @@ import requests
 import yaml
 
 from resubmit_api.app import close_app, create_app
-from resubmit_api.launchers.flink import FlinkRest
 from resubmit_api.serve import make_server
 from resubmit_api.settings import ApiSettings
 from tests.flink.archives import MESSAGES, PARTITIONS, Topic, check_exact, wait_for
@@ -23,6 +22,7 @@ from tests.flink.conftest import Cluster
 from tests.integration.harness import Archive, Persist
 from tests.servers import free_port, wait_until
 from tests.servers.flink import job_server_jar
+from tests.servers.flink_rest import WholeRest
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 from transforms.errors import PermanentError, PersistorError, TransientError
@@ -201,4 +201,4 @@ def test_an_unknown_job_is_refused_and_an_absent_cluster_may_come_back(cluster: 
         cluster.rest.state("0" * 32)
     assert cluster.rest.find("persistor-nothing") is None
     with pytest.raises(TransientError, match="does not answer: ConnectionError"):
-        FlinkRest(f"http://127.0.0.1:{free_port()}").running()
+        WholeRest(f"http://127.0.0.1:{free_port()}").running()

@@ -14,7 +14,7 @@ from transforms.errors import PermanentError, TransientError
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.buffers import Buffer
 from transforms.reading.calls import Asking
-from transforms.reading.claims import Chain, Claim, Claims, noted
+from transforms.reading.claims import Chain, Claim, Claims, parse_note
 from transforms.reading.source import Source
 from transforms.reading.track import Track
 from transforms.reading.unreadable import Standstills
@@ -263,7 +263,7 @@ class Following:
     def _without_claims(self, identity: str, committed: tuple[int, str] | None) -> tuple[int, int | None]:
         """As :meth:`_enter`; no number of an earlier incarnation is known, so each has one of its own."""
         number = zlib.crc32(identity.encode()) % _NUMBERS if self._reader.positions else 1
-        own = committed is not None and noted(committed[1])[1] in {1, number}
+        own = committed is not None and parse_note(committed[1])[1] in {1, number}
         return number, committed[0] if committed and own else None
 
     def _ahead(self, track: Track, position: int) -> dict[int, Claim]:

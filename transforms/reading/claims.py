@@ -32,8 +32,8 @@ __all__ = [
     "described",
     "file_stem",
     "note",
-    "noted",
     "now_us",
+    "parse_note",
     "partitions",
 ]
 
@@ -177,7 +177,7 @@ class Claims:
         next(self._lake.list(f"{INTERNAL}sources"), None)
 
     def _starts_from_note(self, chain: Chain, committed: tuple[int, str] | None) -> list[int]:
-        start, incarnation = noted(committed[1]) if committed else (None, 1)
+        start, incarnation = parse_note(committed[1]) if committed else (None, 1)
         if committed is None or start is None or incarnation != chain.incarnation:
             return []
         starts = list(self._starts(chain, after=start - 1))
@@ -217,7 +217,7 @@ def note(incarnation: int, start: int) -> str:
     return str(start) if incarnation == 1 else f"{start}~{incarnation}"
 
 
-def noted(note: str) -> tuple[int | None, int]:
+def parse_note(note: str) -> tuple[int | None, int]:
     """Start and incarnation that a note says; no start where it is none of ours."""
     start, _, incarnation = note.partition("~")
     return (int(start) if start.isdigit() else None), int(incarnation) if incarnation.isdigit() else 1
