@@ -1,1 +1,1 @@
-"""The commands: settings, composition of the Beam pipelines, and what is shown."""
+"""The commands: their settings, Beam pipelines and terminal output."""

@@ -1,4 +1,4 @@
-"""``python -m pipelines`` is the command ``persistor``."""
+"""Runs the command ``persistor`` as ``python -m pipelines``."""
 
 from __future__ import annotations
 

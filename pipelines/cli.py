@@ -1,4 +1,4 @@
-"""The command ``persistor``: reads the settings, runs a command, and says plainly what is wrong."""
+"""The command ``persistor``: reads the settings, runs a command, and reports errors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; ``python -m pipelines persist …`` is ``main(["persist", …])``.
 
     Args:
-        argv: the command's name and its arguments; those of the process unless given.
+        argv: the command's name and its arguments; default: those of the process.
 
     Returns:
-        The exit code: 0 done, 1 done in part or failed, 2 cannot be done as asked.
+        The exit code: 0 done, 1 failed or partly done, 2 the request or the settings are not valid.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help"}:
@@ -47,7 +47,7 @@ def _run(command: str, words: list[str]) -> int:
     if command not in _COMMANDS:
         near = difflib.get_close_matches(command, _COMMANDS, n=1)
         raise ConfigurationError(
-            f"{command!r} is not a command; {f'did you mean {near[0]}?' if near else _known()}"
+            f"{command!r} is not a command; {f'did you mean {near[0]}?' if near else _command_list()}"
         )
     _log_to_stderr()
     with ended_by_sigterm():
@@ -55,13 +55,13 @@ def _run(command: str, words: list[str]) -> int:
 
 
 def _log_to_stderr() -> None:
-    # Warnings of all, and what our own modules say once when it happens; Beam tells every step at INFO.
+    # Warnings of all modules, and INFO of our own only: Beam logs every step at INFO.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     for name in ("pipelines", "transforms", "resubmit_api"):
         logging.getLogger(name).setLevel(logging.INFO)
 
 
-# What a command needs is imported when it runs: --help answers at once, and the API never loads Beam.
+# Imports are inside the functions, so that --help is fast and the API never loads Beam.
 # ruff: noqa: PLC0415
 
 
@@ -170,17 +170,17 @@ def _doctor(words: list[str]) -> int:
         if set(words) & {"-h", "--help"}:
             _write(sys.stdout, doctor.HELP)
             return 0
-        raise ConfigurationError(_nobodys(words, kinds))
+        raise ConfigurationError(_wrong_command(words, kinds))
     settings, _ = parse(kinds[words[0]], words[1:])
     return findings.show(doctor.examine(settings))
 
 
-def _nobodys(words: list[str], kinds: Collection[str]) -> str:
+def _wrong_command(words: list[str], kinds: Collection[str]) -> str:
     if not words or words[0].startswith("-"):
-        return f"Say whose settings to try: persistor doctor {'|'.join(kinds)} --config FILE."
+        return f"Name the command to check: persistor doctor {'|'.join(kinds)} --config FILE."
     near = difflib.get_close_matches(words[0], kinds, n=1)
     advice = f"did you mean {near[0]}?" if near else f"write one of {', '.join(kinds)}."
-    return f"{words[0]!r} is not a command that can be tried; {advice}"
+    return f"{words[0]!r} is not a command that can be checked; {advice}"
 
 
 def _token(words: list[str]) -> int:
@@ -191,7 +191,7 @@ def _token(words: list[str]) -> int:
     from resubmit_api.auth.tokens import digest_of, line_of, new_token
 
     token = new_token()
-    _write(sys.stderr, f"The token, which is not shown again: {token}\nFor the file of --tokens:")
+    _write(sys.stderr, f"The token (it is not shown again): {token}\nAdd this line to the file of --tokens:")
     allowed = settings.allow_source, settings.allow_destination
     _write(sys.stdout, line_of(settings.name, settings.role, digest_of(token), *allowed))
     return 0
@@ -217,17 +217,17 @@ def _overview() -> str:
         [
             "usage: persistor COMMAND [--config FILE] [--SETTING VALUE ...]",
             "",
-            "Keep every message of your brokers in your object store, and send any of them again, unchanged.",
+            "Archive every message of your brokers in an object store, and send any again, unchanged.",
             "",
             *lines,
             "",
-            "persistor COMMAND --help explains every setting. Secrets stand as ${env:NAME} or ${file:PATH}.",
-            "persistor --version says which version this is.",
+            "persistor COMMAND --help explains every setting. Write secrets as ${env:NAME} or ${file:PATH}.",
+            "persistor --version prints the version.",
         ]
     )
 
 
-def _known() -> str:
+def _command_list() -> str:
     return f"write one of {', '.join(_COMMANDS)}."
 
 

@@ -1,4 +1,4 @@
-"""What a command's settings connect to; and, before a streaming job starts, whether all of it answers."""
+"""The servers in a command's settings: opens them, and checks all of them before a streaming job starts."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def source_of(settings: Connecting) -> tuple[str, Mapping[str, str], Sequence[st
 
 
 def topics_of(settings: Connecting) -> Iterator[tuple[str, str, Mapping[str, str]]]:
-    """What a command publishes to: the setting's name, the topic's URL, settings of the client."""
+    """Topics that a command publishes to: the setting's name, the topic's URL, client settings."""
     topics: list[tuple[str, str | None, Mapping[str, str]]] = []
     if isinstance(settings, PersistSettings):
         topics.append(("metadata", settings.metadata, settings.metadata_config))
@@ -97,7 +97,7 @@ def open_lake(url: str, config: Mapping[str, str], *, writes: bool = False) -> L
 
     Raises:
         ConfigurationError: it is not there, refuses us, or is a store that overwrites.
-        TransientError: it is away.
+        TransientError: it does not answer.
     """
     lake = Lake(url, config)
     try:
@@ -112,17 +112,17 @@ def open_lake(url: str, config: Mapping[str, str], *, writes: bool = False) -> L
 
 
 def destination_of(url: str, config: Mapping[str, str]) -> Destination:
-    """What a topic is like; see :meth:`transforms.brokers.Publisher.destination`."""
+    """The properties of a topic; see :meth:`transforms.brokers.Publisher.destination`."""
     with contextlib.closing(registry.broker(url).open_publisher(url, config)) as publisher:
         return publisher.destination()
 
 
 def check(settings: Streaming) -> None:
-    """Ask each server that a streaming command names once; what is away is waited for, and counted.
+    """Check each server of a streaming command once; waits, and counts, while one does not answer.
 
     Raises:
-        ConfigurationError: with everything that is wrong, such as missing topics and refused credentials.
-        TransientError: something was still away when the process was told to stop.
+        ConfigurationError: lists all problems, such as missing topics and refused credentials.
+        TransientError: a server still did not answer when the process was asked to stop.
     """
     problems = []
     for what, ask in _questions(settings):
@@ -162,7 +162,7 @@ def _ask_topic(name: str, url: str, config: Mapping[str, str]) -> None:
 
 
 def addresses(settings: Connecting) -> tuple[list[str], list[Mapping[str, str]]]:
-    """URLs of everything that a command's settings connect to, and the settings of the clients."""
+    """All URLs in a command's settings, and the client settings."""
     source = source_of(settings)
     topics = [(url, config) for _, url, config in topics_of(settings)]
     found = [*lakes_of(settings), *topics, *brokers_of(settings).values(), *([source[:2]] if source else [])]
@@ -171,16 +171,16 @@ def addresses(settings: Connecting) -> tuple[list[str], list[Mapping[str, str]]]
 
 
 def open_index(settings: PlanSettings) -> Index:
-    """The index; to be closed."""
+    """Open the index; the caller closes it."""
     return registry.index(settings.index).open(settings.index)
 
 
 def open_lakes(settings: PlanSettings) -> list[Lake]:
-    """The lakes; the first one holds plans, so it is asked whether it is safe to write to.
+    """Open the lakes; the first one holds plans, so it is checked for safe writes.
 
     Raises:
         ConfigurationError: one cannot be opened, or the first one is not fit for plans.
-        TransientError: the first one stayed away for a minute.
+        TransientError: the first one did not answer for a minute.
     """
     first, *others = settings.lakes
     ask = partial(open_lake, first, settings.lake_config, writes=True)
@@ -188,11 +188,11 @@ def open_lakes(settings: PlanSettings) -> list[Lake]:
 
 
 def look_up(settings: PlanSettings) -> Destination | LookUp:
-    """What the destination's topic is like; how to find out, where it depends on the messages.
+    """The properties of the destination's topic; a function that looks them up if the topic is a pattern.
 
     Raises:
-        ConfigurationError: there is no such topic, or something in the settings cannot be right.
-        TransientError: the broker stayed away for a minute.
+        ConfigurationError: the topic does not exist, or a setting is not valid.
+        TransientError: the broker did not answer for a minute.
     """
     base, _, topic = (settings.destination or "").rpartition("/")
 
@@ -208,5 +208,5 @@ def look_up(settings: PlanSettings) -> Destination | LookUp:
 
 
 def patiently(call: Callable[[], _T], what: str) -> _T:
-    """Call until it succeeds, for a minute; see :func:`transforms.errors.retry`."""
+    """Call until it succeeds, for up to a minute; see :func:`transforms.errors.retry`."""
     return retry(call, what, give_up_after=_PATIENCE, stopped=stop.stopping)

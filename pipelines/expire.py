@@ -1,4 +1,4 @@
-"""Retention: what is older than a date, deleted in an order that a crash cannot spoil."""
+"""The command expire: deletes messages older than a date, in an order that is safe in a crash."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def run(
     """Plan, and with ``settings.yes`` delete; see :func:`transforms.maintenance.expire.expire`.
 
     Args:
-        settings: of the command.
-        progress: told messages deleted, 0, and messages found to be deleted.
+        settings: the command's settings.
+        progress: called with messages deleted, 0, and messages to delete.
 
     Raises:
-        ConfigurationError: something in the settings cannot be right.
-        TransientError: lake or index stayed away.
+        ConfigurationError: a setting is not valid.
+        TransientError: lake or index did not answer.
     """
     lake = Lake(settings.lake, settings.lake_config)
     index = registry.index(settings.index).open(settings.index) if settings.index else None

@@ -1,9 +1,8 @@
-"""Dataflow's Flex templates: what they take, and how their parameters become a job.
+"""Dataflow's Flex templates: their parameters, and how these become a job.
 
-The launcher of a template runs :func:`main` on a machine of its own, with each parameter as
-``--NAME=VALUE``, to make the job's graph; it wants the program to end without waiting for the job.
-A parameter is given once, so a setting that may be repeated takes a JSON list as well, and a flag
-takes ``true`` or ``false``.
+The launcher of a template runs :func:`main` on its own machine, with each parameter as ``--NAME=VALUE``,
+to build the job's graph. The program must end without waiting for the job. A parameter is given once, so
+a repeatable setting also accepts a JSON list, and a flag takes ``true`` or ``false``.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ TEMPLATES = ("persist", "index", "resubmit")
 """The commands that have a template."""
 
 _OF_ONE_MACHINE = {"processes", "shard", "metrics_host", "metrics_port"}
-# The stored plan names everything else that a worker needs.
+# The stored plan contains everything else that a worker needs.
 _OF_A_PLAN = {"resume", "lake", "lake_config", "destination_config"}
 
 
 def parameters(command: str) -> list[Setting]:
-    """The settings that a command's template takes."""
+    """The settings that a command's template accepts."""
     settings = settings_of(command)
     if command == "resubmit":
         return [setting for setting in settings if setting.name in _OF_A_PLAN]
@@ -46,13 +45,13 @@ def parameters(command: str) -> list[Setting]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the graph of the job that ``--command`` names, hand it over and return.
+    """Build the graph of the job named by ``--command``, submit it and return.
 
     Args:
-        argv: the launcher's arguments; those of the process unless given.
+        argv: the launcher's arguments; default: those of the process.
 
     Returns:
-        The exit code: 0 handed over, 2 cannot be done as asked.
+        The exit code: 0 submitted, 2 the request or the settings are not valid.
     """
     try:
         _launch(sys.argv[1:] if argv is None else argv)
@@ -71,7 +70,7 @@ def _launch(argv: Sequence[str]) -> None:
 
 
 def _words(command: str, argv: Sequence[str]) -> Iterator[str]:
-    """The words that the command line would have."""
+    """The equivalent words of a command line."""
     known = {setting.name: setting for setting in settings_of(command)}
     for word in argv:
         name, _, value = word.removeprefix("--").partition("=")
@@ -107,13 +106,13 @@ def _index(words: list[str]) -> None:
 
 
 def _resubmit(words: list[str]) -> None:
-    """The lanes of a plan that is stored; whoever launched the job keeps its row."""
+    """Publish the lanes of a stored plan; the process that launched the job keeps its row."""
     settings, beam_args = parse(ResubmitSettings, [*words, "--index=none"])
     if settings.resume is None:
-        raise ConfigurationError("--resume is missing: the id of a job that is planned.")
+        raise ConfigurationError("--resume is missing: give the id of a planned job.")
     plan = load_plan(Lake(settings.lakes[0], settings.lake_config), settings.resume)
     options = PipelineOptions(beam_args)
-    # A rate that is wished is divided by this: too many are slow, too few would be faster than wished.
+    # The rate limit is divided by this number: too high is too slow, too low would exceed the limit.
     workers = options.view_as(WorkerOptions).max_num_workers or len(plan.lanes)
     pipeline = beam.Pipeline(options=options)
     lanes = ResubmitLanes(

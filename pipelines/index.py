@@ -17,12 +17,12 @@ from transforms.reading.source import Source
 
 __all__ = ["build", "run"]
 
-# A metadata message is a whole file's entries: few of them make a batch, and none should wait.
+# A metadata message holds a file's entries: a few make a batch, and none should wait.
 _LIMITS = Limits(messages=100, bytes=8 * 2**20, age=0.2)
 
 
 def run(settings: IndexSettings, beam_arguments: Sequence[str] = ()) -> int:
-    """Index for ever, or until the process is told to stop.
+    """Index until the process is asked to stop.
 
     Delivery: a metadata message is acknowledged once its entries are durable in the index.
 
@@ -30,8 +30,8 @@ def run(settings: IndexSettings, beam_arguments: Sequence[str] = ()) -> int:
         The exit code, 0 after a clean stop.
 
     Raises:
-        ConfigurationError: the job cannot run as it is configured.
-        PermanentError: a message is no metadata and there is no dead-letter topic, or an id is
+        ConfigurationError: the job cannot run with these settings.
+        PermanentError: a message is not metadata and there is no dead-letter topic, or an id is already
             indexed for another message.
     """
     return streaming.run_streaming(build, settings, beam_arguments)

@@ -1,4 +1,4 @@
-"""What the settings of plan and resubmit mean: where the messages are, where they go, and the job's row."""
+"""Turns the settings of plan and resubmit into a job's row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 
 def new_job(settings: PlanSettings, state: State, rate: Mapping[str, float | None]) -> Row:
-    """The row of what the settings ask for, as of now."""
+    """A new row for the settings."""
     destination, topic = _shown(settings.destination or "")
     return new_row(
         destination=destination,
@@ -44,7 +44,7 @@ def new_job(settings: PlanSettings, state: State, rate: Mapping[str, float | Non
 
 
 def row_from_plan(stored: Plan) -> Row:
-    """A row for a job that has a plan only: the index was made anew since."""
+    """A row for a job with only a plan, because the index was created anew since."""
     destination, _ = _shown(stored.destination)
     selection = parse_selection(json.dumps(stored.selection))
     return new_row(
@@ -58,20 +58,20 @@ def row_from_plan(stored: Plan) -> Row:
 
 
 def store(index: Index, row: Row, action: str) -> Row:
-    """Store a new job that is held already, and who asked for it.
+    """Store a new job, already held, with its audit record.
 
     Raises:
-        TransientError: the index stayed away for a minute.
+        TransientError: the index did not answer for a minute.
     """
     return patiently(lambda: create(index, row, action), "store the job")
 
 
 def user() -> str:
-    """Who runs this process, and where."""
+    """The user and host of this process."""
     return f"{psutil.Process().username()}@{socket.gethostname()}"
 
 
 def _shown(url: str) -> tuple[str, str]:
-    """A destination's address without what may be a password, and its topic."""
+    """A destination's address without a possible password, and its topic."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.strip("/")

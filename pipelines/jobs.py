@@ -1,4 +1,4 @@
-"""Resubmissions looked at, watched and controlled, by whomever they were started."""
+"""The command jobs: lists, watches and controls resubmissions, whoever started them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _ACTIONS: Mapping[str, Callable[[Row], Row]] = {
 
 
 def run(settings: JobsSettings) -> int:
-    """List jobs, or do to one what is asked and show it.
+    """List jobs, or carry out an action on one and show it.
 
     Returns:
-        The exit code: 1 where a job that was followed has not sent all.
+        The exit code: 1 if a followed job did not send everything.
 
     Raises:
-        UnknownJobError: there is no such job.
-        WrongStateError: its state does not allow that.
-        TransientError: the index stayed away for a minute.
+        UnknownJobError: the job does not exist.
+        WrongStateError: its state does not allow this.
+        TransientError: the index did not answer for a minute.
     """
     view = JobsView(as_json=settings.json)
     with closing(registry.index(settings.index).open(settings.index)) as index:
@@ -57,13 +57,13 @@ def run(settings: JobsSettings) -> int:
 
 
 def follow(index: Index, row: Row, view: JobsView) -> Row:
-    """Show a job's progress until it ends; plans are not waited for.
+    """Show a job's progress until it ends; does not wait for a plan.
 
     Returns:
-        The row as it is then.
+        The last row.
 
     Raises:
-        TransientError: the index stayed away for a minute.
+        TransientError: the index did not answer for a minute.
     """
     with view:
         while row["state"] not in ENDED and row["state"] != "PLANNED":

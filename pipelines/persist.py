@@ -20,14 +20,14 @@ __all__ = ["build", "run"]
 
 
 def run(settings: PersistSettings, beam_arguments: Sequence[str] = ()) -> int:
-    """Archive for ever, or until the process is told to stop; then what is open is written first.
+    """Archive until the process is asked to stop; open batches are then written first.
 
     Returns:
         The exit code, 0 after a clean stop.
 
     Raises:
-        ConfigurationError: the job cannot run as it is configured.
-        PermanentError: the job had to stop; everything that was acknowledged is durable.
+        ConfigurationError: the job cannot run with these settings.
+        PermanentError: the job had to stop; all acknowledged messages are durable.
     """
     return streaming.run_streaming(build, settings, beam_arguments)
 

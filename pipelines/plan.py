@@ -1,4 +1,4 @@
-"""Plans that are kept: what a resubmission would do, and just that is what runs later."""
+"""The command plan: stores what a resubmission would do, so that exactly that can run later."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["run"]
 
 
 def run(settings: PlanSettings) -> Plan:
-    """Find out what a resubmission would do, and keep that as a job in state PLANNED; nothing is sent.
+    """Plan a resubmission, and store it as a job in state PLANNED; nothing is sent.
 
     Raises:
-        ConfigurationError: something in the settings cannot be right.
-        TransientError: index, lake or broker stayed away for a minute.
+        ConfigurationError: a setting is not valid.
+        TransientError: index, lake or broker did not answer for a minute.
     """
     destination, lakes, owner = look_up(settings), open_lakes(settings), new_owner()
     with closing(open_index(settings)) as index:

@@ -1,4 +1,4 @@
-"""The index made again from the lake alone."""
+"""The command rebuild: rebuilds the index from the lake alone."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def run(
     """Index every file of the lake; see :func:`transforms.maintenance.rebuild.rebuild`.
 
     Args:
-        settings: of the command.
-        progress: told messages indexed, entries and files that failed, and messages read so far.
+        settings: the command's settings.
+        progress: called with messages indexed, entries and files that failed, and messages read so far.
 
     Raises:
-        ConfigurationError: something in the settings cannot be right.
+        ConfigurationError: a setting is not valid.
         TransientError: the index does not answer at the start.
     """
     lake = Lake(settings.lake, settings.lake_config)

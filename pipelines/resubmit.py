@@ -1,6 +1,6 @@
 """The batch job that sends archived messages again: plan, publish on Beam, report.
 
-Its row in the index says how it stands, to whoever looks; the row's wishes are obeyed while it runs.
+Its row in the index shows its progress; wishes in the row are followed while it runs.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from transforms.stop import failure, stop, stopping
 
 __all__ = ["run"]
 
-_TOLD = 2000
+_MAX_ERROR_TEXT = 2000
 _HANDED_OVER = 15.0
-"""Seconds to wait for whoever started this process, or for the lease of one that died."""
+"""Seconds to wait for the process that started this one, or for the lease of one that died."""
 
 
 def run(
@@ -55,30 +55,29 @@ def run(
     on_pause: Callable[[str], object] = lambda _job: None,
     progress: Progress = lambda _published, _failed, _planned: None,
 ) -> Report:
-    """Publish what is selected, the plan that ``settings.plan`` names, or the rest of a job.
+    """Publish a selection, the plan in ``settings.plan``, or the rest of a job.
 
-    The job's row is made or taken over; it can be paused, cancelled and slowed down by whoever
-    changes the row, and resumed where ``settings.follow`` holds it meanwhile. SIGTERM and SIGINT
-    pause it in good order.
+    The job's row is created or taken over. Changes of the row pause, cancel and slow down the job, and
+    resume it if ``settings.follow`` holds it meanwhile. SIGTERM and SIGINT pause it cleanly.
 
     Args:
-        settings: of the command.
-        beam_args: for Beam; without a runner among them the job runs in this process.
-        on_plan: told the stored plan before anything is sent.
-        on_pause: told the job's id when it is paused and held.
-        progress: told messages published, failed and planned; from a thread of its own.
+        settings: the command's settings.
+        beam_args: for Beam; without a runner the job runs in this process.
+        on_plan: called with the stored plan before anything is sent.
+        on_pause: called with the job's id when it is paused and held.
+        progress: called with messages published, failed and planned, from another thread.
 
     Raises:
-        ConfigurationError: the plan has problems, something in the settings cannot be right, or
-            another process works on the job.
-        TransientError: index, lake or broker stayed away for a minute while planning.
-        WrongStateError: the plan runs or ran already, is not ready, or something speaks against it.
+        ConfigurationError: the plan has problems, a setting is not valid, or another process works on the
+            job.
+        TransientError: index, lake or broker did not answer for a minute while planning.
+        WrongStateError: the plan runs or ran already, is not ready, or has problems.
     """
-    # The allocator that Arrow prefers keeps what planning has freed; this one gives it back.
+    # Arrow's preferred allocator keeps memory freed by planning; this one returns it.
     pa.set_memory_pool(pa.system_memory_pool())
     lakes = open_lakes(settings)
     with closing(open_index(settings)) as index, stopped_by_signals(stop):
-        row, keeper = _begun(settings, index, lakes[0], progress)
+        row, keeper = _begin(settings, index, lakes[0], progress)
         with keeper:
             stored = _frozen(settings, index, lakes, row)
             pa.default_memory_pool().release_unused()
@@ -129,33 +128,33 @@ def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str])
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:
-        # Runners hand on only the text of what a worker raised.
+        # Runners pass on only the text of a worker's exception.
         cause = failure()
         if stopping() and isinstance(cause, TransientError):
-            return  # what is unconfirmed is sent by the next run
+            return  # unconfirmed messages are sent by the next run
         if cause is not None:
             raise cause from error
         if not here and isinstance(error, (RuntimeError, OSError)):
-            raise TransientError(f"{named}: {str(error).strip()[:_TOLD]}") from error
+            raise TransientError(f"{named}: {str(error).strip()[:_MAX_ERROR_TEXT]}") from error
         raise
 
 
 def _workers(options: PipelineOptions, stored: Plan) -> int:
-    """Processes that may share a rate: too many are slow, too few would be faster than wished."""
+    """Processes that share a rate: too high a number is too slow, too low a number would exceed the limit."""
     parallelism = int(options.view_as(FlinkRunnerOptions).parallelism)
     return parallelism if parallelism > 0 else max(len(stored.lanes), 1)
 
 
-def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progress) -> tuple[Row, Keeper]:
-    """The job's row, and its keeper, who holds it."""
+def _begin(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progress) -> tuple[Row, Keeper]:
+    """The job's row, and the keeper that holds it."""
     owner = new_owner()
     if settings.plan is not None:
         row = _ready(settings, index, lake)
     elif settings.resume is None:
-        _there(look_up(settings))
+        _check_destination(look_up(settings))
         row = store(index, held_by(new_job(settings, "RUNNING", asdict(settings.rate)), owner), "resubmit")
     else:
-        row = _known(settings, index, lake, owner)
+        row = _job_to_continue(settings, index, lake, owner)
     keeper = Keeper(index, lake, row["id"], owner=owner, on_lost=stop, progress=progress)
     if settings.plan is not None:
         row = _taken(keeper, "run", lambda row: begin(row, user(), asdict(settings.rate)))
@@ -164,14 +163,14 @@ def _begun(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
     return row, keeper
 
 
-def _there(found: Destination | LookUp) -> None:
-    """Refuse what cannot be sent to before there is a job of it."""
+def _check_destination(found: Destination | LookUp) -> None:
+    """Refuse an unusable destination before the job is created."""
     if isinstance(found, Destination) and found.problems:
         raise ConfigurationError(found.problems)
 
 
 def _ready(settings: ResubmitSettings, index: Index, lake: Lake) -> Row:
-    """A plan that may run and is in the lake; nothing is changed."""
+    """Check that the plan may run and is in the lake; nothing is changed."""
     id = settings.plan or ""
     row = patiently(lambda: index.get_job(id), "look up the plan")
     if row is None:
@@ -181,15 +180,15 @@ def _ready(settings: ResubmitSettings, index: Index, lake: Lake) -> Row:
     return row
 
 
-def _known(settings: ResubmitSettings, index: Index, lake: Lake, owner: str) -> Row:
-    """The job to go on with; its row is made where the index was made anew since."""
+def _job_to_continue(settings: ResubmitSettings, index: Index, lake: Lake, owner: str) -> Row:
+    """The job to continue; its row is created if the index was created anew since."""
     id = settings.resume or ""
     row = index.get_job(id)
     if row is None:
-        # Its wishes begin behind those that the lake kept of the row that was lost.
+        # Its wishes continue after those in the lake, from the lost row.
         made: Row = {**row_from_plan(load_plan(lake, id)), "version": last_version(lake, id)}
         return store(index, held_by(made, owner), "resubmit")
-    # A mistake of the service's would else be told to nobody but this process.
+    # Otherwise only this process would know of the service's mistake.
     if by_command(row) and (stored := _stored(lake, id)):
         _check_place(settings, stored, row)
     return row
@@ -199,16 +198,16 @@ def _check_place(settings: ResubmitSettings, stored: Plan, row: Row) -> None:
     if settings.destination in {None, stored.destination}:
         return
     what, new = ("plan", "make a new plan") if settings.plan else ("job", "start a new job")
-    if not by_command(row):  # who reads of it knows destinations by their names only
+    if not by_command(row):  # readers of the message know destinations only by name
         raise ConfigurationError(
-            f"{what.capitalize()} {row['id']} sends to {row['topic']} at {row['destination']}, which was "
-            f"another place when it was planned; leave --destination out, or {new}."
+            f"{what.capitalize()} {row['id']} sends to {row['topic']} at {row['destination']}, which "
+            f"had another address when it was planned; remove --destination, or {new}."
         )
     given, planned = map(without_login, (settings.destination or "", stored.destination))
     login = " with another login" if given == planned else ""
     raise ConfigurationError(
         f"--destination {given}: {what} {row['id']} sends to {planned}{login}; "
-        f"leave --destination out, or {new}."
+        f"remove --destination, or {new}."
     )
 
 
@@ -223,14 +222,14 @@ def _taken(keeper: Keeper, action: str, otherwise: Callable[[Row], Row]) -> Row:
 
 
 def _frozen(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row: Row) -> Plan:
-    """The job's stored plan, made now where there is none."""
+    """The job's stored plan, made now if there is none."""
     stored = _stored(lakes[0], row["id"])
     if stored is None and row["plan"] is not None:
-        # Another plan would hold other messages, and what was sent of the first could not be told.
-        raise ConfigurationError(f"The plan of job {row['id']} is gone from the lake: start a new job.")
+        # Another plan would hold other messages, and the progress of the first would be unknown.
+        raise ConfigurationError(f"The plan of job {row['id']} is missing from the lake: start a new job.")
     if stored is None:
         stored = patiently(lambda: _freeze(settings, index, lakes, row), "plan")
-    _check_place(settings, stored, row)  # what is tried again goes where it went before, or nowhere
+    _check_place(settings, stored, row)  # a retry goes to the same destination, or nowhere
     return stored
 
 
@@ -258,6 +257,6 @@ def _freeze(settings: ResubmitSettings, index: Index, lakes: Sequence[Lake], row
 
 
 def _is_kept(index: Index, id: str) -> bool:
-    """Whether the lake has what failed of a job; one that was sent inline is retried by its ids."""
+    """Whether the lake has a job's failed rows; an inline job is retried by ids."""
     row = index.get_job(id)
     return row is None or row["mode"] == "job"

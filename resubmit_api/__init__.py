@@ -1,1 +1,1 @@
-"""The HTTP service: find archived messages, look at them, send them again. Never imports Beam."""
+"""The HTTP service: finds archived messages, shows them and sends them again. It never imports Beam."""

@@ -38,7 +38,7 @@ from transforms.secrets import resolve
 __all__ = ["MAX_BODY", "close_app", "create_app"]
 
 MAX_BODY = 1 << 20
-_MOST_TOLD = 50
+_MAX_NAME_SHOWN = 50
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PORT = re.compile(r":[0-9]*\Z")
 _log = logging.getLogger(__name__)
@@ -50,21 +50,20 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
-    # Our pages need files of ours and nothing else; what else is shown must not run.
+    # Our pages need only our own files; foreign content must not run.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
 
 
 def create_app(settings: ApiSettings, *, trusted_hosts: Sequence[str] | None = None) -> APIFlask:
-    """The WSGI application; opens the index and the lakes, and takes up the jobs it finds.
+    """Create the WSGI application: open the index and the lakes and take over unfinished jobs.
 
-    Give it back with :func:`close_app`.
+    Release it with :func:`close_app`.
 
     Args:
         settings: of the command; where it listens is the server's affair.
-        trusted_hosts: names under which requests are answered (header Host, without a port), any
-            name where None.
+        trusted_hosts: accepted host names (header Host, without a port); None accepts any.
 
     Raises:
         ConfigurationError: all problems of the settings at once.
@@ -109,14 +108,14 @@ def _blueprints() -> Iterator[Blueprint]:
 
 
 def close_app(app: APIFlask) -> None:
-    """Finish what is being sent and disconnect."""
+    """Finish the resubmissions in progress and disconnect."""
     parts: Parts = app.extensions[EXTENSION]
     parts.jobs.close()
     parts.backends.close()
 
 
 class _Json(DefaultJSONProvider):
-    """JSON in which no name stands twice in one object: which of the two was meant?"""
+    """JSON that rejects duplicate names in an object."""
 
     sort_keys = False
     ensure_ascii = True
@@ -130,17 +129,17 @@ class _Json(DefaultJSONProvider):
 
 
 class _Id(BaseConverter):
-    """A message's id, which may hold any character, also slashes and line breaks."""
+    """A message id, which may contain any character, including slashes and line breaks."""
 
     regex = r"[\s\S]+?"
     part_isolating = False
 
 
 class _Request(Request):
-    """Says what is wrong with a body that is not JSON."""
+    """Explains what is wrong with a body that is not JSON."""
 
     def on_json_loading_failed(self, e: ValueError | None) -> Any:
-        if e is None:  # another type of content, which has an answer of its own
+        if e is None:  # another content type, which has its own response
             return super().on_json_loading_failed(e)
         raise errors.problem(400, "json", f"The body is not JSON: {e}.")
 
@@ -156,7 +155,7 @@ def _new_app() -> APIFlask:
     )
     app.json = _Json(app)
     app.request_class = _Request
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 31_536_000  # another content has another address
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 31_536_000  # other content has another address
     app.url_map.merge_slashes = False
     app.url_map.converters["id"] = _Id
     errors.register(app)
@@ -177,7 +176,7 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = dict(pairs)
     if len(names) < len(pairs):
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the name {twice[:_MOST_TOLD]!r} stands twice in one object")
+        raise ValueError(f"the name {twice[:_MAX_NAME_SHOWN]!r} appears twice in one object")
     return names
 
 
@@ -189,7 +188,7 @@ def _only_for(hosts: frozenset[str]) -> Callable[[], None]:
     # Flask's own TRUSTED_HOSTS takes no IPv6 address.
     def check() -> None:
         if _PORT.sub("", request.headers.get("Host", "")).lower() not in hosts:
-            raise errors.problem(400, "host", f"Ask under one of the names {', '.join(sorted(hosts))}.")
+            raise errors.problem(400, "host", f"Use one of the host names {', '.join(sorted(hosts))}.")
 
     return check
 
@@ -204,11 +203,11 @@ def _finish(response: Response) -> Response:
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = "max-age=31536000"
     now = time.perf_counter()
-    seconds = now - g.get("started", now)  # what is refused under a wrong name has not begun
+    seconds = now - g.get("started", now)  # a request refused for a wrong host name has not begun
     route = request.url_rule.rule if request.url_rule else "(none)"
     metrics = current_app.extensions[EXTENSION].metrics
     metrics.answered(_method(), route, response.status_code, seconds)
-    # The path is quoted, so that no caller writes lines of the log.
+    # The path is quoted, so that no caller can write lines into the log.
     _log.info(
         "%s %s %s %d %.1f ms",
         request.remote_addr,
@@ -221,5 +220,5 @@ def _finish(response: Response) -> Response:
 
 
 def _method() -> str:
-    # Callers may invent methods, which must not become names of metrics.
+    # Callers may invent methods, which must not become metric labels.
     return request.method if request.method in _METHODS else "(other)"

@@ -1,4 +1,4 @@
-"""What the service stands on: one index, the lakes, and the destinations."""
+"""The servers the service depends on: one index, the lakes, and the destinations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BRIEFLY = {"timeout": "10s"}
 
 
 class Backends:
-    """Opened once and shared by all threads; an index that is away is opened when it is back."""
+    """Opened once and shared by all threads; an unreachable index is opened once it is back."""
 
     def __init__(self, settings: ApiSettings) -> None:
         """Open what can be opened.
@@ -43,14 +43,14 @@ class Backends:
 
     @property
     def index(self) -> Index:
-        """The open index. Raises ``TransientError`` while it was never there."""
+        """The open index. Raises ``TransientError`` while it has never been reachable."""
         with self._lock:
             if self._index is None:
                 self._index = registry.index(self.settings.index).open(self.settings.index)
             return self._index
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         self.publishers.close()
         if self._index is not None:
             self._index.close()
@@ -61,7 +61,7 @@ class Backends:
         except ConfigurationError as error:
             problems += error.problems
         except TransientError as error:
-            _log.warning("The index does not answer, requests will open it: %s", error)
+            _log.warning("The index does not answer; the next request tries again: %s", error)
 
     def _open_lakes(self, problems: list[str]) -> list[Lake]:
         lakes = []

@@ -1,4 +1,4 @@
-"""Opaque cursors: where a page ended, bound to the question that it answered."""
+"""Opaque cursors: where a page ended, bound to the query it belongs to."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ _MOST = 8192
 
 
 def search_cursor(question: str, after: tuple[int | None, str]) -> str:
-    """A cursor behind ``after`` (publish time in µs or None, id) of the search for ``question``."""
+    """A cursor after ``after`` (publish time in µs or None, id) in the search for ``question``."""
     return _encode(["s", _digest(question), *after])
 
 
 def read_search_cursor(question: str, cursor: str) -> tuple[int | None, str]:
-    """The inverse of :func:`search_cursor`; anything else is answered with 400."""
+    """The inverse of :func:`search_cursor`; 400 for any other value."""
     match _decode(cursor):
         case ["s", str(digest), int() | None as time, str(id)] if -(1 << 63) <= (time or 0) < 1 << 63:
             if digest != _digest(question):
-                raise problem(400, "cursor", "The cursor belongs to another selection; begin without one.")
+                raise problem(
+                    400, "cursor", "The cursor belongs to another selection; start without a cursor."
+                )
             return time, id
     raise _invalid()
 
 
 def job_cursor(id: str) -> str:
-    """A cursor behind a job."""
+    """A cursor after a job."""
     return _encode(["j", id])
 
 
 def read_job_cursor(cursor: str) -> str:
-    """The inverse of :func:`job_cursor`; anything else is answered with 400."""
+    """The inverse of :func:`job_cursor`; 400 for any other value."""
     match _decode(cursor):
         case ["j", str(id)]:
             return id
@@ -59,11 +61,11 @@ def _decode(cursor: str) -> Any:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         value = json.loads(text)
-        json.dumps(value, ensure_ascii=False).encode()  # refuses half surrogate pairs
+        json.dumps(value, ensure_ascii=False).encode()  # refuses lone surrogates
     except (binascii.Error, ValueError, RecursionError) as error:
         raise _invalid() from error
     return value
 
 
 def _invalid() -> HTTPError:
-    return problem(400, "cursor", "Give the cursor just as an answer's next gave it, or begin without one.")
+    return problem(400, "cursor", "Pass the cursor exactly as returned in next, or start without one.")

@@ -1,4 +1,4 @@
-"""Every error as a problem document (RFC 9457, ``application/problem+json``)."""
+"""Turns every error into a problem document (RFC 9457, ``application/problem+json``)."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ _log = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER = 5
-"""Seconds after which a client may ask again for what was away."""
+"""Seconds after which a client may retry when a server was unreachable."""
 
 _TITLES = {
-    "cursor": "The cursor is not valid",
-    "forbidden": "The caller may not do that",
+    "cursor": "Invalid cursor",
+    "forbidden": "Not allowed",
     "forgery": "The request may be forged",
     "limit": "Too many requests",
-    "unauthenticated": "Nobody is logged in",
+    "unauthenticated": "Authentication required",
     "damaged": "The stored message cannot be read",
-    "host": "The service is not known under that name",
+    "host": "Unknown host name",
     "json": "The request is not JSON",
-    "gone": "The stored message is gone",
+    "gone": "The stored message no longer exists",
     "message": "No such message",
     "mismatch": "The stored message failed verification",
-    "key": "The Idempotency-Key is another request's",
-    "refused": "The request cannot be carried out as it is",
-    "failing": "A server that this needs is damaged or refuses",
+    "key": "The Idempotency-Key was used by another request",
+    "refused": "The request cannot be carried out",
+    "failing": "A required server failed",
     "resubmission": "No such resubmission",
-    "state": "The resubmission's state does not allow that",
-    "unavailable": "A server that this needs does not answer",
-    "validation": "The request is not valid",
+    "state": "The resubmission's state does not allow this",
+    "unavailable": "A required server does not answer",
+    "validation": "Invalid request",
 }
 _OPTIONS = {"--lossy": '"lossy": true', "--timestamp now": '"timestamp": "now"'}
 _GENERIC = {
-    400: "The request cannot be understood.",
-    404: "There is nothing at this address; /docs lists what there is.",
-    405: "This address does not take that method; the header Allow lists those it takes.",
+    400: "The request cannot be parsed.",
+    404: "Nothing exists at this address; /docs lists all endpoints.",
+    405: "This endpoint does not support the method; the header Allow lists the supported ones.",
     413: "The request is larger than 1 MiB; split it.",
     415: "Send JSON with the header Content-Type: application/json.",
-    500: "The service failed on this request; its log says why.",
+    500: "The service failed on this request; see its log.",
 }
 
 
@@ -73,7 +73,7 @@ def problem(
     errors: Iterable[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> HTTPError:
-    """An error to raise; ``kind`` names its type and title, ``errors`` its single causes."""
+    """An error to raise; ``kind`` names its type and title, ``errors`` the individual causes."""
     extra: dict[str, Any] = {"type": f"urn:persistor:problem:{kind}"}
     if listed := list(errors):
         extra["errors"] = listed
@@ -81,7 +81,7 @@ def problem(
 
 
 class AwayError(TransientError):
-    """A server does not answer; the text may be shown to whoever asked."""
+    """A server does not answer; the text may be shown to the caller."""
 
 
 class UnknownOutcomeError(AwayError):
@@ -115,24 +115,24 @@ def stores(row: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def needs(what: str) -> Iterator[None]:
-    """Say of a transient failure only that ``what`` does not answer, which is what a caller may know."""
+    """Reduce a transient failure to "``what`` does not answer"; callers may know no more."""
     try:
         yield
     except AwayError:
         raise
     except TransientError as error:
         _log.warning("%s does not answer: %s", what, error)
-        text = f"{what} does not answer at the moment; try again in {RETRY_AFTER} seconds."
+        text = f"{what} does not answer; try again in {RETRY_AFTER} seconds."
         raise AwayError(text) from error
 
 
 def problem_body(status: int, title: str, detail: str) -> bytes:
-    """A problem document without a type of its own."""
+    """A problem document without its own type."""
     return json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
 
 
 def register(app: APIFlask) -> None:
-    """Answer every failure of the application with a problem document."""
+    """Respond to every failure of the application with a problem document."""
     app.error_processor(_to_response)
     app.register_error_handler(ConfigurationError, _refused)
     app.register_error_handler(TransientError, _away)
@@ -166,13 +166,13 @@ def _unknown(error: UnknownOutcomeError) -> Response:
 
 
 def _away(error: TransientError) -> Response:
-    detail = str(error) if isinstance(error, AwayError) else "A server that this needs does not answer."
+    detail = str(error) if isinstance(error, AwayError) else "A required server does not answer."
     return _to_response(problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER)}))
 
 
 def _failing(error: PermanentError) -> Response:
-    _log.error("A request cannot be answered: %s", error)
-    detail = "The index, a lake or the destination is damaged or refuses; the service's log says why."
+    _log.error("A request failed: %s", error)
+    detail = "The index, a lake or the destination failed or refused; see the service's log."
     return _to_response(problem(502, "failing", detail))
 
 
@@ -205,5 +205,5 @@ def _validation(detail: Mapping[str, Mapping[str, list[str]]]) -> dict[str, Any]
 
 def _sentence(text: str) -> str:
     if text == "Extra inputs are not permitted":
-        return "This field is unknown; leave it out."
+        return "Unknown field; remove it."
     return text.removeprefix("Value error, ").rstrip(".") + "."

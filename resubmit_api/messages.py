@@ -1,4 +1,4 @@
-"""One message out of the lake, verified before anything of it is shown."""
+"""Reads one message from the lake and verifies it before it is shown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Found", "find_entry", "read_message"]
 
 @dataclass(frozen=True)
 class Found:
-    """A message with its index entry, one row each; ``verified_by`` is ``checksum`` or ``id``."""
+    """A message with its index entry, one row each. ``verified_by`` is ``checksum`` or ``id``."""
 
     entry: pa.Table
     message: pa.Table
@@ -28,20 +28,19 @@ class Found:
 
 
 def find_entry(index: CallersIndex, id: str) -> pa.Table:
-    """The index entry of a message; 404 where there is none."""
+    """The index entry of a message; 404 if there is none."""
     with needs("The index"):
         entry = index.get(id)
     if not len(entry):
-        raise problem(404, "message", "No message with that id is indexed.")
+        raise problem(404, "message", "No message with this id is indexed.")
     return entry
 
 
 def read_message(index: CallersIndex, lakes: Sequence[Lake], id: str) -> Found:
     """Read and verify a message.
 
-    Answers 404 for an id that is not indexed, 410 where the file is gone from the lake, and 502
-    where the lake holds something else than was archived: the service stands between the caller
-    and the lake, got an answer that must not be passed on, and is itself in order, which 500 would deny.
+    Responds 404 for an id that is not indexed, 410 if the file is missing from the lake, and 502 if the lake
+    holds something else than was archived. 502 fits, because the fault is in the server behind the service.
     """
     entry = find_entry(index, id)
     location, position = entry["location"][0].as_py(), entry["position"][0].as_py()
@@ -49,15 +48,13 @@ def read_message(index: CallersIndex, lakes: Sequence[Lake], id: str) -> Found:
         with needs("The lake"):
             message = _read_row(lakes, location, position)
     except ObjectMissingError as error:
-        detail = "The message is indexed, but the lake no longer has the file that held it."
+        detail = "The message is indexed, but its file is missing from the lake."
         raise problem(410, "gone", detail) from error
     except PermanentError as error:
-        raise problem(
-            502, "damaged", f"The file that should hold the message is of no use: {error}."
-        ) from error
+        raise problem(502, "damaged", f"The file of the message cannot be used: {error}.") from error
     checked = verify(message, entry["id"].combine_chunks(), entry["checksum"].combine_chunks())
     if not checked.ok[0]:
-        detail = "What lies in the lake has another id or checksum than what was archived; it is not shown."
+        detail = "The stored message has another id or checksum than the archived one; it is not shown."
         raise problem(502, "mismatch", detail)
     return Found(entry, message, "checksum" if checked.by_checksum[0] else "id")
 

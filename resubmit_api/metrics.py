@@ -1,4 +1,4 @@
-"""What the service tells Prometheus; a registry of its own, so that two services share nothing."""
+"""The service's Prometheus metrics, in a registry of their own so that two services share nothing."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _LATENCIES = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 
 
 class Metrics:
-    """Requests by route and status, resubmissions by destination.
+    """Counts requests by route and status, and resubmissions by destination.
 
     Attributes:
-        registry: where they are entered.
+        registry: the registry of all metrics.
     """
 
     def __init__(self) -> None:
-        # A creation time beside each series would double what is stored for nothing.
+        # A creation time per series would double the number of series without use.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -41,18 +41,18 @@ class Metrics:
         )
         self._seconds = Histogram(
             "persistor_api_request_seconds",
-            "Time to answer.",
+            "Time to respond.",
             ["method", "route"],
             buckets=_LATENCIES,
             registry=registry,
         )
-        said = "Requests that wait because all threads are busy."
+        said = "Requests waiting because all threads are busy."
         self._waiting = Gauge("persistor_api_requests_waiting", said, registry=registry)
         ended = ["destination", "mode", "state"]
         self._ended = Counter(
             "persistor_api_resubmissions", "Resubmissions that ended.", ended, registry=registry
         )
-        said = "Messages of resubmissions that ended, by what became of them."
+        said = "Messages of resubmissions that ended, by result."
         sent = ["destination", "outcome"]
         self._messages = Counter("persistor_api_resubmitted_messages", said, sent, registry=registry)
         self._open = _OpenJobs(registry)
@@ -60,52 +60,52 @@ class Metrics:
         self._counted: dict[str, Mapping[str, int]] = {}
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request; ``route`` is the pattern, never the path, which callers choose."""
+        """Count a request; ``route`` is the pattern, never the path chosen by the caller."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
     def waiting(self, count: Callable[[], float]) -> None:
-        """Ask ``count`` for the requests that wait, when Prometheus does."""
+        """Read the number of waiting requests from ``count`` at each scrape."""
         self._waiting.set_function(count)
 
     def finished(self, row: Row) -> None:
-        """Count a resubmission that ended; of one that was resumed only what it did since."""
+        """Count a resubmission that ended; of a resumed one only the messages since then."""
         destination = destination_label(row)
         self._ended.labels(destination, row["mode"], row["state"]).inc()
         done = {outcome: row["progress"][outcome] for outcome in ("published", "failed")}
         before = self._counted.pop(row["id"], {})
         for outcome, count in done.items():
             self._messages.labels(destination, outcome).inc(max(0, count - before.get(outcome, 0)))
-        if row["state"] == "FAILED" and row["mode"] == "job":  # which may be resumed
+        if row["state"] == "FAILED" and row["mode"] == "job":  # it may be resumed
             self._counted[row["id"]] = done
 
     def jobs(self, rows: Sequence[Row], failed: Mapping[str, int]) -> None:
-        """Note the jobs that have not ended, and how many to each destination failed lately."""
+        """Set the open jobs, and the number of recent failures per destination."""
         self._open.rows, self._open.lately = rows, failed
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """All metrics in Prometheus' text format."""
         with self._lock:
             self._open.show()
             return generate_latest(self.registry)
 
 
 class _OpenJobs:
-    """Gauges of jobs in the index, made anew of the last look at them."""
+    """Gauges of jobs in the index, rebuilt at each check."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.rows: Sequence[Row] = ()
         self.lately: Mapping[str, int] = {}
-        said = "Resubmissions that failed within a day, less those refused, resumed or tried again."
+        said = "Resubmissions that failed in the last 24 hours, without those refused, resumed or retried."
         self._failed = Gauge("persistor_resubmissions_failed", said, ["destination"], registry=registry)
-        said = "Resubmissions that have not ended, by state; (command) are those that the command sends."
+        said = "Resubmissions that have not ended, by state; (command) marks those run by the command."
         by_state = ["destination", "state"]
         self._open = Gauge("persistor_resubmissions_open", said, by_state, registry=registry)
         said = "Messages of resubmissions that have not ended: published, failed, or left to send."
         self._progress = Gauge(
             "persistor_resubmissions_open_messages", said, ["destination", "outcome"], registry=registry
         )
-        said = "Messages that resubmissions publish each second now, in whatever process."
+        said = "Messages per second that resubmissions currently publish, in all processes."
         self._rate = Gauge(
             "persistor_resubmissions_messages_per_second", said, ["destination"], registry=registry
         )
@@ -125,10 +125,10 @@ class _OpenJobs:
         counts = {"published": progress["published"], "failed": progress["failed"], "left": left}
         for outcome, count in counts.items():
             self._progress.labels(destination, outcome).inc(count)
-        # What nobody works on any more publishes nothing, whatever it told last.
+        # A job that nobody works on publishes nothing, whatever rate it reported last.
         self._rate.labels(destination).inc(0.0 if is_free(row) else progress.get("rate") or 0.0)
 
 
 def destination_label(row: Row) -> str:
-    """The configured name; what the command was given is an address, of which there may be any number."""
+    """The configured name, or (command) for addresses given to the command, whose number is unbounded."""
     return "(command)" if by_command(row) else str(row["destination"])

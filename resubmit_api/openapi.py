@@ -1,4 +1,4 @@
-"""The OpenAPI document: what APIFlask makes of the views, with our errors."""
+"""The OpenAPI document that APIFlask generates from the views, with our errors."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ from resubmit_api.views.context import problems
 __all__ = ["describe"]
 
 _TEXT = (
-    "Find archived messages, look at them, and send any of them again, unchanged, to any topic. "
-    "Errors are problem documents (RFC 9457). Times are ISO 8601; answers have UTC with microseconds."
+    "Find archived messages, inspect them, and send any of them again, unchanged, to any topic. "
+    "Errors are problem documents (RFC 9457). Times are ISO 8601; responses use UTC with microseconds."
 )
 
 _SECURITY = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "A token, as `persistor token` makes them. A service without tokens listens to "
-        "its own machine only, and asks for none.",
+        "description": "A token made by `persistor token`. A service without tokens listens on its own "
+        "machine only and needs none.",
     },
     "login": {
         "type": "apiKey",
         "in": "cookie",
         "name": "persistor",
-        "description": "The cookie of a login to the pages (`__Host-persistor` over https). What changes "
-        f"anything needs the header {CSRF_HEADER} as well.",
+        "description": "The cookie of a login to the pages (`__Host-persistor` over https). Requests that "
+        f"change anything also need the header {CSRF_HEADER}.",
     },
 }
 _PARAMETER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 _SELECTION = {
-    "sources": "Names of sources; any source where this is left out.",
-    "published_from": "First publish time that is meant, with its time zone.",
-    "published_to": "First publish time that is no longer meant, with its time zone.",
-    "ids": "Ids of messages.",
-    "where": "Clauses of conditions, one of which must hold, such as "
+    "sources": "Source names; omit for all sources.",
+    "published_from": "Earliest publish time (inclusive), with time zone.",
+    "published_to": "Latest publish time (exclusive), with time zone.",
+    "ids": "Message ids.",
+    "where": "Clauses of conditions; at least one clause must match, such as "
     '`[{"attributes.version": "2"}, {"key": {"prefix": "eu-"}, "size": {"gte": 1000}}]`. '
     "Fields: id, key, topic, partition, offset, publish_time, size, attributes.NAME. "
     "Operators: eq, ne, gt, gte, lt, lte, in, nin, exists, prefix; key takes eq, in, prefix.",
-    "limit": "At most so many messages, in the order of their partitions. Not for searches.",
-    "sample": "The share of messages to take, the same ones each time. Not for searches.",
-    "all": "Must be said where nothing else narrows the selection.",
+    "limit": "Maximum number of messages, in the order of their partitions. Not for searches.",
+    "sample": "The share of messages to select, the same ones each time. Not for searches.",
+    "all": "Required if nothing else narrows the selection.",
 }
 
 
 def describe(app: APIFlask) -> None:
     """Serve the document at ``/openapi.json``."""
     app.config.update(
-        # The framework's own descriptions of errors are not what we answer.
+        # Our errors differ from the framework's descriptions.
         AUTO_404_RESPONSE=False,
         AUTO_VALIDATION_ERROR_RESPONSE=False,
-        # A server's address taken from the header Host would be whatever a caller says.
+        # A server address taken from the header Host would be chosen by the caller.
         AUTO_SERVERS=False,
         DESCRIPTION=_TEXT,
         LICENSE={"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -67,7 +67,7 @@ def describe(app: APIFlask) -> None:
 
 
 def _complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
-    if isinstance(spec, dict):  # text only where YAML is asked for
+    if isinstance(spec, dict):  # text only if YAML is requested
         schemas = spec["components"]["schemas"]
         schemas["Problem"] = Problem.model_json_schema()
         for name, schema in schemas.items():
@@ -76,7 +76,7 @@ def _complete(spec: dict[str, Any] | str) -> dict[str, Any] | str:
         _say_who_may(spec)
         for parameter in _parameters(spec):
             if parameter["in"] == "path":
-                parameter["required"] = True  # which OpenAPI asks for and APIFlask leaves out
+                parameter["required"] = True  # required by OpenAPI and left out by APIFlask
         spec["paths"] = dict(sorted(spec["paths"].items(), key=lambda path: not path[0].startswith("/v1/")))
     return spec
 
@@ -93,14 +93,14 @@ def _say_who_may(spec: dict[str, Any]) -> None:
 
 def _protect(operation: dict[str, Any], role: Role) -> None:
     operation["security"] = [{name: []} for name in _SECURITY]
-    needed = f"For the role {role.name.lower()}."
+    needed = f"Requires the role {role.name.lower()}."
     operation["description"] = f"{operation.get('description', '')}\n\n{needed}".strip()
     for status, response in problems(401, 403, 429).items():
         operation["responses"].setdefault(str(status), response)
 
 
 def _describe_selection(schema: dict[str, Any]) -> None:
-    schema["description"] = "A subset of the indexed messages: every part that is given must hold."
+    schema["description"] = "A subset of the indexed messages; a message must match every given part."
     for name, text in _SELECTION.items():
         schema["properties"][name]["description"] = text
 

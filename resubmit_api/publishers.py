@@ -1,4 +1,4 @@
-"""Open publishers, kept for the next request; each is used by one thread at a time."""
+"""A pool of open publishers; each is used by one thread at a time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Lent", "Publishers"]
 _MOST_OPEN = 32
 _PATIENCE = 10.0
 _FRESH = 10.0
-"""Seconds for which what a broker said of a topic is taken as still so."""
+"""Seconds for which the facts about a topic are cached."""
 
 
 @dataclass(frozen=True)
 class Lent:
-    """A publisher for as long as its lender allows, and what is known of its topic.
+    """A borrowed publisher with the facts about its topic.
 
     Attributes:
         url: of broker and topic, secret references unresolved.
@@ -48,7 +48,7 @@ class _Slot:
         if self.publisher is None:
             module = registry.broker(self.url)
             self.publisher = module.open_publisher(self.url, self.config, name=None)
-        # A new round each time: a message that was sent before is to be sent again now.
+        # Start a new round each time: a message that was sent before must be sent again now.
         self.publisher.begin()
         if self.destination is None or time.monotonic() - self.looked_up > _FRESH:
             self.destination = self.publisher.destination()
@@ -79,21 +79,21 @@ class Publishers:
         """URL of a topic at a named destination, and its client's configuration.
 
         Raises:
-            ConfigurationError: no destination has that name.
+            ConfigurationError: no destination has this name.
         """
         if name not in self._destinations:
             known = ", ".join(sorted(self._destinations))
-            raise ConfigurationError(f"No destination has that name; configured are {known}.")
+            raise ConfigurationError(f"No destination has this name; configured are {known}.")
         found = self._destinations[name]
         return f"{found.url.rstrip('/')}/{topic}", found.config
 
     @contextlib.contextmanager
     def lend(self, name: str, topic: str) -> Iterator[Lent]:
-        """The publisher of a topic for this thread alone; dropped where it fails meanwhile.
+        """Borrow the publisher of a topic for this thread alone; it is closed if it fails meanwhile.
 
         Raises:
-            ConfigurationError: an unknown destination, a missing topic or refused credentials.
-            TransientError: the broker is away, or others use the publisher for long.
+            ConfigurationError: unknown destination, missing topic or refused credentials.
+            TransientError: the broker does not answer, or other threads use the publisher for too long.
         """
         slot = self._slot(name, topic)
         if not slot.lock.acquire(timeout=_PATIENCE):
@@ -105,7 +105,7 @@ class Publishers:
             slot.lock.release()
 
     def close(self) -> None:
-        """Disconnect everything; publishers that are in use are waited for."""
+        """Disconnect all publishers, after waiting for those in use."""
         with self._lock:
             slots, self._slots = list(self._slots.values()), {}
         for slot in slots:
@@ -116,7 +116,7 @@ class Publishers:
         url, config = self.address(name, topic)
         with self._lock:
             slot = self._slots.pop((name, topic), None) or _Slot(url, config)
-            self._slots[name, topic] = slot  # the last used stands last
+            self._slots[name, topic] = slot  # keep the last used one last
             self._drop_idle()
         return slot
 
@@ -134,7 +134,7 @@ def _ready(slot: _Slot, name: str, topic: str) -> Lent:
     try:
         return slot.ready()
     except ConfigurationError as error:
-        # A broker's address is not for whoever may send a request.
+        # A caller must not learn the broker's address.
         shown = [text.replace(slot.url, f"{topic} at {name}") for text in error.problems]
         raise ConfigurationError(shown) from error
 

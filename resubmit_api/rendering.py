@@ -1,4 +1,4 @@
-"""Searches, entries and single messages as JSON, for the API and for the pages."""
+"""Renders searches, entries and messages as JSON, for the API and the pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["bytes_to_json", "entries_to_json", "message_to_json", "search_page"]
 
 
 def search_page(index: CallersIndex, selection: Selection, limit: int, cursor: str | None) -> dict[str, Any]:
-    """One page as :class:`resubmit_api.schemas.EntryPage` has it; 400 for a cursor of another search."""
+    """One page (:class:`resubmit_api.schemas.EntryPage`); 400 for a cursor of another search."""
     question = selection.to_json()
     after = None if cursor is None else read_search_cursor(question, cursor)
     with needs("The index"):
@@ -34,7 +34,7 @@ def search_page(index: CallersIndex, selection: Selection, limit: int, cursor: s
 
 
 def message_to_json(found: Found) -> dict[str, Any]:
-    """A message as :class:`resubmit_api.schemas.Message` has it."""
+    """A message as JSON (:class:`resubmit_api.schemas.Message`)."""
     [entry] = entries_to_json(found.entry)
     size = pc.binary_length(found.message["data"])[0].as_py()
     return entry | {
@@ -52,7 +52,7 @@ def _last(found: pa.Table) -> tuple[int | None, str]:
 
 
 def _headers(message: pa.Table) -> list[dict[str, Any]]:
-    # Names in files of other products may be invalid UTF-8, which Python's strings cannot be made of.
+    # Names in files of other products may be invalid UTF-8, which Python strings cannot hold.
     raw = pa.list_(pa.struct([("name", pa.binary()), ("value", pa.binary())]))
     headers: list[dict[str, Any]] = message["headers"].cast(raw)[0].as_py()
     return headers
@@ -64,12 +64,12 @@ def _header(header: dict[str, bytes | None]) -> dict[str, Any]:
 
 
 def entries_to_json(entries: pa.Table) -> list[dict[str, Any]]:
-    """Rows of ``ENTRY_SCHEMA`` as :class:`resubmit_api.schemas.Entry` has them."""
+    """Rows of ``ENTRY_SCHEMA`` as JSON (:class:`resubmit_api.schemas.Entry`)."""
     return [_entry(row) for row in within_calendar(entries).to_pylist()]
 
 
 def bytes_to_json(value: bytes | None) -> str | dict[str, str] | None:
-    """Text where the bytes are UTF-8, else marked base64; null stays null."""
+    """Text if the bytes are UTF-8, else marked base64; null stays null."""
     if value is None:
         return None
     try:
@@ -87,6 +87,6 @@ def _entry(row: dict[str, Any]) -> dict[str, Any]:
         "key": bytes_to_json(row["key"]),
         "attributes": dict(row["attributes"]),
         "traits": [trait.name.lower() for trait in Trait if trait & row["traits"] and trait.name],
-        # JavaScript's numbers end at 2**53.
+        # JavaScript's numbers are exact up to 2**53 only.
         "checksum": None if checksum is None else f"{checksum % (1 << 64):016x}",
     }

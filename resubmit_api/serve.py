@@ -30,13 +30,13 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def serve(settings: ApiSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is being answered and return.
+    """Serve until SIGTERM or SIGINT, then finish open requests and return.
 
-    Call it in the main thread. ``Listening on http://…`` is printed once requests are taken.
+    Call it in the main thread. ``Listening on http://…`` is printed once requests are accepted.
 
     Args:
-        settings: of the command. Without ``tokens`` anything but a loopback address is refused, and only
-            requests to a loopback name are answered, so that no web page can reach the service under a
+        settings: of the command. Without ``tokens`` only a loopback address is accepted, and only
+            requests to a loopback name are answered. No web page can then reach the service through a
             name of its own. Port 0 picks a free one.
 
     Raises:
@@ -45,13 +45,13 @@ def serve(settings: ApiSettings) -> None:
     host, port, closed = settings.host, settings.port, settings.tokens is not None
     if not closed and not _is_loopback(host):
         raise ConfigurationError(
-            f"--host {host}: without --tokens everybody who reaches the API may read and send every message, "
-            "so it listens on 127.0.0.1 only; make a token with persistor token."
+            f"--host {host}: without --tokens everybody who reaches the API may read and send every "
+            "message, so it must listen on 127.0.0.1. Make a token with persistor token."
         )
     app = create_app(settings, trusted_hosts=None if closed else _LOOPBACK_NAMES)
     try:
         server = make_server(app, host=host, port=port, trusted_proxy=settings.trusted_proxy)
-        _run(server, "" if closed else " (no --tokens: whoever is on this machine may read and send)")
+        _run(server, "" if closed else " (no --tokens: everybody on this machine may read and send)")
     finally:
         close_app(app)
 
@@ -59,10 +59,10 @@ def serve(settings: ApiSettings) -> None:
 def make_server(
     app: APIFlask, *, host: str, port: int, threads: int = 8, trusted_proxy: str | None = None
 ) -> Any:
-    """A waitress server that listens already; ``run()`` serves until ``close()``.
+    """A waitress server that already listens; ``run()`` serves until ``close()``.
 
     Raises:
-        ConfigurationError: the address cannot be listened on.
+        ConfigurationError: it cannot listen on the address.
     """
     dispatcher = _Dispatcher(threads)
     parts: Parts = app.extensions[EXTENSION]
@@ -74,10 +74,10 @@ def make_server(
             sockets=[_listen(address)],
             _dispatcher=dispatcher,
             ident=None,
-            # Each browser keeps up to six open.
+            # Each browser keeps up to six connections open.
             connection_limit=_MOST_CONNECTIONS,
             asyncore_use_poll=True,
-            # A little more than the application takes, so that it is the one to say so.
+            # Slightly more than the application accepts, so that the application reports the error.
             max_request_body_size=MAX_BODY + (1 << 20),
             max_request_header_size=_MOST_HEADERS,
             channel_timeout=_IDLE,
@@ -91,7 +91,7 @@ def make_server(
 
 
 class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
-    """Says by a thread of its own that the process lives: the others may all wait for what is away."""
+    """Answers health requests in its own thread, because all others may wait for unreachable servers."""
 
     def __init__(self, threads: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class _Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
 
 
 class _ProblemTask(ErrorTask):  # type: ignore[misc]
-    """What the server itself refuses, before the application sees it, is a problem document too."""
+    """Turns errors of the server itself, before the application, into problem documents too."""
 
     def execute(self) -> None:
         error = self.request.error
@@ -146,7 +146,7 @@ def _run(server: Any, notice: str) -> None:
 
 
 def _stop(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - a signal handler's signature
-    sys.exit(0)  # waitress takes this as the wish to stop
+    sys.exit(0)  # waitress takes this as a request to stop
 
 
 def _is_loopback(host: str) -> bool:

@@ -20,7 +20,7 @@ _CHOICE = Kind("CHOICE", str)
 
 @dataclass(frozen=True)
 class DestinationSettings:
-    """A broker that requests may send to: its URL without a topic, and its client's configuration."""
+    """A broker that requests may send to: its URL without a topic, and its client's settings."""
 
     url: str
     config: Mapping[str, str]
@@ -28,41 +28,41 @@ class DestinationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ApiSettings(ArchiveSettings):
-    """What ``persistor api`` serves.
+    """Settings of ``persistor api``.
 
     Attributes:
-        destination_urls: names that requests use, and the URLs of their brokers.
-        inline_limit: messages up to which a selection is sent without a job.
-        tokens: where None, everybody who reaches the service may do everything.
-        jobs_directory: where the processes of jobs find their settings and leave their output (created
-            with mode 0700); None is one of this user below the system's temporary directory.
+        destination_urls: names used in requests, and the URLs of their brokers.
+        inline_limit: maximum messages of a selection that is sent without a job.
+        tokens: if None, everybody who reaches the service may do everything.
+        jobs_directory: where job processes find their settings and leave their output (created with mode
+            0700); None uses a directory of this user below the system's temporary one.
     """
 
     command: ClassVar[str] = "api"
     destination_urls: tuple[tuple[str, str], ...] = several(
         Kind("NAME=URL", pair),
         "broker",
-        "a broker that requests may send to, under the name they use: replay=kafka://HOST:9092",
+        "broker that requests may send to, with its name in requests: replay=kafka://HOST:9092",
         name="destination",
         required=True,
     )
     destination_configs: tuple[tuple[str, str], ...] = several(
         Kind("NAME:SETTING=VALUE", pair),
         "broker",
-        "a setting of one destination's client, behind the destination's name: replay:sasl.username=me",
+        "setting of one destination's client, after the destination's name: replay:sasl.username=me",
         name="destination_config",
     )
     host: str = setting(
         Kind("ADDRESS", str),
         "running",
-        "address to listen on; another than this machine's own needs --tokens",
+        "address to listen on; any address except this machine's own needs --tokens",
         default="127.0.0.1",
     )
     port: int = setting(PORT, "running", "port to listen on", default="8080")
     inline_limit: int = setting(
         WHOLE,
         "running",
-        "a selection of up to so many messages is sent by the API itself, a larger one by a job",
+        "maximum messages of a selection that the API sends itself; a job sends larger ones",
         default="1000",
     )
     launcher: str = setting(
@@ -75,47 +75,47 @@ class ApiSettings(ArchiveSettings):
     )
     launcher_config: Mapping[str, str] = pairs(
         "running",
-        "an option of Beam for jobs on Flink, such as flink_master=http://HOST:8081, "
-        "environment_type=EXTERNAL or parallelism=4; or on Dataflow: project, region, temp_location and "
-        "sdk_container_image are needed",
+        "Beam option of jobs; on Flink such as flink_master=http://HOST:8081, environment_type=EXTERNAL "
+        "or parallelism=4; on Dataflow project, region, temp_location and sdk_container_image are "
+        "required",
     )
     metrics: tuple[str, ...] = several(
         Kind("URL", str),
         "running",
-        "metrics of a process of persist, http://HOST:2112/metrics, whose lag the first page then shows",
+        "metrics address of a persist process, such as http://HOST:2112/metrics, to show its lag",
     )
     tokens: str | None = optional(
         Kind("FILE", str),
         "access",
-        "list of the tokens that are let in, made with `persistor token` and read again when it changes; "
-        "${env:NAME} where a variable holds the list",
+        "file with the list of valid tokens, made with `persistor token` and reloaded when it changes; "
+        "or ${env:NAME} for a variable with the list",
     )
     session_key: str | None = optional(
         TEXT,
         "access",
-        "signs the logins of the pages, at least 32 characters, the same for all replicas: "
-        "${file:PATH} or ${env:NAME}; without it logins end with the process",
+        "key that signs the logins of the pages, at least 32 characters, the same for all replicas: "
+        "${file:PATH} or ${env:NAME}; without it, logins end with the process",
     )
     requests_per_minute: int = setting(
-        COUNT, "access", "so many requests a token may make of a process", default="1200"
+        COUNT, "access", "requests per minute allowed per token and process", default="1200"
     )
     trusted_proxy: str | None = optional(
         Kind("ADDRESS", str),
         "access",
-        "proxy whose X-Forwarded-For, -Proto and -Host are believed, * for any; behind one that "
-        "speaks https the cookies of logins are bound to it",
+        "proxy trusted to set X-Forwarded-For, -Proto and -Host, * for any; behind an https proxy, "
+        "login cookies are bound to https",
     )
     compatible: tuple[tuple[str, str], ...] = several(
         Kind("COLLECTION=NAME", pair),
         "access",
-        "take requests as the Resubmitter and the Indexer API of Dataphos Persistor do, for this "
-        "collection, and send to the destination of this name",
+        "accept requests in the format of Dataphos Persistor's Resubmitter and Indexer API for this "
+        "collection, and send to the destination with this name",
     )
     jobs_directory: Path | None = None
 
     @property
     def destinations(self) -> dict[str, DestinationSettings]:
-        """What a request may send to, by the names that requests use."""
+        """The destinations of requests, by name."""
         return {name: DestinationSettings(url, self._config_of(name)) for name, url in self.destination_urls}
 
     def _config_of(self, name: str) -> dict[str, str]:
@@ -125,23 +125,23 @@ class ApiSettings(ArchiveSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSettings:
-    """What ``persistor token`` makes; the patterns are empty where all are meant."""
+    """Settings of ``persistor token``; empty patterns allow all."""
 
     command: ClassVar[str] = "token"
-    name: str = required(TEXT, "access", "who it is for, as the audit trail will say")
+    name: str = required(TEXT, "access", "owner of the token, as shown in the audit trail")
     role: str = setting(
         _CHOICE,
         "access",
-        "viewer searches and looks, operator plans, sends and controls as well, admin may see the "
-        "audit trail too",
+        "viewer may search and read, operator may also plan, send and control, admin may also see the "
+        "audit trail",
         default="viewer",
         choices=("viewer", "operator", "admin"),
     )
     allow_source: tuple[str, ...] = several(
-        _PATTERN, "access", "sources that it opens, such as 'orders*'; all unless given"
+        _PATTERN, "access", "sources the token may read, such as 'orders*'; default: all"
     )
     allow_destination: tuple[str, ...] = several(
         _PATTERN,
         "access",
-        "destinations that it may send to, such as replay or 'replay/orders-*'; all unless given",
+        "destinations the token may send to, such as replay or 'replay/orders-*'; default: all",
     )

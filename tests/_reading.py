@@ -44,7 +44,7 @@ class Reading:
 
     @property
     def open_rows(self) -> int:
-        return sum(track.buffer.rows for track in self.shard._following.tracks.values())
+        return sum(track.buffer.rows for track in self.shard._assignment.tracks.values())
 
     @property
     def batches(self) -> list[Batch]:

@@ -1,1 +1,1 @@
-"""Everything that runs on a worker; most of it without Beam."""
+"""All code that runs on a worker, most of it without Beam."""

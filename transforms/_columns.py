@@ -1,4 +1,4 @@
-"""Message columns as plain arrays, whatever chunks and slices a table is made of."""
+"""Message columns as contiguous arrays, whatever the chunks and slices of a table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Parts:
 
     @cached_property
     def text(self) -> Bools:
-        """Which values are valid UTF-8; null is."""
+        """Which values are valid UTF-8; null counts as valid."""
         try:
             self.array.cast(pa.string())
         except pa.ArrowInvalid:
@@ -44,7 +44,7 @@ class Parts:
         return np.ones(len(self.array), np.bool_)
 
     def crcs(self) -> UInts:
-        """CRC-32 of each value, that of the empty string where null."""
+        """CRC-32 of each value; null counts as the empty string."""
         values = _filled(self.array)
         if not _repeats(values):
             return _crcs(values)
@@ -54,12 +54,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class Headers:
-    """The headers of all rows, one behind the other.
+    """The headers of all rows, concatenated.
 
     Attributes:
         counts: headers of each row.
-        bounds: ``bounds[i]:bounds[i + 1]`` are row i's headers; one longer than the rows.
-        names: of all headers; as bytes, since not every broker's names are valid UTF-8.
+        bounds: ``bounds[i]:bounds[i + 1]`` are the headers of row i; one longer than the rows.
+        names: of all headers; as bytes, because names at some brokers are not valid UTF-8.
         values: of all headers.
     """
 
@@ -78,13 +78,13 @@ class Headers:
         return np.repeat(np.arange(len(self.counts)), self.counts.astype(np.int64))
 
     def sums(self, per_header: UInts) -> UInts:
-        """Sum of a figure over each row's headers, modulo 2**64."""
+        """Sum of a value over the headers of each row, modulo 2**64."""
         totals = np.zeros(len(per_header) + 1, np.uint64)
         np.cumsum(per_header, out=totals[1:])
         return totals[self.bounds[1:]] - totals[self.bounds[:-1]]
 
     def any(self, per_header: Bools) -> Bools:
-        """Whether any of a row's headers is marked."""
+        """Whether any header of a row is marked."""
         if not per_header.any():
             return np.zeros(len(self.counts), np.bool_)
         return self.sums(per_header.astype(np.uint64)) > 0
@@ -130,13 +130,13 @@ def _crcs(values: pa.Array) -> UInts:
 
 
 def _repeats(values: pa.Array) -> bool:
-    """Whether few distinct values make up the column, by its beginning; headers mostly are so."""
+    """Whether the column has few distinct values, judged by its beginning; headers usually do."""
     sample = values.slice(0, _SAMPLE)
     return len(sample) == _SAMPLE and pc.count_distinct(sample).as_py() <= _SAMPLE // 4
 
 
 def _is_utf8(value: bytes) -> bool:
-    # Dropping what is invalid and comparing is twice as quick as catching an exception.
+    # Dropping invalid bytes and comparing is twice as fast as catching an exception.
     return value.isascii() or len(value.decode("utf-8", "ignore").encode()) == len(value)
 
 

@@ -1,4 +1,4 @@
-"""DeadLetters: the one place that writes dead letters, and how they are made."""
+"""DeadLetters: the only transform that writes dead letters."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _FORMAT = "parquet"
 
 @dataclass
 class DeadLetters(beam.PTransform):
-    """Publish dead letters as they were, with headers that say why.
+    """Publish dead letters unchanged, with headers that state the reason.
 
     Delivery: at least once, confirmed before the bundle succeeds. A message above the topic's
-    limit is stored in the lake under ``_persistor/dead/``; its dead letter then has no data and
-    names that file in the header ``persistor-stored``.
+    limit is stored in the lake under ``_persistor/dead/``; its dead letter then has no data, and its
+    header ``persistor-stored`` names that file.
     """
 
     url: str
@@ -47,13 +47,13 @@ class DeadLetters(beam.PTransform):
 
 
 def dead_messages(letter: DeadLetter, stored: Mapping[int, str] | None = None) -> pa.Table:
-    """The messages of a dead letter (``MESSAGE_SCHEMA``) with its headers behind their own.
+    """The messages of a dead letter (``MESSAGE_SCHEMA``), with its headers after their own.
 
     ``persistor-error-stage``, ``-category``, ``-reason``, ``-source``, ``-position`` (the id) and
-    ``-time`` (seconds since 1970). The reason names no payload.
+    ``-time`` (seconds since 1970). The reason contains no payload.
 
     Args:
-        stored: rows whose data lies in a file of the lake instead, with that file's location.
+        stored: rows with their data in a file of the lake instead, with that file's location.
     """
     stored = stored or {}
     messages = letter.messages.select(MESSAGE_SCHEMA.names)
@@ -114,7 +114,7 @@ class _Send(beam.DoFn):
 
 
 def _store_large(lake: Lake, messages: pa.Table, limit: int) -> Iterator[tuple[int, str]]:
-    """Rows above the limit, each with the location where it was stored."""
+    """Store rows above the limit; returns each with its location."""
     for row in np.flatnonzero(sizes(messages).to_numpy() > limit).tolist():
         message = messages.slice(row, 1)
         digest = hashlib.sha256(message["id"][0].as_py().encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""What the index and the verification need to know of messages, by operations on whole columns."""
+"""Index entries, ids, checksums and verification of messages, by operations on whole columns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIERS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
-# An index, and a topic of metadata, takes entries up to some size; hostile messages must not exceed it.
+# An index or a metadata topic accepts entries up to some size, which hostile messages must not exceed.
 _SEARCHABLE = 64 * 1024
 
 _PREFIX = r"^(?P<source>[^~]*?)(?:~(?P<incarnation>[0-9]+))?"
@@ -44,9 +44,9 @@ class Verification(NamedTuple):
     """The outcome of :func:`verify`, one value per row.
 
     Attributes:
-        ok: the row is the message that the index means.
-        by_checksum: it was compared by id and checksum; False where only by id, because the
-            file was not written by Persistor.
+        ok: the row is the message in the index.
+        by_checksum: it was compared by id and checksum; False if only by id, because the file was not
+            written by Persistor.
     """
 
     ok: npt.NDArray[np.bool_]
@@ -56,8 +56,8 @@ class Verification(NamedTuple):
 def checksums(messages: pa.Table) -> pa.Array:
     """The checksum of each message: publish time, key, data and headers, as int64.
 
-    Where a message lay (id, topic, partition, offset) does not count. The definition is kept
-    in every file and index, so it never changes. All arithmetic is modulo 2**64::
+    A message's position (id, topic, partition, offset) is not included. Every file and index depends on
+    the definition, so it never changes. All arithmetic is modulo 2**64::
 
         mix(x):        x ^= x >> 30;  x *= 0xBF58476D1CE4E5B9
                        x ^= x >> 27;  x *= 0x94D049BB133111EB
@@ -70,7 +70,7 @@ def checksums(messages: pa.Table) -> pa.Array:
                        publish time in microseconds since 1970 (0 where null)
                        word(key), word(data), the sum of header(j)
 
-    ``crc32`` is that of zlib; the result is read as a signed integer.
+    ``crc32`` is that of zlib; the result is interpreted as a signed integer.
 
     Args:
         messages: any table with the columns of ``MESSAGE_SCHEMA``.
@@ -100,14 +100,14 @@ def _sizes(messages: pa.Table, head: Headers) -> pa.Array:
 
 
 def total_size(messages: pa.Table) -> int:
-    """The sum of :func:`sizes`, sooner had than all of them."""
+    """The sum of :func:`sizes`, computed faster."""
     names, values = column(messages, "headers").flatten().flatten()
     binaries = (names, values, column(messages, "key"), column(messages, "data"))
     return sum(pc.sum(pc.binary_length(one)).as_py() or 0 for one in binaries)
 
 
 def traits(messages: pa.Table) -> pa.Array:
-    """What each message needs a destination to carry: a set of ``Trait`` bits, as int32."""
+    """The traits each message needs from a destination: a set of ``Trait`` bits, as int32."""
     return _traits(messages, headers(messages))
 
 
@@ -130,12 +130,12 @@ def _traits(messages: pa.Table, head: Headers) -> pa.Array:
 
 
 def attributes(messages: pa.Table, most_bytes: int | None = None) -> pa.Array:
-    """The headers that can be searched, as map<string, string>.
+    """The searchable headers, as map<string, string>.
 
-    Those are the ones whose name and value are valid UTF-8 and not null; the last one of a name.
+    Their name and value are valid UTF-8 and not null; the last value of a name counts.
 
     Args:
-        most_bytes: a message whose headers are more than this together has no attributes.
+        most_bytes: a message with more header bytes in total has no attributes.
     """
     return _attributes(headers(messages), most_bytes)
 
@@ -161,20 +161,20 @@ def entries(
 ) -> pa.Table:
     """The index entries of messages in one file.
 
-    A key of more than 64 KiB is left out, and so are headers that are more than that together: such
-    a message is found by everything else.
+    A key of more than 64 KiB is left out, and so are headers of more than 64 KiB in total; such a message
+    is found by its other fields.
 
     Args:
         messages: ``FILE_SCHEMA``, its ids made by :func:`message_ids`.
         location: the file's URL.
         ingestion_time: with time zone.
-        positions: the row of each message in the file, from 0; None where these are all rows.
+        positions: the row of each message in the file, from 0; None if these are all rows.
 
     Returns:
         ``ENTRY_SCHEMA``, in the order of the messages.
 
     Raises:
-        PermanentError: an id names no source, as in files of other products.
+        PermanentError: an id contains no source, as in files of other products.
     """
     source, incarnation = _sources(column(messages, "id"), column(messages, "offset"))
     count, head = len(messages), headers(messages)
@@ -195,7 +195,7 @@ def entries(
 
 def _short_keys(keys: pa.Array) -> pa.Array:
     long = pc.fill_null(pc.greater(pc.binary_length(keys), _SEARCHABLE), False)
-    # Taken, since a null that replaces a value may keep its bytes in the array.
+    # Copied, because a null that replaces a value may keep its bytes in the array.
     return keys.take(pa.array(np.arange(len(keys)), mask=_numpy(long))) if pc.any(long).as_py() else keys
 
 
@@ -203,10 +203,10 @@ def message_ids(source: str, incarnation: int, partition: int | None, messages: 
     """The ids of messages of one partition; see ``MESSAGE_SCHEMA``.
 
     Args:
-        source: its name, which holds no ``~``.
+        source: its name, without ``~``.
         incarnation: from 1.
-        partition: None only where no message has an offset.
-        messages: ``MESSAGE_SCHEMA``; where ``offset`` is null, ``id`` is the broker's message id.
+        partition: None only if no message has an offset.
+        messages: ``MESSAGE_SCHEMA``; if ``offset`` is null, ``id`` is the broker's message id.
     """
     prefix = source if incarnation == 1 else f"{source}~{incarnation}"
     offset, given = column(messages, "offset"), column(messages, "id")
@@ -219,12 +219,12 @@ def message_ids(source: str, incarnation: int, partition: int | None, messages: 
 
 
 def verify(messages: pa.Table, ids: pa.Array, expected: pa.Array) -> Verification:
-    """Compare rows of a lake file with what the index says of them.
+    """Compare rows of a lake file with their index entries.
 
-    A row with a checksum must have the id and the checksum of the index (where that has one),
-    and its content must have that checksum too. A row without one comes from a file that
-    Persistor did not write: the id of the index must be the row's, or end in ``_`` and the row's,
-    and the index must have no checksum either.
+    A row with a checksum must have the id and the checksum of the index (if that has one), and its
+    content must have that checksum too. A row without one is from a file that Persistor did not write:
+    the id in the index must equal the row's, or end in ``_`` and the row's, and the index must have no
+    checksum either.
 
     Args:
         messages: ``FILE_SCHEMA``, as read from the lake.
@@ -265,10 +265,10 @@ def _absorb(state: UInts, word: UInts) -> UInts:
 
 
 def origin(id: str, offset: int | None) -> tuple[str, int] | None:
-    """Source and incarnation that an id names, None where it names none.
+    """Source and incarnation in an id, or None if it contains none.
 
     Args:
-        offset: of the same message; None where its broker has no offsets.
+        offset: of the same message; None if its broker has no offsets.
     """
     match = re.match(_WITHOUT_OFFSET if offset is None else _WITH_OFFSET, id, re.DOTALL)
     return match and (match["source"], int(match["incarnation"] or 1))
@@ -287,7 +287,7 @@ def _sources(ids: pa.Array, offsets: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 
 def _all_of_prefix(ids: pa.Array, offsets: pa.Array, prefix: str) -> bool:
-    # What follows a prefix holds no further "_", so counting them tells a_1 of a_1_5 from a of a_1_5.
+    # The part after a prefix contains no further "_", so counting them distinguishes a_1 in a_1_5 from a.
     separators = prefix.count("_") + 1 + _numpy(pc.is_valid(offsets))
     same = pc.starts_with(ids, prefix + "_")
     return bool(_numpy(pc.fill_null(same, False)).all()) and bool(
@@ -300,7 +300,7 @@ def _sources_by_row(ids: pa.Array, offsets: pa.Array) -> tuple[pa.Array, pa.Arra
     found = pc.if_else(pc.is_valid(offsets), with_offset, without)
     if found.null_count:
         raise PermanentError(
-            f"{found.null_count} of {len(ids)} ids name no source: the file was not written by Persistor"
+            f"{found.null_count} of {len(ids)} ids contain no source: the file was not written by Persistor"
         )
     source, incarnation = found.flatten()
     return source, pc.if_else(pc.equal(incarnation, ""), "1", incarnation).cast(pa.int32())

@@ -16,17 +16,17 @@ class PersistorError(Exception):
     """Base of every failure that Persistor itself raises.
 
     Attributes:
-        exit_code: of a command that it ends.
+        exit_code: exit code of a command that fails with it.
     """
 
     exit_code = 1
 
 
 class ConfigurationError(PersistorError):
-    """What the user asked for cannot be done as asked.
+    """The user's request or settings are not valid.
 
     Attributes:
-        problems: one sentence per problem, each saying what to do.
+        problems: one sentence per problem, each with a remedy.
     """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
@@ -38,8 +38,8 @@ class ConfigurationError(PersistorError):
 
 
 class TransientError(PersistorError):
-    """A server is away or refuses for now; the same call may succeed later."""
+    """A server does not answer, or refuses for now; the same call may succeed later."""
 
 
 class PermanentError(PersistorError):
-    """The same call will never succeed, whatever is waited for."""
+    """The same call will never succeed, however long one waits."""

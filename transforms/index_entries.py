@@ -1,4 +1,4 @@
-"""IndexEntries, PublishMetadata and ReadMetadata: what happens to the entries of written files."""
+"""IndexEntries, PublishMetadata and ReadMetadata: move the entries of written files to the index."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _MOST_BYTES = 64 * 2**20
 class IndexEntries(beam.PTransform):
     """Insert the entries of files (or tables of entries) into an index store.
 
-    Delivery: a bundle succeeds only when all its entries are durable; inserting again changes
-    nothing. An id that is indexed for another message stops the job: it is never ignored.
+    Delivery: a bundle succeeds only when all its entries are durable. Inserting again changes nothing. An
+    id that is already indexed for another message stops the job; it is never ignored.
     """
 
     index: str
@@ -61,7 +61,7 @@ class PublishMetadata(beam.PTransform):
 
 @dataclass
 class ReadMetadata(beam.PTransform):
-    """Batches of metadata messages → tables of entries; what is none goes to the output ``dead``."""
+    """Decode batches of metadata messages into entries; other messages go to the output ``dead``."""
 
     dead_letters: bool = False
 
@@ -110,7 +110,7 @@ class _Insert(beam.DoFn):
                 )
         except ConflictError as error:
             metrics.CONFLICTS.labels(source).inc(len(error.ids))
-            advice = "docs/explanation/failures.md, Conflicts, says how that comes about and what to do"
+            advice = "docs/explanation/failures.md, Conflicts, explains the cause and what to do"
             raise PermanentError(f"source {source!r}: {error}; {advice}") from error
         metrics.INDEXED.labels(source).inc(inserted)
         return inserted
@@ -158,7 +158,7 @@ class _Decode(beam.DoFn):
     def _dead(self, source: str, message: pa.Table, error: PermanentError) -> DeadLetter:
         if not self._dead_letters:
             id = message["id"][0].as_py()
-            advice = "name a --dead_letter topic, and such messages are put there"
+            advice = "name a --dead_letter topic for such messages"
             fatal = PermanentError(f"message {id} cannot be indexed, {error}; {advice}")
             stop.note_failure(fatal)
             raise fatal

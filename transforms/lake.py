@@ -30,13 +30,13 @@ from transforms.secrets import resolve, resolve_all
 __all__ = ["INTERNAL", "SCHEMES", "AccessDeniedError", "Lake", "LakeFile", "ObjectMissingError", "find_lake"]
 
 INTERNAL = "_persistor/"
-"""Prefix of everything in a lake that is not a file of messages."""
+"""Prefix of all objects in a lake that are not files of messages."""
 
 SCHEMES = ("file", "s3", "gs", "az")
-# Our own retry loop waits out an absent store; the client's would only hide it for minutes.
+# Our own retry loop waits for the store; the client's loop would only hide its absence for minutes.
 _RETRY = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
 _TIMEOUTS = {"connect_timeout": "5s", "timeout": "120s"}
-# Settings of the HTTP client, which obstore takes apart from the store's own and panics on among those.
+# Settings of the HTTP client: obstore takes them separately, and panics on them among the store's settings.
 _CLIENT_OPTIONS = {
     "allow_http",
     "allow_invalid_certificates",
@@ -56,17 +56,17 @@ _T = TypeVar("_T")
 
 
 class ObjectMissingError(PermanentError):
-    """No object lies at that path of the lake."""
+    """The lake has no object at this path."""
 
 
 class AccessDeniedError(TransientError):
-    """The store refuses these credentials, for now: they may be renewed while a job runs."""
+    """The store refuses these credentials for now; they may be renewed while a job runs."""
 
 
 class Lake:
-    """An object store under one URL. Thread-safe; made anew on each worker from its URL.
+    """An object store below one URL. Thread-safe; created on each worker from its URL.
 
-    Paths are relative to the URL. Locations are whole URLs, which the index keeps.
+    Paths are relative to the URL. Locations are whole URLs, as stored in the index.
     """
 
     def __init__(self, url: str, config: Mapping[str, str] | None = None) -> None:
@@ -89,22 +89,22 @@ class Lake:
         return type(self), (self.url, self._config)
 
     def put_new(self, path: str, data: bytes | memoryview | pa.Buffer) -> bool:
-        """Write an object that is not there yet, all of it or nothing; it outlives a cut of the power.
+        """Write an object if it does not exist, completely or not at all; it survives a power failure.
 
         Returns:
-            False where an object of that path exists, which is left as it is.
+            False if an object exists at this path; it stays unchanged.
 
         Raises:
-            TransientError: the store is away or has no such bucket; whether the object was
-                written is not known, and the same call again will tell.
-            PermanentError: no object can have that path.
+            TransientError: the store does not answer or has no such bucket. Whether the object was
+                written is unknown; repeat the call to find out.
+            PermanentError: no object can have this path.
         """
         try:
-            # obstore takes no Arrow buffer, nor a view of one, whose bytes are signed.
+            # obstore accepts neither an Arrow buffer nor a view of one, because its bytes are signed.
             plain = memoryview(data).cast("B")
             self._call(lambda: self._create(path, plain))
         except _ExistsError:
-            self._sync(path)  # whoever wrote it may not have come to that
+            self._sync(path)  # the process that wrote it may not have synced it
             return False
         except ObjectMissingError as error:
             raise TransientError(f"{self.url} does not exist; create its bucket or container") from error
@@ -115,22 +115,22 @@ class Lake:
         """Read a whole object.
 
         Raises:
-            ObjectMissingError: there is no such object.
-            TransientError: the store is away.
+            ObjectMissingError: the object does not exist.
+            TransientError: the store does not answer.
         """
         return memoryview(self._call(lambda: obstore.get(self._store, path).bytes()))
 
     def get_ranges(self, path: str, starts: Sequence[int], ends: Sequence[int]) -> list[memoryview]:
-        """Read byte ranges ``[start, end)`` of one object; near ones share a request."""
+        """Read byte ranges ``[start, end)`` of one object; close ranges share a request."""
         buffers = self._call(lambda: obstore.get_ranges(self._store, path, starts=starts, ends=ends))
         return [memoryview(buffer) for buffer in buffers]
 
     def open(self, path: str) -> LakeFile:
-        """Look up an object for ranged reads; raises as :meth:`get`."""
+        """Look up an object for ranged reads; raises like :meth:`get`."""
         return LakeFile(self, path, self._call(lambda: obstore.head(self._store, path))["size"])
 
     def modified(self, path: str) -> datetime:
-        """When an object was written, by the store's clock; raises as :meth:`get`."""
+        """When an object was written, by the store's clock; raises like :meth:`get`."""
         found: datetime = self._call(lambda: obstore.head(self._store, path))["last_modified"]
         return found
 
@@ -139,36 +139,36 @@ class Lake:
 
         Args:
             prefix: whole path components, without a trailing slash.
-            after: only paths that sort behind this one.
+            after: only paths that sort after this one.
         """
         pages = obstore.list(self._store, prefix or None, offset=after, chunk_size=1000)
         while True:
             page = self._call(lambda: next(pages, None))
             if page is None:
                 return
-            # Not every store of Azure's or Google's kind heeds where to begin.
+            # Not every Azure or Google store supports a start position.
             yield from ((m["path"], m["size"]) for m in page if after is None or m["path"] > after)
 
     def folders(self, prefix: str) -> Sequence[str]:
-        """Names of what lies right below ``prefix`` and has objects below itself."""
+        """Names of the folders directly below ``prefix``."""
         found = self._call(lambda: obstore.list_with_delimiter(self._store, prefix))
         return [path.rpartition("/")[2] for path in found["common_prefixes"]]
 
     def delete(self, path: str) -> None:
-        """Delete an object of ``_persistor/`` that has served its time; one that is gone is no error."""
+        """Delete an object below ``_persistor/``; a missing one is no error."""
         if not path.startswith(INTERNAL):
-            raise PermanentError(f"{path} is a file of messages; the lake does not delete those")
+            raise PermanentError(f"{path} is a file of messages, which this lake does not delete")
         try:
             self._call(lambda: obstore.delete(self._store, path))
         except ObjectMissingError:
             return
 
     def location(self, path: str) -> str:
-        """The URL under which the index knows the object."""
+        """The URL of the object in the index."""
         return f"{self.url}/{path}"
 
     def path(self, location: str) -> str | None:
-        """The path of a location in this lake, None where it lies outside of it."""
+        """The path of a location in this lake; None if it is outside."""
         prefix = self.url + "/"
         inside = location.startswith(prefix) and ".." not in location.split("/")
         return location[len(prefix) :] if inside else None
@@ -189,7 +189,7 @@ class Lake:
         return True
 
     def _sync(self, path: str) -> None:
-        """Have the disk keep a file and all that leads to it; object stores do so by themselves."""
+        """Sync a file and its directories to disk; object stores do so themselves."""
         if root := self._root:
             disk.sync(root, path)
 
@@ -219,11 +219,11 @@ class Lake:
             raise self._by_status(error) from error
 
     def _by_status(self, error: Exception) -> PersistorError:
-        """A refused list has no class of its own, nor has a name that is too long."""
+        """A refused list has no error class of its own, and neither has a name that is too long."""
         if _TOO_LONG.search(str(error)):
             return PermanentError(f"{self.url} takes no names that long: {_first_line(error)}")
         status = _STATUS.search(str(error))
-        # One of many deletions that S3 refuses has a code in an answer that is none by itself.
+        # If S3 refuses one of many deletions, its code is inside a successful response.
         if "code: AccessDenied" in str(error) or (status and status[1] in {"401", "403"}):
             return AccessDeniedError(f"{self.url} denies access: {_first_line(error)}")
         if status and status[1] == "404":
@@ -232,7 +232,7 @@ class Lake:
 
 
 class LakeFile:
-    """One object with its size, for formats that read only a part of it."""
+    """An object with its size, for formats that read only parts of it."""
 
     def __init__(self, lake: Lake, path: str, size: int) -> None:
         self.path = path
@@ -250,16 +250,16 @@ class LakeFile:
 
 
 def find_lake(lakes: Sequence[Lake], location: str) -> tuple[Lake, str]:
-    """The configured lake that holds a location, and the path in it.
+    """The configured lake that contains a location, and the path in it.
 
     Raises:
-        PermanentError: it lies in none of them; the index is not trusted with locations.
+        PermanentError: it is in none of them; locations in the index are not trusted.
     """
     for lake in lakes:
         path = lake.path(location)
         if path is not None:
             return lake, path
-    raise PermanentError(f"{location} lies outside the configured lakes")
+    raise PermanentError(f"{location} is outside the configured lakes")
 
 
 class _ExistsError(PersistorError):

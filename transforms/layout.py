@@ -1,4 +1,4 @@
-"""Where messages lie in the lake: the path template and the names of files."""
+"""The path template and the file names of messages in the lake."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transforms.model import FILE_SCHEMA, Layout
 __all__ = ["FIELDS", "Template", "directories", "file_path", "template"]
 
 FIELDS = ("topic", "partition", "date", "hour", "minute", "key", "header[NAME]")
-"""What a template may name in braces."""
+"""Fields that a template may contain in braces."""
 
 Positions = npt.NDArray[np.int64]
 
@@ -36,7 +36,7 @@ _CUT_ESCAPE = re.compile("%[0-9A-F]?$")
 _MICROSECONDS = {"date": 86_400_000_000, "hour": 3_600_000_000, "minute": 60_000_000}
 _LONGEST = {"partition": 11, "date": 13, "hour": 8, "minute": 8}
 _LONGEST_COMPONENT = 255
-# S3 keys end at 1024 bytes; the rest is for the lake's own prefix and the file's name.
+# S3 keys have at most 1024 bytes; the rest is for the lake's own prefix and the file's name.
 _LONGEST_DIRECTORY = 600
 
 
@@ -60,8 +60,8 @@ _Dimension = tuple["Positions | None", list[dict[_Field, str]]]
 class Template:
     """A parsed path template such as ``{topic}/date={date}/hour={hour}``.
 
-    Fields are ``topic partition date hour minute key header[NAME]``. Times are the message's
-    publish time in UTC; of a repeated header the last one counts. In values, each byte outside
+    Fields are ``topic partition date hour minute key header[NAME]``. Times are the message's publish time
+    in UTC. If a header is repeated, the last one counts. In values, each byte outside
     ``[A-Za-z0-9._-]`` becomes ``%XX``; a value longer than 100 bytes is cut and followed by a
     hash; a missing one is ``__none__``, an empty one ``__empty__``. Where a path component begins with
     a value, a leading ``_`` or ``.`` is escaped too: readers of lakes hide such names.
@@ -75,7 +75,7 @@ class Template:
         """Parse and validate a template.
 
         Raises:
-            ConfigurationError: with everything that is wrong with it.
+            ConfigurationError: lists all problems of the template.
         """
         components = tuple(_components(text))
         problems = list(_problems(components))
@@ -86,18 +86,18 @@ class Template:
     def render(
         self, messages: pa.Table, topic: str, naming: int = Layout.naming
     ) -> list[tuple[str, Positions | None]]:
-        """The directories of a batch and the rows that belong in each.
+        """The directories of a batch and the rows of each.
 
-        The same messages give the same directories whenever and wherever this is called.
+        The same messages always yield the same directories.
 
         Args:
             messages: ``MESSAGE_SCHEMA`` columns.
-            topic: what ``{topic}`` stands for, the source's name.
+            topic: value of ``{topic}``, the source's name.
             naming: of the :class:`transforms.model.Layout`.
 
         Returns:
-            Distinct directories in the order of their first rows, each with its rows in ascending
-            order; None in place of the rows where the directory takes all of them.
+            Distinct directories in the order of their first rows, each with its rows in ascending order,
+            or None if it contains all rows.
         """
         if not len(messages):
             return []
@@ -122,7 +122,7 @@ def _rendered(part: _Field | str, texts: dict[_Field, str]) -> str:
 
 @functools.lru_cache(maxsize=64)
 def template(path: str) -> Template:
-    """A parsed template, kept; raises as :meth:`Template.parse`."""
+    """A parsed template, cached; raises like :meth:`Template.parse`."""
     return Template.parse(path)
 
 
@@ -136,7 +136,7 @@ def file_path(directory: str, name: str, extension: str, naming: int = Layout.na
 
     Args:
         directory: as rendered.
-        name: stem of the name; escaped and, behind 200 bytes, cut as values of a template are.
+        name: stem of the name; escaped, and cut after 200 bytes like values of a template.
         extension: the format's name.
         naming: of the :class:`transforms.model.Layout`.
     """
@@ -170,7 +170,7 @@ def _components(text: str) -> Iterator[_Component]:
 def _problems(components: Sequence[_Component]) -> Iterator[str]:
     names: list[str] = []
     if components[0] == (INTERNAL.rstrip("/"),):
-        yield f"{INTERNAL} is Persistor's own; choose another first component."
+        yield f"{INTERNAL} is reserved for Persistor; choose another first component."
     for parts in components:
         yield from _field_problems(parts)
         yield from _literal_problems(parts)
@@ -194,14 +194,14 @@ def _field_problems(parts: _Component) -> Iterator[str]:
 def _literal_problems(parts: _Component) -> Iterator[str]:
     literal = "".join(part for part in parts if isinstance(part, str))
     if not parts:
-        yield "an empty path component; remove the / at the beginning, at the end or beside another."
+        yield "an empty path component; remove the / at the beginning, at the end or next to another."
     if parts in {(".",), ("..",)}:
-        yield f"{literal!r} is no path component; remove it."
+        yield f"{literal!r} is not a path component; remove it."
     if "{" in literal or "}" in literal:
-        yield "a brace without its partner; write fields as {topic}."
+        yield "an unpaired brace; write fields as {topic}."
     unsafe = sorted(set(_UNSAFE_LITERAL.findall(literal)) - {"{", "}"})
     if unsafe:
-        yield f"{''.join(unsafe)!r} outside of fields; use letters, digits and . _ = - there."
+        yield f"{''.join(unsafe)!r} outside fields; use only letters, digits and . _ = - there."
     if literal.count("=") > 1:
         yield "more than one = in a path component; put a / between NAME=VALUE pairs."
 
@@ -220,11 +220,11 @@ def _hive_name(parts: _Component) -> str | None:
 
 def _hive_problems(name: str, names: Sequence[str]) -> Iterator[str]:
     if not name or "{" in name:
-        yield f"{name}= does not name a partition; write a fixed name before the =."
+        yield f"{name}= is not a partition name; write a fixed name before the =."
     if name.lower() in FILE_SCHEMA.names:
-        yield f"{name}= is a column of the files, so query engines would refuse it; take another name."
+        yield f"{name}= is a column of the files, so query engines would refuse it; use another name."
     if name.lower() in map(str.lower, names):
-        yield f"{name}= twice; name each partition once."
+        yield f"{name}= appears twice; name each partition once."
 
 
 def _widest(parts: _Component) -> int:
@@ -274,7 +274,7 @@ def _last_header(messages: pa.Table, name: str) -> pa.Array:
     head = headers(messages)
     named = pc.equal(head.names.array, name.encode()).to_numpy(zero_copy_only=False).nonzero()[0]
     last = np.full(len(messages), -1)
-    # Of a repeated row NumPy keeps what is assigned last.
+    # For a repeated row NumPy keeps the last assigned value.
     last[head.rows()[named]] = named
     return head.values.array.take(pa.array(last, mask=last < 0))
 
@@ -296,7 +296,7 @@ def _escape(value: bytes, longest: int = _CUT) -> str:
 
 
 def _combine(dimensions: Sequence[_Dimension]) -> tuple[Positions | None, list[dict[_Field, str]]]:
-    """All dimensions as one: those combinations that occur."""
+    """Combine all dimensions into one with the combinations that occur."""
     codes: Positions | None = None
     groups: list[dict[_Field, str]] = [{}]
     for more, texts in dimensions:

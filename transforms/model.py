@@ -1,4 +1,4 @@
-"""The shape of the data: messages, index entries and what passes between the transforms."""
+"""The data model: schemas of messages and index entries, and the elements between transforms."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ MESSAGE_SCHEMA = pa.schema(
         pa.field("headers", HEADERS, nullable=False),
     ]
 )
-"""One row per message, as the broker gave it: null is not empty, order and repeats of headers kept.
+"""One row per message, as delivered: null differs from empty, header order and repeats are kept.
 
 ``id`` is ``<source>_<partition>_<offset>`` (``<source>~<n>_…`` from the topic's second
-incarnation on), ``<source>_<broker's message id>`` where a broker has no offsets.
+incarnation on), ``<source>_<broker's message id>`` if a broker has no offsets.
 """
 
 FILE_SCHEMA = MESSAGE_SCHEMA.append(pa.field("checksum", pa.int64()))
-"""What a lake file holds. ``checksum`` is null only in files that Persistor did not write."""
+"""The content of a lake file. ``checksum`` is null only in files that Persistor did not write."""
 
 ENTRY_SCHEMA = pa.schema(
     [
@@ -70,7 +70,7 @@ ENTRY_SCHEMA = pa.schema(
 )
 """One row per indexed message.
 
-``attributes`` are the headers that are valid UTF-8, the last one of a name, for searching only.
+``attributes`` are the headers that are valid UTF-8, with the last value of each name, for searching only.
 ``size`` is bytes of key, data, header names and values. ``traits`` is a :class:`Trait` set.
 ``location`` is the file's URL, ``position`` the row in it, from 0.
 """
@@ -81,7 +81,7 @@ LATEST_US = ((1 << 63) - 1) // 1000 * 1000
 
 
 class Trait(enum.IntFlag):
-    """What a message needs a destination to carry; a destination states what it ``carries``."""
+    """Features that a message needs from a destination; a destination states which it ``carries``."""
 
     NULL_DATA = 1
     KEY = 2
@@ -123,20 +123,20 @@ class Layout:
 
 @dataclass(frozen=True)
 class Batch:
-    """Messages of one topic-partition, claimed and not yet written.
+    """Messages of one partition, claimed but not yet written.
 
     Attributes:
-        source: the source's name, its topic behind the configured prefix.
-        incarnation: 1, and one more each time the topic was re-created.
-        partition: the partition's number, None where the broker has none.
+        source: the source's name: the configured prefix and its topic.
+        incarnation: 1, plus one each time the topic was re-created.
+        partition: the partition's number, None if the broker has none.
         messages: a ``FILE_SCHEMA`` table: ``id`` and ``checksum`` are filled.
         name: stem of the file names, the same on every attempt at this range.
-        layout: the layout under which the range was claimed.
+        layout: the layout in the claim of the range.
         close_reason: ``count``, ``bytes``, ``age``, ``claim``, ``gap``, ``skip`` or ``drain``.
-        elsewhere: directories of messages that the range had when it was claimed and that the
-            broker no longer has; an earlier attempt may have left files there.
-        claimed: rows of the range when another attempt claimed it, 0 where this one did.
-        given_up: why the messages are dead letters; None where they are to be written.
+        elsewhere: directories of messages that were in the range when it was claimed but are gone from
+            the broker; an earlier attempt may have left files there.
+        claimed: rows of the range when another attempt claimed it, 0 if this one did.
+        given_up: why the messages are dead letters; None if they are to be written.
         lost: stands for messages of the range that nobody can read, which are given up.
     """
 
@@ -163,7 +163,7 @@ class WrittenFile:
         bytes: of the file.
         messages: how many it holds.
         size: bytes of their keys, data and headers.
-        entries: of its rows (``ENTRY_SCHEMA``); none where nobody asked for them.
+        entries: of its rows (``ENTRY_SCHEMA``); empty if not requested.
     """
 
     location: str
@@ -176,7 +176,7 @@ class WrittenFile:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """Messages (``FILE_SCHEMA``) that cannot go on, and why.
+    """Messages (``FILE_SCHEMA``) that cannot be archived or indexed, and why.
 
     Attributes:
         stage: ``read``, ``write`` or ``index``.

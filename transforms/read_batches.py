@@ -28,7 +28,7 @@ __all__ = ["Positions", "PositionsTracker", "ReadBatches", "close_shards"]
 
 _VERSION = 1
 _SECONDS = 1.0
-# Runners work on the shards of one thread in turn: an idle one must not keep the others waiting.
+# Runners process the shards of one thread in turn, so an idle one must not delay the others.
 _BRIEFLY = 0.1
 _IDLE_PAUSE = Duration(seconds=1)
 _UNUSED_AFTER = 60.0
@@ -37,11 +37,11 @@ _END = ("", -1)
 
 @dataclass(frozen=True)
 class Positions:
-    """The restriction of one shard: where the next batch of each partition begins.
+    """The restriction of one shard: the position of each partition's next batch.
 
     Attributes:
         next: positions by track (``<source>~<incarnation>/<partition>``).
-        done: nothing more is to be read from here.
+        done: nothing more is read from here.
     """
 
     next: dict[str, int]
@@ -50,15 +50,15 @@ class Positions:
 
 @dataclass
 class ReadBatches(beam.PTransform):
-    """Read a source for ever as claimed batches.
+    """Read a source continuously as claimed batches.
 
     Delivery: a batch's messages are acknowledged at the broker after the bundle that carried it
     has succeeded. A bundle that fails is read again from the last checkpoint.
 
     Attributes:
         shards: the numbers of the shards that this job reads.
-        of: how many shards there are in all.
-        exposition: what the workers serve to Prometheus, None where the process does it by itself.
+        of: total number of shards.
+        exposition: metrics that the workers serve, None if the process serves them itself.
     """
 
     source: Source
@@ -67,7 +67,7 @@ class ReadBatches(beam.PTransform):
     exposition: Exposition | None = None
 
     def expand(self, root: beam.pvalue.PBegin) -> beam.PCollection[Batch]:
-        """One element per shard; each is read for ever."""
+        """One element per shard; each is read continuously."""
         numbers = root | "Shards" >> beam.Create(self.shards, reshuffle=len(self.shards) > 1)
         read = _Read(self.source, self.of, self.exposition, alone=len(self.shards) == 1)
         return numbers | "Read" >> carrying(beam.ParDo(read), Batch)
@@ -80,16 +80,16 @@ class PositionsTracker(RestrictionTracker):
         self._positions = positions
 
     def current_restriction(self) -> Positions:
-        """What is still to be read."""
+        """The positions still to be read."""
         return self._positions
 
     def current_progress(self) -> RestrictionProgress:
-        """All remaining or all done; how much there is the broker knows."""
+        """All remaining or all done; only the broker knows the amount."""
         done = float(self._positions.done)
         return RestrictionProgress(completed=done, remaining=1 - done)
 
     def try_claim(self, position: tuple[str, int]) -> bool:
-        """Take a range; False once the rest was given to another."""
+        """Claim a range; False once the rest was handed over."""
         if self._positions.done:
             return False
         if position == _END:
@@ -99,7 +99,7 @@ class PositionsTracker(RestrictionTracker):
         return True
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Positions, Positions] | None:
-        """Hand everything on at a checkpoint; refuse any other split."""
+        """Hand everything over at a checkpoint; refuse any other split."""
         if fraction_of_remainder != 0 or self._positions.done:
             return None
         residual = self._positions
@@ -112,7 +112,7 @@ class PositionsTracker(RestrictionTracker):
             raise ValueError("the shard was left before its positions were handed on")
 
     def is_bounded(self) -> bool:
-        """A source of messages has no end."""
+        """False: a source of messages has no end."""
         return False
 
 
@@ -129,7 +129,7 @@ class _PositionsCoder(Coder):
 
 
 class _Provider(RestrictionProvider):
-    def initial_restriction(self, element: int) -> Positions:  # noqa: ARG002 - found by the shard itself
+    def initial_restriction(self, element: int) -> Positions:  # noqa: ARG002 - the shard determines it itself
         return Positions({})
 
     def create_tracker(self, restriction: Positions) -> PositionsTracker:
@@ -139,12 +139,12 @@ class _Provider(RestrictionProvider):
         return _PositionsCoder()
 
     def restriction_size(self, element: int, restriction: Positions) -> float:  # noqa: ARG002
-        """The shard's lag, in messages, where this process reads it."""
-        shards = list(_shards.items())  # others may be opened meanwhile
+        """The shard's lag in messages, if this process reads it."""
+        shards = list(_shards.items())  # other shards may be opened meanwhile
         return float(max((shard.lag() for key, shard in shards if key[1] == element), default=1))
 
     def truncate(self, element: int, restriction: Positions) -> None:
-        """A draining job reads nothing more."""
+        """Nothing: a draining job stops reading."""
 
 
 _TRACKER = beam.DoFn.RestrictionParam(_Provider())
@@ -166,7 +166,7 @@ class _Read(beam.DoFn):
     def process(
         self,
         number: int,
-        # Beam resolves these by position: the finalizer must stand before the restriction.
+        # Beam resolves these by position: the finalizer must come before the restriction.
         finalizer: Any = beam.DoFn.BundleFinalizerParam,
         tracker: Any = _TRACKER,
         watermark: Any = _WATERMARK,
@@ -189,9 +189,9 @@ class _Read(beam.DoFn):
 
 
 def _turns(shard: Shard, tracker: Any, *, drain: bool, alone: bool) -> Iterator[Ready]:
-    """About a second of reading, as far as the restriction lets it be taken.
+    """About a second of reading, as far as the restriction allows.
 
-    What one turn gives is written while the next one reads.
+    The batches of one turn are written while the next one reads.
     """
     end = time.monotonic() + _SECONDS
     while (left := end - time.monotonic()) > 0:
@@ -214,7 +214,7 @@ def _turn(shard: Shard, tracker: Any, seconds: float, *, drain: bool) -> list[Re
 
 
 def _advance(watermark: Any) -> None:
-    """Nothing windows on it; it tells operators that the source is alive. It only moves forward."""
+    """No window depends on it; it shows operators that the source is alive. It only moves forward."""
     now, current = Timestamp.of(time.time() - _SECONDS), watermark.current_watermark()
     if current is None or now > current:
         watermark.set_watermark(now)
@@ -225,7 +225,7 @@ _shards_lock = threading.Lock()
 
 
 def _obtain(source: Source, number: int, of: int) -> Shard:
-    """The process's reader of a shard: it outlives bundles, so that nothing is fetched twice."""
+    """This process's reader of a shard, kept across bundles so that nothing is fetched twice."""
     key = (repr(source), number, of)
     with _shards_lock:
         now = time.monotonic()
@@ -239,7 +239,7 @@ def _obtain(source: Source, number: int, of: int) -> Shard:
 
 
 def close_shards() -> None:
-    """Acknowledge what is durable and close every reader of this process, after its last bundle."""
+    """Acknowledge durable ranges and close every reader of this process, after its last bundle."""
     with _shards_lock:
         while _shards:
             _shards.popitem()[1].close()

@@ -1,4 +1,4 @@
-"""From a URL scheme or a name to the one module that implements it."""
+"""Finds the module that implements a URL scheme or a name."""
 
 from __future__ import annotations
 

@@ -24,16 +24,16 @@ __all__ = ["ResubmitLanes"]
 
 @dataclass
 class ResubmitLanes(beam.PTransform):
-    """Publish every lane of a stored plan; gives one report per lane, as JSON types.
+    """Publish every lane of a stored plan; outputs one report per lane, as JSON types.
 
-    Delivery: a lane that a runner tries again goes on where it was, see ``Plan.deduplication``.
+    Delivery: a lane retried by a runner continues where it stopped, see ``Plan.deduplication``.
 
     Attributes:
-        plan: the stored plan. Only its job and lanes travel; workers load the rest from the lake.
+        plan: the stored plan. Only its job and lanes are serialized; workers load the rest from the lake.
         lakes: URLs of the lakes, the plan's first.
         lake_config: settings of their clients; values may be secret references.
-        destination_config: settings of the destination's client; likewise.
-        workers: processes that lanes run in; each keeps its part of the rate that is wished.
+        destination_config: settings of the destination's client; values may be secret references.
+        workers: number of processes that run lanes; each keeps its share of the rate limit.
     """
 
     plan: Plan
@@ -83,7 +83,7 @@ class _ReplayLane(beam.DoFn):
             return replay_lane(plan, lane, lakes, publisher, stopped=stopping, pacer=pacer)
         finally:
             publisher.close()
-            # A client refers to itself through its callbacks: its threads and buffers go only now.
+            # A client refers to itself through its callbacks: only this releases its threads and buffers.
             del publisher
             gc.collect()
             pa.default_memory_pool().release_unused()

@@ -1,4 +1,4 @@
-"""The loop that waits out a transient failure, and how long a server may be away before it is given up."""
+"""Retries transient failures, and measures how long a server has not answered."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _waiting: dict[str, str] = {}
 
 
 class Patience:
-    """Measures one server's absence over all calls to it, so that they give up together. Thread-safe.
+    """Measures how long one server does not answer any call, so that all give up together. Thread-safe.
 
     Attributes:
-        why: the last failure, for whoever gives up.
+        why: the last failure.
     """
 
     def __init__(self, seconds: float | None) -> None:
-        """Give up ``seconds`` after the first failing call began, without a success since; None is never."""
+        """Give up ``seconds`` after the start of the first failing call without a success since, or never."""
         self._seconds = seconds
         self._since: float | None = None
         self.why = ""
 
     def watched(self, call: Callable[[], _T]) -> Callable[[], _T]:
-        """``call``, whose outcomes are taken as the server being there or away."""
+        """Wrap ``call``, so that its outcomes show whether the server answers."""
 
         def watching() -> _T:
-            # A server that is frozen fails no call before its timeout, and is away all the while.
+            # A frozen server fails calls only after their timeout, but it is away from their start.
             away, begun = False, time.monotonic()
             try:
                 return call()
@@ -51,7 +51,7 @@ class Patience:
 
     @property
     def ended(self) -> bool:
-        """Whether the server has been away for too long, and is still away as far as known."""
+        """Whether the server has not answered for too long, and still does not as far as known."""
         since = self._since
         return self._seconds is not None and since is not None and time.monotonic() - since >= self._seconds
 
@@ -66,14 +66,14 @@ def retry(
 ) -> _T:
     """Call until it succeeds, pausing with jittered exponential backoff.
 
-    Only :class:`TransientError` is waited out. The first failure is logged and so is the
+    Only :class:`TransientError` is retried. The first failure is logged and so is the
     recovery; the failures between are counted through ``on_retry`` only.
 
     Args:
-        what: names the call in the log by a verb, for example ``"write s3://lake/a.parquet"``.
-        give_up_after: seconds after which the last error is raised; ``None`` is never.
+        what: names the call in the log, beginning with a verb, for example ``"write s3://lake/a.parquet"``.
+        give_up_after: seconds after which the last error is raised; ``None`` means never.
         on_retry: called before each new attempt.
-        stopped: when it turns true, the last error is raised instead of waiting on.
+        stopped: once true, the last error is raised instead of waiting.
 
     Raises:
         TransientError: after ``give_up_after`` seconds, or once ``stopped`` is true.
@@ -90,7 +90,7 @@ def retry(
                     _log.warning("cannot %s, trying again until it succeeds: %s", what, error)
                 failed, _waiting[what] = True, str(error)
                 on_retry()
-                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+                time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - it spreads load and protects nothing
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 if failed:
@@ -102,7 +102,7 @@ def retry(
 
 
 def waiting(about: str) -> str | None:
-    """What a call of this process waits for whose name contains ``about``, in one sentence."""
+    """A sentence about a waiting call of this process, whose name contains ``about``."""
     for what, why in tuple(_waiting.items()):
         if about in what:
             return f"cannot {what}: {why}"

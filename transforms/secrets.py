@@ -15,11 +15,11 @@ _REFERENCE = re.compile(r"\$\{(env|file):([^}]+)\}")
 
 
 def resolve(value: str, name: str) -> str:
-    """Replace every reference in ``value`` by what it refers to on this machine.
+    """Replace every reference in ``value`` by its secret on this machine.
 
     Args:
-        value: as it was given.
-        name: of the setting that has it.
+        value: the text as configured.
+        name: name of the setting.
 
     Raises:
         ConfigurationError: a named variable or file does not exist here.
@@ -37,5 +37,5 @@ def _look_up(kind: str, place: str, name: str) -> str:
         return os.environ[place] if kind == "env" else Path(place).read_text(encoding="utf-8").rstrip("\n")
     except (KeyError, OSError) as error:
         raise ConfigurationError(
-            f"{name}: ${{{kind}:{place}}} is not there; set the variable or mount the file on this machine."
+            f"{name}: ${{{kind}:{place}}} does not exist; set the variable or mount the file on this machine."
         ) from error

@@ -1,4 +1,4 @@
-"""What this process was told: to end, or why it failed. Shared by everything that runs in it."""
+"""Shared state of this process: the request to stop, and its first failure."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ __all__ = ["failure", "note_failure", "noting_failures", "stop", "stopping"]
 
 _P = ParamSpec("_P")
 _Out = TypeVar("_Out")
-_told = threading.Event()
+_stopping = threading.Event()
 _failures: list[PersistorError] = []
 
 
 def stop() -> None:
-    """End: sources close what is open and end, and nothing waits any more for what is away."""
-    _told.set()
+    """Request the end: sources close open batches and end, and no retry waits any more."""
+    _stopping.set()
 
 
 def stopping() -> bool:
     """Whether :func:`stop` was called."""
-    return _told.is_set()
+    return _stopping.is_set()
 
 
 def note_failure(error: PersistorError) -> None:
-    """Keep why a bundle failed: runners hand on the text of an exception only."""
+    """Keep the exception of a failed bundle, because runners pass on only its text."""
     _failures.append(error)
 
 
 def noting_failures(call: Callable[_P, _Out]) -> Callable[_P, _Out]:
-    """``call``, with its failures noted."""
+    """Wrap ``call``, so that its failures are recorded."""
 
-    def noting(*arguments: _P.args, **named: _P.kwargs) -> _Out:
+    def recording(*arguments: _P.args, **named: _P.kwargs) -> _Out:
         try:
             return call(*arguments, **named)
         except PersistorError as error:
             note_failure(error)
             raise
 
-    return noting
+    return recording
 
 
 def failure() -> PersistorError | None:
-    """The first failure that was noted."""
+    """The first recorded failure."""
     return _failures[0] if _failures else None

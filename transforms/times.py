@@ -1,6 +1,6 @@
-"""Times as Python and JSON have them, from microseconds that may lie outside of the calendar.
+"""Converts microseconds to times of Python and JSON, also outside the calendar.
 
-Producers choose the times of their messages freely; one of them must not fail whoever looks.
+Producers choose the times of their messages freely; no value may make a reader fail.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 
 def moment(microseconds: int) -> datetime:
-    """Microseconds since 1970 in UTC; the first or last of the years 1 to 9999 for what lies beyond."""
+    """Microseconds since 1970 as a time in UTC, limited to the years 1 to 9999."""
     return _EPOCH + timedelta(microseconds=min(max(microseconds, _FIRST_US), _LAST_US))
 
 
 def within_calendar(table: pa.Table) -> pa.Table:
-    """The table with its times as :func:`moment` gives them, so that each of them has a ``datetime``."""
+    """The table with its times limited like :func:`moment`, so that each has a ``datetime``."""
     for number, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
             bounded = pc.min_element_wise(

@@ -1,4 +1,4 @@
-"""WriteFiles: Batch → WrittenFile, and DeadLetter for what cannot be written."""
+"""WriteFiles: Batch → WrittenFile, and DeadLetter for messages that cannot be written."""
 
 from __future__ import annotations
 

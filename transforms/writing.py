@@ -1,4 +1,4 @@
-"""From a claimed batch to durable files in the lake. No Beam in here."""
+"""Writes claimed batches as durable files in the lake, without Beam."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _T = TypeVar("_T")
 class BatchWriter:
     """Writes batches to one lake. Thread-safe.
 
-    Delivery: a file is written whole or not at all and never over another one. Where it is there
-    already, what is there counts: a batch that is written again gives the same files.
+    Delivery: a file is written completely or not at all, and never over another one. An existing file
+    counts, so a batch that is written again yields the same files.
 
     Attributes:
-        dead_letters: whether messages that cannot be written may be handed on as dead letters;
-            otherwise the error is raised and they stay at the broker.
-        give_up_after: seconds of an absent lake after which its batches become dead letters;
-            None waits for ever.
-        entries: whether entries of the messages are wanted, which cost a tenth of the time.
+        dead_letters: whether messages that cannot be written become dead letters; otherwise the error is
+            raised and they stay at the broker.
+        give_up_after: seconds without an answer of the lake after which batches become dead letters; None
+            waits for ever.
+        entries: whether to make index entries, which take a tenth of the time.
     """
 
     lake: Lake
@@ -48,7 +48,7 @@ class BatchWriter:
     _patience: Patience = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Never give up where there are no dead letters."""
+        """Never give up without dead letters."""
         patience = Patience(self.give_up_after if self.dead_letters else None)
         object.__setattr__(self, "_patience", patience)
 
@@ -56,8 +56,8 @@ class BatchWriter:
         """Write one file per path of the batch, returning when they are durable.
 
         Raises:
-            PermanentError: a message cannot be written and there are no dead letters.
-            TransientError: the lake was away when the process was told to stop.
+            PermanentError: a message cannot be written, and dead letters are off.
+            TransientError: the lake did not answer when the process was asked to stop.
         """
         if batch.lost is not None:
             return [], [batch.lost] if self.dead_letters else []
@@ -99,19 +99,19 @@ class BatchWriter:
         return WrittenFile(location, source, bytes, len(messages), total_size(messages), made)
 
     def _put(self, path: str, data: bytes | memoryview | pa.Buffer) -> memoryview | None:
-        """Write, or read what was there first."""
+        """Write the file, or read the existing one."""
         if self.lake.put_new(path, data):
             return None
         try:
             return self.lake.get(path)
         except ObjectMissingError as error:
-            # S3 answers "exists" to a writer while another one's write is still under way.
+            # S3 answers "exists" while another writer is still uploading.
             raise TransientError(f"{path} is being written by another job") from error
 
     def _left_behind(self, batch: Batch, directory: str) -> Iterator[WrittenFile]:
-        """The file of an earlier attempt at messages that the broker no longer has, if it was written.
+        """The file of an earlier attempt, with messages that are gone from the broker, if it exists.
 
-        Nobody else has them, so nothing is given up here.
+        It has the only copy, so this never gives up.
         """
         path = file_path(directory, batch.name, batch.layout.format, batch.layout.naming)
         try:
@@ -124,9 +124,9 @@ class BatchWriter:
     def _dead(
         self, part: _Part, error: PermanentError | TransientError, files: list[WrittenFile]
     ) -> Iterator[DeadLetter]:
-        """Hand on what cannot be written; what of the part can, is written."""
+        """Turn messages that cannot be written into dead letters; write the others."""
         if not self.dead_letters and isinstance(error, PermanentError):
-            advice = "name a --dead_letter topic, and what cannot be written is put there"
+            advice = "name a --dead_letter topic for messages that cannot be written"
             raise PermanentError(f"{part.path} cannot be written, {error}; {advice}") from error
         if not self.dead_letters or stop.stopping():
             raise error
@@ -148,7 +148,7 @@ class BatchWriter:
 
 @dataclass(frozen=True)
 class _Part:
-    """The rows of a batch that belong in one file."""
+    """The rows of a batch for one file."""
 
     source: str
     path: str
@@ -172,7 +172,7 @@ def _decoded(format: FormatModule, stored: memoryview, location: str) -> pa.Tabl
 
 def _encoded(part: _Part) -> bytes | memoryview | pa.Buffer:
     if part.messages["headers"].null_count:
-        raise PermanentError("the broker's client cannot read the headers, whose names are not UTF-8")
+        raise PermanentError("the broker's client cannot read headers with names that are not UTF-8")
     return part.format.encode(part.messages)
 
 

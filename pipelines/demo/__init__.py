@@ -1,5 +1,5 @@
-"""``make demo``: a real broker, persist, index and API on this machine, and a resubmission that is compared.
+"""``make demo``: a real broker, persist, index and API on this machine, and a resubmission that is verified.
 
-It lives here because it does what a user does: it starts the commands, sends HTTP requests and looks
-at the results. Only ``traffic`` knows the broker.
+It does what a user does: it starts the commands, sends HTTP requests and checks the results. Only
+``traffic`` depends on the broker.
 """

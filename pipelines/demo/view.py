@@ -1,4 +1,4 @@
-"""What the demo shows when it is done."""
+"""Shows the results of the demo."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def show(
     job: Mapping[str, Any],
     request: Mapping[str, Any],
 ) -> None:
-    """What was archived and resubmitted, where it lies, and the request that did it.
+    """Show what was archived and resubmitted, its files, and the request that did it.
 
     Args:
         console: the terminal.
         place: of the demo.
-        archived: how many messages, and in how many seconds.
-        job: the resubmission as the API tells it.
-        request: the body that asked for it.
+        archived: number of messages and seconds.
+        job: the resubmission from the API.
+        request: the body of its request.
     """
     count, seconds = archived
     files = [path for path in (place.directory / "lake").rglob("*.parquet") if "_persistor" not in path.parts]
@@ -41,7 +41,7 @@ def show(
     report = job["report"]
     facts = Table.grid(padding=(0, 2))
     facts.add_row("archived", f"{count:,} messages, {len(files)} Parquet files, {stored}")
-    facts.add_row("", f"in {seconds:.1f} s, the start of all processes included")
+    facts.add_row("", f"in {seconds:.1f} s, including the start of all processes")
     facts.add_row("lake", _shown(place.directory / "lake"))
     facts.add_row("index", _shown(place.directory / "index.db"))
     facts.add_row("resubmitted", f"{report['published']:,} messages, {report['rate']:,.0f} a second")
@@ -60,9 +60,7 @@ def next_steps(console: Console, place: Place) -> None:
     _command(console, "In the browser: find messages, plan, send, watch", place.url)
     _command(console, "Find messages", _curl(place, "/v1/messages/search", lookup))
     _command(console, "Plan a resubmission", f"{persistor} plan {stored} {place.index} {plan}")
-    _command(
-        console, "Make the index anew", f"{persistor} rebuild {stored} sqlite://{place.directory}/anew.db"
-    )
+    _command(console, "Rebuild the index", f"{persistor} rebuild {stored} sqlite://{place.directory}/anew.db")
     _command(console, "Watch persist", f"curl -s http://127.0.0.1:{place.metrics}/metrics | grep ^persistor")
     _command(console, "Logs", f"{_shown(place.directory)}/*.log")
 

@@ -1,4 +1,4 @@
-"""``persistor doctor``: tries what a command's settings name, and says what to fix."""
+"""``persistor doctor``: checks the servers and files in a command's settings, and reports what to fix."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ __all__ = ["HELP", "examine"]
 
 HELP = """usage: persistor doctor COMMAND [--config FILE] [--SETTING VALUE ...]
 
-Try what the settings of a command name, and say what to fix: connections and permissions of broker, lake and
-index, retention against the age of batches, clocks, disks, certificates. Nothing is archived or sent; where
-the command writes, a small object is created in the lake and deleted again.
+Check the settings of a command and report what to fix: connections and permissions of broker, lake and
+index, retention against the age of batches, clocks, disks, certificates. Nothing is archived or sent; for
+a command that writes, a small object is created in the lake and deleted again.
 Run it as the user that the command will run as.
 
 example:
   persistor doctor persist --config persist.yaml
 
-Exit code: 0 nothing to fix, 1 something to fix, 2 the settings themselves are wrong."""
+Exit code: 0 nothing to fix, 1 something to fix, 2 the settings themselves are not valid."""
 _LITTLE_SPACE = 0.1
 _SOON = 30
 _NO_TOPIC = "persistor-doctor"
 _DAY = 86_400
-_A_MOMENT = 5.0
+_COORDINATOR_WITHIN = 5.0
 _INDEX_AGE = 1.0
 """Seconds for which index keeps a batch open."""
 
 
 def examine(settings: Connecting) -> Iterator[Finding]:
-    """Try everything that a command's settings name; nothing is archived, sent or left behind.
+    """Check everything in a command's settings; nothing is archived, sent or left behind.
 
-    In the lake an object below ``_persistor/doctor/`` is written, read and deleted where the command
-    writes; nothing is published.
+    If the command writes, an object below ``_persistor/doctor/`` in the lake is written, read and
+    deleted. Nothing is published.
 
     Args:
         settings: of any command (``pipelines.settings.declared``).
@@ -83,7 +83,7 @@ def _examine_source(
         shown = ", ".join(topics[:5]) + (" and others" if len(topics) > 5 else "")
         if not partitions:
             said = "No topic matches now."
-            yield Finding("source", "care", said, "Those that appear later are read; check the pattern.")
+            yield Finding("source", "care", said, "Topics that appear later are read; check the pattern.")
             return
         many = f"{counted(len(topics), 'topic')}, {counted(len(partitions), 'partition')}"
         yield Finding("source", "fine", f"{many}: {shown}.")
@@ -99,14 +99,16 @@ def _examine_source(
 
 def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
     try:
-        # A group that its cluster never heard of has no coordinator for a moment.
-        retry(lambda: reader.committed(partition), "look up the group's progress", give_up_after=_A_MOMENT)
-    except (ConfigurationError, TransientError) as error:
-        remedy = "Give this user the right to it: on Kafka that is READ on the group."
-        return Finding(
-            "progress", "wrong", f"What group {group} has read cannot be looked up: {error}", remedy
+        # A group that is new to its cluster has no coordinator for a moment.
+        retry(
+            lambda: reader.committed(partition),
+            "look up the group's progress",
+            give_up_after=_COORDINATOR_WITHIN,
         )
-    return Finding("progress", "fine", f"What group {group} has read can be looked up.")
+    except (ConfigurationError, TransientError) as error:
+        remedy = "Grant this user the right to read it: on Kafka, READ on the group."
+        return Finding("progress", "wrong", f"The progress of group {group} cannot be read: {error}", remedy)
+    return Finding("progress", "fine", f"The progress of group {group} can be read.")
 
 
 def _examine_topics(reader: Reader, partitions: Sequence[Partition]) -> Iterator[Finding]:
@@ -121,7 +123,7 @@ def _examine_spread(settings: Streaming, partitions: Sequence[Partition]) -> Ite
     if processes > len(partitions) and partitions[0].number is not None:
         idle = processes - len(partitions)
         said = f"{processes} processes share {counted(len(partitions), 'partition')}: {idle} stay idle."
-        yield Finding("processes", "care", said, "Use as many processes as partitions at most.")
+        yield Finding("processes", "care", said, "Use at most as many processes as partitions.")
 
 
 def _examine_retention(
@@ -135,12 +137,14 @@ def _examine_retention(
     for topic, seconds in sorted(short.items()):
         level = "wrong" if seconds < 10 * age else "care"
         said = f"{topic} keeps messages for {seconds:.0f} s, and a batch may stay open for {age:.0f} s."
-        remedy = "What is not archived within that time is lost: keep messages for a day or more."
+        remedy = "Messages not archived within that time are lost: keep messages for a day or more."
         yield Finding("retention", level, said, remedy)
     if not short:
         least = min((seconds for seconds in kept.values() if seconds is not None), default=None)
-        told = "for ever" if least is None else f"for {least / 3600:.0f} h or longer"
-        yield Finding("retention", "fine", f"Messages are kept {told}: as long may archiving stand still.")
+        how_long = "for ever" if least is None else f"for {least / 3600:.0f} h or longer"
+        yield Finding(
+            "retention", "fine", f"Messages are kept {how_long}: archiving may stand still for that long."
+        )
 
 
 def _examine_index(url: str) -> Iterator[Finding]:
@@ -152,21 +156,21 @@ def _examine_index(url: str) -> Iterator[Finding]:
         started = time.monotonic()
         index.ping()
         seconds, sources = time.monotonic() - started, index.sources()
-        known = f"it knows {counted(len(sources), 'source')}."
+        known = f"it has {counted(len(sources), 'source')}."
         yield Finding("index", "fine", f"It answers in {seconds * 1000:.0f} ms; {known}")
         if seconds > SLOW:
-            yield Finding("index", "care", "It answers slowly.", "Is it far away, or busy?")
+            yield Finding("index", "care", "It answers slowly.", "Check its distance and its load.")
 
 
 def _new_file(url: str) -> Finding | None:
-    """Of an index that is a file and not there: one that is made here would be of whoever looks."""
+    """Check the directory of a missing index file, because a file created here would belong to this user."""
     path = registry.index_file(url)
     if path is None or "${" in url or path.exists():
         return None
     there = next(one for one in path.parents if one.exists())
     if os.access(there, os.W_OK | os.X_OK):
-        return Finding("index", "fine", f"{path} is not there yet; {there} can be written to.")
-    return Finding("index", "wrong", f"{path} cannot be made: {there} may not be written to.", ALLOW)
+        return Finding("index", "fine", f"{path} does not exist yet; {there} is writable.")
+    return Finding("index", "wrong", f"{path} cannot be created: {there} is not writable.", ALLOW)
 
 
 def _examine_topic(name: str, url: str, config: Mapping[str, str]) -> Iterator[Finding]:
@@ -184,18 +188,18 @@ def _examine_topic(name: str, url: str, config: Mapping[str, str]) -> Iterator[F
 
 def _examine_metadata(found: Destination) -> Iterator[Finding]:
     if found.compacted:
-        said = f"{found.topic} is compacted: of the entries of a large file only the last ones stay."
+        said = f"{found.topic} is compacted: only the last entries of a large file are kept."
         yield Finding("metadata", "wrong", said, "Set its cleanup.policy to delete.")
     kept = time.time() - (found.oldest_kept_us or 0) / 1e6
     if kept < _DAY:
         said = (
             f"{found.topic} keeps messages for {kept / 3600:.1f} h: what is not indexed by then is not found."
         )
-        yield Finding("metadata", "care", said, "Keep them for a week, or have persistor rebuild at hand.")
+        yield Finding("metadata", "care", said, "Keep them for a week, or plan to use persistor rebuild.")
 
 
 def _examine_broker(name: str, url: str, config: Mapping[str, str]) -> Iterator[Finding]:
-    """Its topics are named by requests: that this one is not there is as it should be."""
+    """Check the broker alone: requests name its topics, so a missing topic is fine here."""
     problems = destination_of(f"{url.rstrip('/')}/{_NO_TOPIC}", config).problems
     for problem in problems:
         if _NO_TOPIC not in problem:
@@ -208,9 +212,9 @@ def _examine_surroundings(settings: Connecting) -> Iterator[Finding]:
     urls, configs = addresses(settings)
     for directory in host.directories(urls):
         free, size = host.space(directory)
-        said = f"{directory}: {free / 2**30:.1f} GiB of {size / 2**30:.0f} are free."
+        said = f"{directory}: {free / 2**30:.1f} GiB of {size / 2**30:.0f} GiB are free."
         few = free / size < _LITTLE_SPACE
-        remedy = "Make room: a full disk stops archiving." if few else ""
+        remedy = "Free some space: a full disk stops archiving." if few else ""
         yield Finding("disk", "care" if few else "fine", said, remedy)
     for file in host.certificates(urls, configs):
         yield _certificate(file, host.expiry(file))

@@ -1,4 +1,4 @@
-"""What ``persistor doctor`` found, and how it is shown."""
+"""Findings of ``persistor doctor``, and how they are shown."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from transforms.lake import AccessDeniedError
 
 __all__ = ["ALLOW", "Finding", "show", "tried"]
 
-ALLOW = "Give these credentials the right to it."
+ALLOW = "Grant these credentials the right to do it."
 _MARKS = {"fine": ("ok", "green"), "care": ("!", "yellow"), "wrong": ("x", "red")}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was tried and how it went.
+    """The result of one check.
 
     Attributes:
-        what: was looked at, such as ``source``.
-        level: ``fine``, ``care`` (works, and may not for ever) or ``wrong``.
-        said: what was found, in a sentence.
-        remedy: what to do about it.
+        what: the checked part, such as ``source``.
+        level: ``fine``, ``care`` (works, but may stop working) or ``wrong``.
+        said: the finding, in a sentence.
+        remedy: what to do.
     """
 
     what: str
@@ -38,21 +38,21 @@ class Finding:
 
 
 def show(findings: Iterator[Finding]) -> int:
-    """Print findings as they come, and then what to do.
+    """Print findings as they come, and then a summary.
 
     Returns:
-        The exit code: 0 where nothing is wrong, else 1.
+        The exit code: 0 if nothing is wrong, else 1.
     """
-    out, told = Console(highlight=False), list[Finding]()
+    out, shown = Console(highlight=False), list[Finding]()
     for finding in findings:
         if out.is_terminal:
             out.print(_row(finding))
         else:
             print("\t".join(_words(finding)), flush=True)
-        told.append(finding)
-    wrong = sum(finding.level == "wrong" for finding in told)
-    care = sum(finding.level == "care" for finding in told)
-    out.print(f"{len(told)} checks: {wrong} to fix, {care} to watch.")
+        shown.append(finding)
+    wrong = sum(finding.level == "wrong" for finding in shown)
+    care = sum(finding.level == "care" for finding in shown)
+    out.print(f"{len(shown)} checks: {wrong} to fix, {care} to watch.")
     return int(wrong > 0)
 
 
@@ -68,13 +68,13 @@ def _row(finding: Finding) -> Table:
 
 
 def _words(finding: Finding) -> tuple[str, ...]:
-    """Mark, what was looked at, and what was found with its remedy: for pipes and logs."""
+    """A plain line with mark, checked part, finding and remedy, for pipes and logs."""
     remedy = f" -> {finding.remedy}" if finding.remedy else ""
     return _MARKS[finding.level][0], finding.what, visible(finding.said + remedy)
 
 
 def tried(what: str, examination: Any, *arguments: Any) -> Iterator[Finding]:
-    """What an examination finds; where it cannot go on, that is a finding too."""
+    """The findings of an examination; if it fails, that is a finding too."""
     try:
         yield from examination(*arguments)
     except ConfigurationError as error:
@@ -83,5 +83,5 @@ def tried(what: str, examination: Any, *arguments: Any) -> Iterator[Finding]:
     except AccessDeniedError as error:
         yield Finding(what, "wrong", f"{error}.", ALLOW)
     except PersistorError as error:
-        remedy = "Is it running, and reachable from here? Check address, network and credentials."
+        remedy = "Check that it is running, and check address, network and credentials."
         yield Finding(what, "wrong", f"It does not answer: {error}.", remedy)

@@ -1,4 +1,4 @@
-"""What ``persistor doctor`` tries of a lake."""
+"""Checks of a lake by ``persistor doctor``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transforms.probe import REMEDY, overwrites
 __all__ = ["SLOW", "examine_lake"]
 
 SLOW = 0.25
-"""Seconds that a call may take where nothing is wrong."""
+"""Seconds after which a call counts as slow."""
 _SKEW = 30.0
 _WRITING = ("persist", "plan", "resubmit", "api")
 _DELETING = ("plan", "resubmit", "api")
@@ -26,11 +26,11 @@ _PATIENCE = {"timeout": "20s"}
 
 
 def examine_lake(url: str, config: Mapping[str, str], command: str) -> Iterator[Finding]:
-    """List it and, where the command writes, write, read and delete an object below ``_persistor/doctor/``.
+    """List it and, if the command writes, write, read and delete an object below ``_persistor/doctor/``.
 
     Raises:
-        ConfigurationError: it is not there, or refuses us.
-        TransientError: it is away.
+        ConfigurationError: it does not exist, or refuses us.
+        TransientError: it does not answer.
     """
     with _as_it_was(url):
         lake = open_lake(url, {**_PATIENCE, **config})
@@ -41,14 +41,14 @@ def examine_lake(url: str, config: Mapping[str, str], command: str) -> Iterator[
 
 @contextlib.contextmanager
 def _as_it_was(url: str) -> Iterator[None]:
-    """Remove directories that a local lake had not before: they would be of whoever looked."""
+    """Remove directories created in a local lake, because they would belong to this user."""
     places = [Path(one) / INTERNAL / "doctor" for one in host.directories([url])]
     made = [one for place in places for one in (place, *place.parents) if not one.exists()]
     try:
         yield
     finally:
         for one in made:
-            with contextlib.suppress(OSError):  # others may have begun to use it
+            with contextlib.suppress(OSError):  # another process may use it by now
                 one.rmdir()
 
 
@@ -63,10 +63,12 @@ def _examine_writing(lake: Lake, *, deletes: bool) -> Iterator[Finding]:
         stays = _cannot_delete(lake, path)
     yield from found
     if stays and deletes:
-        remedy = f"The command deletes below {INTERNAL} what has served its time: allow it there."
+        remedy = f"The command deletes old objects below {INTERNAL}: allow it there."
         yield Finding("lake", "wrong", f"{path} cannot be deleted: {stays}", remedy)
     elif stays:
-        yield Finding("lake", "fine", f"{path} stays: objects cannot be deleted, which archiving never does.")
+        yield Finding(
+            "lake", "fine", f"{path} stays, because objects cannot be deleted; archiving never deletes any."
+        )
 
 
 def _cannot_delete(lake: Lake, path: str) -> str:
@@ -80,9 +82,11 @@ def _cannot_delete(lake: Lake, path: str) -> str:
 def _examine_object(lake: Lake, path: str, content: bytes, written: tuple[float, float]) -> Iterator[Finding]:
     started, seconds = written
     if overwrites(lake, path, content):
-        yield Finding("lake", "wrong", "The store overwrote an object that was to be created only.", REMEDY)
+        yield Finding(
+            "lake", "wrong", "The store overwrote an object instead of refusing to create it.", REMEDY
+        )
     elif bytes(lake.get(path)) != content:
-        yield Finding("lake", "wrong", "The store gave back something else than was written.")
+        yield Finding("lake", "wrong", "The store returned other bytes than were written.")
     else:
         yield _written(seconds)
     yield _clock(lake.modified(path).timestamp(), started, time.time())
@@ -92,14 +96,16 @@ def _written(seconds: float) -> Finding:
     said = f"Objects can be created once and read; a small one is written in {seconds * 1000:.0f} ms."
     if seconds < 4 * SLOW:
         return Finding("lake", "fine", said)
-    return Finding("lake", "care", said, "Larger batches, or a lake that is nearer, keep the rate up.")
+    return Finding("lake", "care", said, "Use larger batches or a closer lake to keep the rate up.")
 
 
 def _clock(written: float, earliest: float, latest: float) -> Finding:
-    # Stores tell whole seconds.
+    # Stores report whole seconds.
     skew = max(earliest - 1 - written, written - latest, 0.0)
     said = f"This machine's clock and the store's differ by {skew:.0f} s."
     if skew < _SKEW:
         return Finding("clock", "fine", said)
-    remedy = "Let both follow a time server: signed requests are refused, and leases of jobs misjudged."
+    remedy = (
+        "Synchronise both clocks: otherwise signed requests are refused, and leases of jobs are misjudged."
+    )
     return Finding("clock", "wrong", said, remedy)

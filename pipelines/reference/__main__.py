@@ -33,11 +33,11 @@ TABLES = {
     "docs/reference/files.md": files_table,
     "docs/reference/index-entries.md": entries_table,
 }
-"""What stands between the marks of which file."""
+"""The generated tables by file."""
 
 
 def main() -> int:
-    """Write each table into its file, below the directory that is named."""
+    """Write each table into its file, below the given directory."""
     for name, table in TABLES.items():
         file = Path(sys.argv[1], name)
         before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)

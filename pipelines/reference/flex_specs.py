@@ -1,4 +1,4 @@
-"""``make templates``: the specification of each Flex template, made from the settings of its command."""
+"""``make templates``: writes the specification of each Flex template from the settings of its command."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def specification(command: str, image: str) -> dict[str, Any]:
         command: one of ``pipelines.flex.TEMPLATES``.
         image: of launcher and workers, with its registry.
     """
-    own = {"command": (command, "which of Persistor's jobs this is"), "sdk_container_image": (image, _IMAGE)}
-    fixed = [_fixed(name, value, told) for name, (value, told) in own.items()]
+    own = {"command": (command, "the Persistor job to run"), "sdk_container_image": (image, _IMAGE)}
+    fixed = [_fixed(name, value, help_text) for name, (value, help_text) in own.items()]
     metadata = {
         "name": f"Persistor: {command}",
         "description": f"{SUMMARIES[command].capitalize()}.",
@@ -46,16 +46,16 @@ def specification(command: str, image: str) -> dict[str, Any]:
     return {"image": image, "sdkInfo": {"language": "PYTHON"}, "metadata": metadata}
 
 
-_IMAGE = "image of the workers: the one that this template is launched from"
+_IMAGE = "image of the workers, the same as the template's"
 
 
-def _fixed(name: str, value: str, told: str) -> dict[str, Any]:
-    """What the template needs to be told although it can have one value only."""
+def _fixed(name: str, value: str, help_text: str) -> dict[str, Any]:
+    """Parameters that the template requires although they have only one valid value."""
     regexes = [f"^{re.escape(value)}$"] if name == "command" else ["^.+$"]
     return {
         "name": name,
         "label": name,
-        "helpText": told,
+        "helpText": help_text,
         "isOptional": False,
         "regexes": regexes,
         "paramType": "TEXT",
@@ -67,7 +67,7 @@ def _parameter(setting: Setting) -> dict[str, Any]:
     return {
         "name": setting.name,
         "label": setting.name.replace("_", " "),
-        "helpText": setting.help + (". A JSON list where there are several" if setting.repeatable else ""),
+        "helpText": setting.help + (". A JSON list for several values" if setting.repeatable else ""),
         "isOptional": not setting.required and setting.name != "resume",
         "regexes": [f"^({_pattern(setting)})$"],
         "paramType": "BOOLEAN" if setting.kind is FLAG else "ENUM" if setting.choices else "TEXT",

@@ -12,14 +12,14 @@ from resubmit_api.metrics import Metrics
 from transforms import metrics
 from transforms.metrics.host import watch
 
-# The client tells nowhere else which labels a metric has before it has a sample.
+# The client has no public way to list a metric's labels before it has a sample.
 # ruff: noqa: SLF001
 
 __all__ = ["Declared", "declared", "metrics_table"]
 
 _UNITS = (
     ("timestamp_seconds", "seconds since 1970"),
-    ("messages_per_second", "messages a second"),
+    ("messages_per_second", "messages per second"),
     ("seconds", "seconds"),
     ("bytes", "bytes"),
     ("messages", "messages"),
@@ -30,7 +30,7 @@ _UNITS = (
 
 @dataclass(frozen=True)
 class Declared:
-    """A metric as it was declared: ``name`` as Prometheus shows it, ``part`` whose processes have it."""
+    """A declared metric: ``name`` in Prometheus; ``part`` lists the commands that have it."""
 
     name: str
     part: str
@@ -40,7 +40,7 @@ class Declared:
 
     @property
     def unit(self) -> str:
-        """By Prometheus' convention the end of the name; what ends otherwise is a count."""
+        """The unit, by Prometheus' convention the end of the name; otherwise it is a count."""
         return next((unit for end, unit in _UNITS if self.name.endswith(end)), "count")
 
     def series(self) -> set[str]:
@@ -57,14 +57,14 @@ def declared() -> list[Declared]:
     common = CollectorRegistry()
     watch("persist", [], [], common)
     parts = {"persist, index": REGISTRY, "api": Metrics().registry, "persist, index, api": common}
-    assert metrics.MESSAGES in _collectors(REGISTRY)  # noqa: S101 - imported for what it declares
+    assert metrics.MESSAGES in _collectors(REGISTRY)  # noqa: S101 - imported for its declarations
     return sorted(
         (one for part, registry in parts.items() for one in _of(part, registry)), key=lambda d: d.name
     )
 
 
 def metrics_table() -> str:
-    """One Markdown table."""
+    """The Markdown table of all metrics."""
     head = ["| Metric | Labels | Type | Unit | Of | Meaning |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *map(_row, declared())])
 

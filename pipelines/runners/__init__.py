@@ -1,1 +1,1 @@
-"""Where a job runs: in this process, in several, or on Flink; and the signals that end it."""
+"""Runs jobs in this process, in several processes, or on Flink; and handles the signals that end them."""

@@ -1,7 +1,7 @@
-"""What our jobs need of Beam's Flink runner, and how they get there; loaded only where Flink is named.
+"""Beam's Flink runner with the options our jobs need; loaded only if Flink is used.
 
-On Flink a bundle is done for good when the checkpoint behind it is complete, so that is when
-messages are acknowledged at their broker.
+On Flink a bundle is final once the checkpoint after it is complete, so messages are acknowledged at their
+broker then.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from transforms.retry import retry
 __all__ = ["choose_runner"]
 
 _AWAY = 300.0
-"""Seconds that a cluster may take until a job of it is known again."""
+"""Seconds that a cluster may take until it knows a job again."""
 _log = logging.getLogger(__name__)
 
 
 def choose_runner(options: PipelineOptions) -> FlinkRunner:
-    """A runner that submits the job's jar, or writes it where ``--output_executable_path`` is given."""
-    # Submitted as a jar, a job needs no Java here, and no job server that lives as long as it waits.
+    """A runner that submits the job's jar, or writes it if ``--output_executable_path`` is given."""
+    # Submitted as a jar, a job needs neither Java here nor a job server that runs as long as it waits.
     options.view_as(FlinkRunnerOptions).flink_submit_uber_jar = True
     if not options.view_as(PortableOptions).output_executable_path:
         return _Submitter()
@@ -45,14 +45,14 @@ def choose_runner(options: PipelineOptions) -> FlinkRunner:
 
 
 class _Submitter(FlinkRunner):
-    """Beam's runner, whose jobs say how they fare, outlast their JobManager and leave no jar behind."""
+    """Beam's runner with jobs that report failures, survive their JobManager and leave no jar behind."""
 
     def default_job_server(self, options: PipelineOptions) -> Any:
         flink = options.view_as(FlinkRunnerOptions)
         master = self.add_http_scheme(flink.flink_master)
         if master in MAGIC_HOST_NAMES:
             return super().default_job_server(options)
-        flink.flink_master = "[auto]"  # what the job itself is told: the cluster that runs it
+        flink.flink_master = "[auto]"  # for the job itself this is the cluster that runs it
         return _Server(master, options)
 
 
@@ -69,14 +69,14 @@ class _Server(FlinkUberJarJobServer):
 
 class _Job(FlinkBeamJob):
     slots = 1
-    _told = ""
+    _shown_failure = ""
 
     def run(self) -> None:
         try:
             self._warn_of_slots()
             super().run()
         finally:
-            # The job has what it needs of them.
+            # The job no longer needs them.
             self.delete_jar()
             Path(self._jar).unlink(missing_ok=True)
         _log.info("Submitted to %s as job %s.", self._master_url, self._flink_job_id)
@@ -85,7 +85,7 @@ class _Job(FlinkBeamJob):
         overview = self.get("v1/overview")
         if overview["slots-available"] < self.slots:
             _log.warning(
-                "Flink has %d of %d slots free and the job takes %d: it waits until there are so many.",
+                "Flink has %d of %d slots free and the job takes %d: waiting until they are free.",
                 overview["slots-available"],
                 overview["slots-total"],
                 self.slots,
@@ -96,29 +96,29 @@ class _Job(FlinkBeamJob):
 
     def _ask_state(self) -> Any:
         try:
-            self._tell_failure()
+            self._log_failure()
             return super()._get_state()
         except (requests.RequestException, RuntimeError) as error:
             # While another JobManager takes over, none answers, or one that does not know the job yet.
             raise TransientError(str(error)) from error
 
     def get_message_stream(self) -> Iterator[Any]:
-        for told in super().get_message_stream():
-            if isinstance(told, beam_job_api_pb2.JobMessage):
-                told.message_text = cause(told.message_text)  # of thousands of lines
-            yield told
+        for message in super().get_message_stream():
+            if isinstance(message, beam_job_api_pb2.JobMessage):
+                message.message_text = cause(message.message_text)  # of thousands of lines
+            yield message
 
-    def _tell_failure(self) -> None:
-        told = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")
-        history = told.get("exceptionHistory", {}).get("entries", [])
+    def _log_failure(self) -> None:
+        answer = self.get(f"v1/jobs/{self._flink_job_id}/exceptions")
+        history = answer.get("exceptionHistory", {}).get("entries", [])
         why = cause(history[0]["stacktrace"]) if history else ""
-        if why and why != self._told:
-            self._told = why
-            _log.warning("a task of the job has failed on Flink: %s", why)
+        if why and why != self._shown_failure:
+            self._shown_failure = why
+            _log.warning("a task of the job failed on Flink: %s", why)
 
 
 class _Packer(FlinkRunner):
-    """Writes the jar that would be uploaded. Beam's own way to write it takes a job server, and so Java."""
+    """Writes the jar instead of uploading it; Beam's own way needs a job server, and so Java."""
 
     def default_job_server(self, options: PipelineOptions) -> FlinkUberJarJobServer:
         options.view_as(FlinkRunnerOptions).flink_master = "[auto]"

@@ -1,4 +1,4 @@
-"""Beam's in-process runner with its quirks, and one shard of a streaming job on it.
+"""Beam's in-process runner with workarounds, and one shard of a streaming job on it.
 
 The runner is named explicitly: ``DirectRunner`` may try to download another one first, and
 with more than one worker it loses records of an unbounded splittable DoFn.
@@ -42,11 +42,11 @@ class Build(Protocol[_Settings_contra]):
         of: int,
         exposition: Exposition | None = None,
     ) -> None:
-        """Add it; ``exposition`` is what the runner's workers serve to Prometheus."""
+        """Add it; ``exposition`` describes the metrics that the runner's workers serve."""
 
 
 def in_process_runner() -> FnApiRunner:
-    """Beam's in-process runner, fit for jobs that run for months."""
+    """Beam's in-process runner, changed for jobs that run for months."""
     # It nests one lazy generator per bundle: a leak of 25 kB each, and a RecursionError in the end.
     fn_runner.consolidate_monitoring_infos = _as_list(fn_runner.monitoring_infos.consolidate)
     return FnApiRunner()
@@ -57,10 +57,10 @@ def _as_list(consolidate: Callable[..., Iterator[Any]]) -> Callable[..., list[An
 
 
 def keep_heap() -> None:
-    """Leave what is loaded by now out of garbage collection.
+    """Exclude the objects loaded so far from garbage collection.
 
-    Beam's own objects are many and live as long as the process: collecting them again and again
-    costs a third of the rate.
+    Beam's own objects are many and live as long as the process; scanning them repeatedly costs a third of
+    the rate.
     """
     gc.collect()
     gc.freeze()
@@ -68,7 +68,7 @@ def keep_heap() -> None:
 
 
 def run_here(build: Build[_S], settings: _S, beam_arguments: Sequence[str]) -> None:
-    """Run one shard in this process until it is told to stop.
+    """Run one shard in this process until it is asked to stop.
 
     Raises:
         PersistorError: why the job had to stop.
@@ -85,17 +85,17 @@ def run_here(build: Build[_S], settings: _S, beam_arguments: Sequence[str]) -> N
 
 
 def serve_metrics(settings: Streaming) -> None:
-    """Show this process's metrics to Prometheus; once in a process.
+    """Serve this process's metrics to Prometheus, once per process.
 
     Raises:
-        ConfigurationError: the port cannot be had.
+        ConfigurationError: the port is not available.
     """
     metrics.serve(settings.metrics_port, settings.metrics_host)
     host.watch(settings.command, *addresses(settings))
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Beam logs a failed bundle with its stack; why a job of ours failed is told once, at its end."""
+    """Drop Beam's stack traces of failed bundles: a failure is reported once, at the end."""
     return not (record.name.startswith("apache_beam") and stop.failure())
 
 

@@ -25,10 +25,10 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
 def run_processes(settings: Streaming, beam_arguments: Sequence[str]) -> int:
-    """Run ``settings.processes`` shards until they are told to stop; one that fails stops the others.
+    """Run ``settings.processes`` shards until they are asked to stop; if one fails, all others stop.
 
     Returns:
-        The exit code: 0 after a clean stop of all, 1 where one was killed.
+        The exit code: 0 after a clean stop of all, 1 if one was killed.
     """
     # Spawned: librdkafka and gRPC do not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -46,7 +46,7 @@ def run_processes(settings: Streaming, beam_arguments: Sequence[str]) -> int:
         if stop.stopping():  # since before there was anybody to tell
             stop_all()
         _start(processes)
-        # Asked before the exit codes: a sentinel is ready some time before its process has one.
+        # Checked before the exit codes, because a sentinel is ready some time before its process has one.
         while running := [process for process in processes if process.exitcode is None]:
             # A job with a shard missing must be seen to fail.
             if any(process.exitcode for process in processes):
@@ -71,7 +71,7 @@ def _start(processes: Iterable[BaseProcess]) -> None:
 
 def _code_of(command: str, number: int, process: BaseProcess) -> int:
     code = process.exitcode or 0
-    if code < 0:  # it could not say so itself
+    if code < 0:  # it could not report that itself
         sys.stderr.write(f"persistor {command}, process {number}: killed by {signal.Signals(-code).name}\n")
     return 1 if code < 0 else code
 
@@ -81,7 +81,7 @@ def _run_one(
 ) -> None:
     threading.Thread(target=_stop_with, args=(command,), daemon=True).start()
     leave_out_clouds()
-    # Beam is loaded only behind that.
+    # Beam is loaded only after that.
     in_process, job = (
         import_module("pipelines.runners.in_process"),
         import_module(f"pipelines.{settings.command}"),
@@ -96,9 +96,9 @@ def _run_one(
 
 
 def _stop_with(command: connection.Connection) -> None:
-    """Stop in good order once the other end is closed: the command says so, or is gone.
+    """Stop cleanly once the other end is closed: the command requests it, or is gone.
 
-    Whatever starts it anew starts all its shards anew.
+    Its restart starts all its shards again.
     """
     with contextlib.suppress(EOFError):
         command.recv()

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as the wish to end in good order."""
+"""SIGTERM and SIGINT as requests to stop cleanly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _THE_SAME = 1.0
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """End with code 143 at SIGTERM, also as a container's first process, which it would not reach."""
+    """End with code 143 at SIGTERM, also as a container's first process, which ignores it by default."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -44,7 +44,7 @@ def stopped_by_signals(stopped: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    here = threading.current_thread() is threading.main_thread()  # no other thread may take signals
+    here = threading.current_thread() is threading.main_thread()  # only the main thread receives signals
     numbers = (signal.SIGTERM, signal.SIGINT) if here else ()
     before = {number: signal.signal(number, handle) for number in numbers}
     try:

@@ -1,4 +1,4 @@
-"""Runs a streaming job: in this process, in several, or on the runner that Beam's options name."""
+"""Runs a streaming job: in this process, in several, or on the runner in Beam's options."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["distant_runner", "run_streaming"]
 
 _log = logging.getLogger(__name__)
 
-_TOLD = 2000
+_MAX_ERROR_TEXT = 2000
 _S = TypeVar("_S", PersistSettings, IndexSettings)
 
 
 def run_streaming(build: Build[_S], settings: _S, beam_arguments: Sequence[str]) -> int:
-    """Run a streaming job until it is told to stop: here, or on the runner that the arguments name.
+    """Run a streaming job until it is asked to stop: here, or on the runner in the arguments.
 
     Raises:
         PersistorError: why the job could not start or had to stop.
@@ -38,7 +38,9 @@ def run_streaming(build: Build[_S], settings: _S, beam_arguments: Sequence[str])
     if options.view_as(StandardOptions).runner not in IN_PROCESS:
         return _run_elsewhere(build, settings, options)
     if settings.processes == 1:
-        serve_metrics(settings)  # also while it waits for what is away: it is alive, and says for what
+        serve_metrics(
+            settings
+        )  # also while it waits for a server: it is alive, and its metrics name the server
     with stopped_by_signals(stop.stop):
         check(settings)
     _log.info(begun(settings))
@@ -53,18 +55,18 @@ def run_streaming(build: Build[_S], settings: _S, beam_arguments: Sequence[str])
 
 
 def _run_elsewhere(build: Build[_S], settings: _S, options: PipelineOptions) -> int:
-    """Submit, and wait for the end unless the options say ``--no_wait_until_finish``."""
+    """Submit, and wait for the end unless ``--no_wait_until_finish`` is set."""
     named = str(options.view_as(StandardOptions).runner)
     try:
         with beam.Pipeline(distant_runner(options), options) as pipeline:
             build(pipeline, settings, range(settings.shards), settings.shards, _exposition(settings, named))
-    except (RuntimeError, OSError) as error:  # Beam's words for a job that failed or a cluster away
-        raise PermanentError(f"{named}: {str(error).strip()[:_TOLD]}") from error
+    except (RuntimeError, OSError) as error:  # Beam's exceptions for a failed job or an unreachable cluster
+        raise PermanentError(f"{named}: {str(error).strip()[:_MAX_ERROR_TEXT]}") from error
     return 0
 
 
 def _exposition(settings: Streaming, runner: str) -> Exposition | None:
-    """What workers serve; those of Dataflow are asked by nobody: the service shows Beam's counters."""
+    """The metrics that workers serve; none on Dataflow, which shows Beam's counters itself."""
     if runner.endswith("DataflowRunner"):
         return None
     urls, configs = addresses(settings)
@@ -72,10 +74,10 @@ def _exposition(settings: Streaming, runner: str) -> Exposition | None:
 
 
 def distant_runner(options: PipelineOptions) -> Any:
-    """The runner that the options name, or one that only writes the job's jar where they ask for that."""
+    """The runner in the options, or one that only writes the job's jar if they request that."""
     named = str(options.view_as(StandardOptions).runner)
     if named.rpartition(".")[2] != "FlinkRunner":
         return named
-    from pipelines.runners import flink  # noqa: PLC0415 - its options exist only where they are Flink's
+    from pipelines.runners import flink  # noqa: PLC0415 - its options exist only for Flink
 
     return flink.choose_runner(options)

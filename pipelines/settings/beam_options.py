@@ -1,4 +1,4 @@
-"""The arguments that are not ours: Beam's, or a mistake."""
+"""Checks the arguments that are not ours: Beam's, or mistakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ON_BEAM", "check"]
 ON_BEAM = ("persist", "index", "resubmit")
 """The commands that run a Beam pipeline and so accept Beam's options."""
 
-# Their job server describes further options, which nothing here knows.
+# Their job server describes further options, which are unknown here.
 _OPEN_RUNNERS = ("FlinkRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
 
 
@@ -24,7 +24,7 @@ def check(command: str, words: Sequence[str]) -> tuple[str | None, list[str]]:
     """Whether each word is an option of Beam.
 
     Returns:
-        The name of the runner, None where none is named, and the problems.
+        The name of the runner (None if not given), and the problems.
     """
     if command not in ON_BEAM:
         return None, _strange(command, words, [])
@@ -55,7 +55,7 @@ def _strange(command: str, words: Sequence[str], theirs: Sequence[str]) -> list[
         if word.startswith("-"):
             problems.append(_unknown(command, word, theirs))
         elif not before.startswith("-") or "=" in before:
-            problems.append(f"{word!r} stands alone; write --SETTING VALUE.")
+            problems.append(f"{word!r} has no setting before it; write --SETTING VALUE.")
     return problems
 
 
@@ -65,11 +65,11 @@ def _unknown(command: str, word: str, theirs: Sequence[str]) -> str:
         return f"{name} is a setting of persistor {' and '.join(others)}, not of {command}."
     ours = [f"--{setting.name}" for setting in settings_of(command)]
     meant = name.replace("-", "_").replace("__", "--", 1)
-    # Beam has so many that one of them is always a little like it.
+    # Beam has too many options: one is always similar.
     alike = difflib.get_close_matches(meant, theirs, n=1, cutoff=0.8)
     near = difflib.get_close_matches(meant, ["--config", *ours, *alike], n=1)
     advice = f"did you mean {near[0]}?" if near else f"persistor {command} --help lists the settings."
-    return f"{name} is not known; {advice}"
+    return f"{name} is unknown; {advice}"
 
 
 def _name(word: str) -> str:

@@ -1,4 +1,4 @@
-"""What can be said about settings before anything starts."""
+"""Checks settings before anything starts."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableR
 
 
 def problems(command: str, values: _Values, given: Collection[str], runner: str | None) -> list[str]:
-    """Every problem of a command's converted values, each saying what to do.
+    """Every problem of a command's converted values, each with a remedy.
 
     Args:
         command: the command's name.
-        values: by the settings' names, None where not given.
-        given: the names of those that are not left at their default.
-        runner: the Beam runner's name, None where none is named.
+        values: by setting name, None if not given.
+        given: names of the settings that were given.
+        runner: the Beam runner's name, or None.
     """
     return [
         *_urls(values),
@@ -69,9 +69,9 @@ def _lakes(values: _Values) -> tuple[str, ...]:
 
 
 def _paths(command: str, values: _Values) -> Iterator[str]:
-    """Behind a path that is not right, who only looks would find an empty index or lake, and say nothing."""
+    """With a wrong path, a reading command would silently find an empty index or lake."""
     given = [("lake", lake, "directory") for lake in _lakes(values)]
-    if command != "rebuild":  # which makes the index
+    if command != "rebuild":  # which creates the index
         given.append(("index", values.get("index") or "", "file"))
     for name, url, what in given if command in _LOOKING else ():
         path = _local_path(url)
@@ -101,11 +101,11 @@ def _backend(name: str, url: str | None, find: Callable[[str], object]) -> Itera
 def _scale(command: str, values: _Values, runner: str | None) -> Iterator[str]:
     spread = runner in _SPREADING_RUNNERS
     index = values.get("index") or ""
-    # The workers of a resubmission need no index, only the process that plans it does.
+    # The workers of a resubmission need no index; only the planning process does.
     if spread and command != "resubmit" and _local_path(index):
-        yield f"--index {index}: it is a file of one machine, {runner} uses many; use mongodb://HOST/DATABASE."
+        yield f"--index {index}: it is a file on one machine, but {runner} uses many; use mongodb://HOST/DATABASE."
     if runner == "PortableRunner" and command in {"persist", "index"}:
-        yield "--runner=PortableRunner does not tell which engine works; say --runner=FlinkRunner."
+        yield "--runner=PortableRunner does not name the engine; use --runner=FlinkRunner."
     if runner == "DataflowRunner" and str(values.get("lake", "")).startswith("file:"):
         yield f"--lake {values['lake']}: workers of Dataflow share no disk; use gs://BUCKET/PREFIX."
     if runner not in IN_PROCESS and (values.get("processes") or 1) > 1:
@@ -115,14 +115,14 @@ def _scale(command: str, values: _Values, runner: str | None) -> Iterator[str]:
 def _shard(values: _Values, runner: str | None) -> Iterator[str]:
     number, of = values.get("shard") or (0, 1)
     if of > 1 and (values.get("processes") or 1) > 1:
-        yield f"--shard {number}/{of} is one process; leave out --processes, or let it have all shards."
+        yield f"--shard {number}/{of} is one process; remove --processes, or give it all shards."
     if of > 1 and runner not in IN_PROCESS:
         yield f"--shard {number}/{of} belongs to processes started one by one; {runner} divides by --shards."
 
 
 def _unserved(values: _Values, given: Collection[str], runner: str | None) -> Iterator[str]:
     if runner == "DataflowRunner" and "metrics_port" in given and values["metrics_port"]:
-        yield "--metrics_port: workers of Dataflow serve none; the job's counters have them. Leave it out."
+        yield "--metrics_port: workers of Dataflow serve no metrics; use the job's counters. Remove it."
 
 
 def _indexed(values: _Values, given: Collection[str]) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _check_persist(values: _Values) -> Iterator[str]:
     if values["on_failure"] == "dead_letter" and not values["give_up_after"]:
         yield "--on_failure dead_letter needs --give_up_after, such as 10m."
     if values["on_failure"] == "retry" and values["give_up_after"]:
-        yield "--give_up_after goes with --on_failure dead_letter; retry never gives up."
+        yield "--give_up_after needs --on_failure dead_letter; retry never gives up."
     yield from _template(values["path"])
     yield from _loops(values)
     yield from _orphans(values, "metadata", "dead_letter")
@@ -169,14 +169,14 @@ def _replayed(values: _Values, given: Collection[str]) -> Iterator[str]:
     for name, what in known:
         for other in _OF_THE_PLAN:
             if other in given:
-                yield f"--{other} belongs to the {what}; leave it out beside --{name}."
+                yield f"--{other} belongs to the {what}; remove it, or remove --{name}."
     if len(known) > 1:
-        yield "--plan begins a job and --resume goes on with one: give one of them."
+        yield "--plan starts a job and --resume continues one: give only one of them."
 
 
 def _described(values: _Values, given: Collection[str]) -> Iterator[str]:
     if "selection" not in given:
-        yield "--selection is missing: say what to send."
+        yield "--selection is missing: select the messages to send."
     if not values["destination"]:
         yield "--destination is missing: a broker and one topic, such as kafka://HOST:9092/orders-replay."
     if values["selection"]:
@@ -188,10 +188,10 @@ def _check_jobs(values: _Values) -> Iterator[str]:
         if values[name] and not values["job"]:
             yield f"--{name} needs --job JOB."
     if values["job"] and values["state"]:
-        yield "--state is for lists; leave it out beside --job."
+        yield "--state is for lists; remove it, or remove --job."
     for name in (limit.name for limit in settings_in(Rate)):
         if values[name] and values["action"] != "rate":
-            yield f"--{name} goes with --action rate."
+            yield f"--{name} needs --action rate."
 
 
 def _selection(text: str) -> Iterator[str]:
@@ -212,15 +212,15 @@ def _check_api(values: _Values) -> Iterator[str]:
         yield f"--destination {name} is given twice."
     if values["host"] not in _LOOPBACK and not values["tokens"]:
         yield (
-            f"--host {values['host']}: without --tokens whoever reaches the API may read and send every "
-            "message; make a token with persistor token."
+            f"--host {values['host']}: without --tokens everybody who reaches the API may read and send "
+            "every message; make a token with persistor token."
         )
     for url in values["metrics"]:
         if not url.startswith(("http://", "https://")):
             yield f"--metrics {url}: write http://HOST:2112/metrics."
     for collection, name in values["compatible"]:
         if name not in names:
-            yield f"--compatible {collection}={name}: {name} is no NAME of --destination."
+            yield f"--compatible {collection}={name}: {name} is not a NAME of --destination."
     yield from _launcher(values)
     for key, _ in values["destination_config"]:
         name, colon, _setting = key.partition(":")

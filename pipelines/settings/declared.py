@@ -1,4 +1,4 @@
-"""The settings of every command, by its name; see :mod:`transforms.settings` for how one is declared."""
+"""The settings classes of all commands; :mod:`transforms.settings` explains how to declare one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings_of(command: str) -> list[Setting]:
 
 
 def every_setting() -> dict[Setting, tuple[str, ...]]:
-    """Each setting once, and the commands that have just that one."""
+    """Each distinct setting, with the commands that have it."""
     commands: dict[Setting, tuple[str, ...]] = {}
     for command in CLASSES:
         for setting in settings_of(command):
@@ -42,5 +42,5 @@ def every_setting() -> dict[Setting, tuple[str, ...]]:
 
 
 def commands_with(name: str) -> list[str]:
-    """The commands that have a setting of that name."""
+    """The commands with a setting of this name."""
     return [command for command in CLASSES if name in {one.name for one in settings_of(command)}]

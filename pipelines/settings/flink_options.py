@@ -12,7 +12,7 @@ __all__ = ["FlinkNeeds", "missing_jar", "problems"]
 
 
 class FlinkNeeds(PipelineOptions):
-    """Options of the Java runner, with the defaults that our jobs need instead of its own."""
+    """Options of the Java runner, with the defaults that our jobs need."""
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
@@ -28,23 +28,23 @@ class FlinkNeeds(PipelineOptions):
 
 
 def problems(words: Sequence[str]) -> Iterator[str]:
-    """What of a streaming job's options for Beam would keep its messages from being acknowledged."""
+    """Beam options of a streaming job that would prevent its messages from being acknowledged."""
     needs = PipelineOptions(list(words)).view_as(FlinkNeeds)
     if needs.checkpointing_interval <= 0:
         yield (
-            f"--checkpointing_interval={needs.checkpointing_interval}: without checkpoints Flink never tells "
-            "that work is done, and no message would be acknowledged; give milliseconds, or leave it out for "
-            "10000."
+            f"--checkpointing_interval={needs.checkpointing_interval}: without checkpoints Flink never "
+            "reports work as done, and no message would be acknowledged; give milliseconds, or remove "
+            "it for 10000."
         )
     if _has(words, "savepoint_path") and not _has(words, "job_endpoint"):
         yield (
-            "--savepoint_path is not heeded by a job that is submitted as a jar: write the jar with "
+            "--savepoint_path is ignored for a job that is submitted as a jar: write the jar with "
             "--output_executable_path and run it from there, flink run --fromSavepoint PLACE JAR."
         )
     if not needs.finish_bundle_before_checkpointing:
         yield (
             "--finish_bundle_before_checkpointing=false: a checkpoint within a bundle can leave shards that "
-            "are never read again, while the job runs and its checkpoints succeed; leave it out."
+            "are never read again, while the job runs and its checkpoints succeed; remove it."
         )
 
 
@@ -53,7 +53,7 @@ def _has(words: Sequence[str], name: str) -> bool:
 
 
 def missing_jar(words: Sequence[str]) -> Iterator[str]:
-    """What would be noticed only after all the other work."""
+    """Problems that would otherwise be found only after all other work."""
     jar = PipelineOptions(list(words)).view_as(FlinkRunnerOptions).flink_job_server_jar
     if jar and "://" not in jar and not Path(jar).is_file():
         yield f"--flink_job_server_jar {jar}: there is no such file."

@@ -1,4 +1,4 @@
-"""What the help of each command says besides its settings."""
+"""The help of each command besides its settings: summaries, groups, examples and exit codes."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ __all__ = ["EPILOGS", "GROUPS", "SUMMARIES"]
 
 
 SUMMARIES: dict[str, str] = {
-    "persist": "archive every message of topics in a lake, while they arrive",
-    "index": "keep the index of what persist archived elsewhere, from its metadata topic",
-    "plan": "find out what a resubmission would send, and keep just that to be sent later",
+    "persist": "archive messages from a broker to an object store as they arrive",
+    "index": "index messages archived by persist elsewhere, from its metadata topic",
+    "plan": "show what a resubmission would send, and store the plan to run it later",
     "resubmit": "send archived messages again, unchanged, to any topic",
-    "jobs": "list resubmissions, those of the API too, watch one, or pause, resume, cancel or retry it",
-    "rebuild": "make the index anew from the lake alone",
-    "expire": "delete what is older than a date: from the index, then from the lake",
-    "api": "serve plans, resubmissions and search over HTTP",
-    "token": "make a token for the API",
-    "doctor": "try what a command's settings name, and say what to fix",
+    "jobs": "list and follow resubmissions, including the API's; pause, resume, cancel or retry one",
+    "rebuild": "rebuild the index from the files in the lake",
+    "expire": "delete messages older than a date from the index and the lake",
+    "api": "serve search, plans and resubmissions over HTTP, with web pages",
+    "token": "create a token for the API",
+    "doctor": "check a command's settings and servers, and report what to fix",
 }
-"""What each command does."""
+"""One-line summaries of the commands."""
 
 
 GROUPS = {
     "broker": "broker",
     "lake": "lake",
     "index": "index",
-    "batches": "batches: closed by whichever is reached first",
+    "batches": "batches (the first limit reached closes a batch)",
     "failures": "failures",
     "running": "running",
     "access": "access",
 }
-"""The groups of settings in their order, and their titles."""
+"""The groups of settings in order, with their titles."""
 
 
 EPILOGS: dict[str, str] = {
@@ -40,21 +40,21 @@ EPILOGS: dict[str, str] = {
   persistor persist --config persist.yaml --runner=FlinkRunner --flink_master=http://flink:8081 \\
                     --environment_type=EXTERNAL --environment_config=localhost:50000
 
-Any option of Apache Beam is accepted as well.
+All options of Apache Beam are accepted too.
 Stop with Ctrl-C or SIGTERM: open batches are written first.
-Exit code: 0 stopped, 1 a failure at work, 2 something to correct in the settings.""",
+Exit code: 0 stopped, 1 failed while running, 2 settings to correct.""",
     "index": """example:
   persistor index --metadata kafka://localhost:9092/persistor-metadata --index mongodb://localhost/persistor
 
-Any option of Apache Beam is accepted as well.
-Exit code: 0 stopped, 1 a failure at work, 2 something to correct in the settings.""",
+All options of Apache Beam are accepted too.
+Exit code: 0 stopped, 1 failed while running, 2 settings to correct.""",
     "plan": """example:
   persistor plan --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                  --destination kafka://localhost:9092/orders-replay \\
                  --selection '{"sources": ["orders"], "published_from": "-1h"}'
 
-What it prints as job is the plan's id: persistor resubmit --plan JOB sends just that.
-Exit code: 0 it may run, 2 something speaks against it.""",
+The printed job is the plan's id. Next: persistor resubmit --plan JOB sends exactly this plan.
+Exit code: 0 the plan can run, 2 the plan has problems or the settings are not valid.""",
     "resubmit": """examples:
   persistor resubmit --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                      --destination kafka://localhost:9092/orders-replay \\
@@ -63,34 +63,34 @@ Exit code: 0 it may run, 2 something speaks against it.""",
   persistor resubmit --config resubmit.yaml --plan JOB
   persistor resubmit --config resubmit.yaml --resume JOB
 
-Exit code: 0 all sent, 1 something was not sent (the report says what), 2 the request cannot be carried out.
-Any option of Apache Beam is accepted as well.""",
+Exit code: 0 all sent, 1 some messages were not sent (see the report), 2 the request cannot be carried out.
+All options of Apache Beam are accepted too.""",
     "jobs": """examples:
   persistor jobs --index mongodb://localhost/persistor --state RUNNING --state PAUSED
   persistor jobs --index mongodb://localhost/persistor --job JOB --follow
   persistor jobs --index mongodb://localhost/persistor --job JOB --action pause
   persistor jobs --index mongodb://localhost/persistor --job JOB --action rate --messages_per_second 500
 
-Exit code: 0 done, 1 the job that was followed did not send all, 2 its state does not allow that.""",
+Exit code: 0 done, 1 the followed job did not send everything, 2 the job's state does not allow that.""",
     "rebuild": """example:
   persistor rebuild --lake s3://archive/kafka --index mongodb://localhost/persistor
 
-Exit code: 0 done, 1 some files or rows are damaged (the report says which), 2 it cannot be done as asked.""",
+Exit code: 0 done, 1 some files or rows are damaged (see the report), 2 settings to correct.""",
     "expire": """examples:
   persistor expire --lake s3://archive/kafka --index mongodb://localhost/persistor --before 2026-01-01
   persistor expire --config expire.yaml --before 400d --source orders --yes
 
-A file that also holds newer messages is kept whole until all of them are old enough.
-Exit code: 0 done, 1 damaged files stay, or lake or index stayed away, 2 it cannot be done as asked.""",
+A file with newer messages is kept until all of its messages are old enough.
+Exit code: 0 done, 1 damaged files stay, or lake or index did not answer, 2 settings to correct.""",
     "api": """example:
   persistor api --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                 --destination replay=kafka://localhost:9092
 
-Exit code: 0 stopped, 1 a failure at work, 2 something to correct in the settings.""",
+Exit code: 0 stopped, 1 failed while running, 2 settings to correct.""",
     "token": """example:
   persistor token --name alice --role operator --allow_source 'orders*' >> tokens.yaml
 
-The token is shown once, on the terminal; what is written to the file is a digest, of no use to a thief.
-A line that is taken out of the file is a token that no longer opens anything, from the next request on.""",
+The token is shown once, on the terminal. The file receives only its digest, which does not open anything.
+To revoke a token, remove its line from the file; this applies from the next request on.""",
 }
-"""What stands below a command's help."""
+"""The text below a command's settings in its help."""

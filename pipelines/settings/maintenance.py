@@ -15,7 +15,7 @@ __all__ = ["ExpireSettings", "RebuildSettings"]
 
 @dataclass(frozen=True, kw_only=True)
 class RebuildSettings(LakeSettings, JsonSettings):
-    """What ``persistor rebuild`` does."""
+    """Settings of ``persistor rebuild``."""
 
     command: ClassVar[str] = "rebuild"
     index: str = required(URL, "index", f"the index: {INDEX_URL}")
@@ -23,26 +23,26 @@ class RebuildSettings(LakeSettings, JsonSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ExpireSettings(LakeSettings, JsonSettings):
-    """What ``persistor expire`` does.
+    """Settings of ``persistor expire``.
 
     Attributes:
-        index: None where nothing points into the lake.
+        index: None if the lake has no index.
         before: with time zone.
-        sources: all of them where it is empty.
-        yes: delete; else only the plan is made.
+        sources: empty for all.
+        yes: delete; otherwise only plan.
     """
 
     command: ClassVar[str] = "expire"
     index: str | None = required(
-        URL_OR_NONE, "index", f"the index that points into the lake: {INDEX_URL}; none where nothing does"
+        URL_OR_NONE, "index", f"the index of the lake: {INDEX_URL}; none if it has no index"
     )
     before: datetime = required(
         Kind("DATE", past),
         "lake",
-        "delete what was published before this: a date such as 2026-11-01 (UTC), a time such as "
+        "delete messages published before this: a date such as 2026-11-01 (UTC), a time such as "
         "2026-11-01T06:00:00+01:00, or an age such as 90d",
     )
     sources: tuple[str, ...] = several(
-        TEXT, "lake", "a source to look at, by its name in the index; all of them unless given", name="source"
+        TEXT, "lake", "only this source, by its name in the index; default: all sources", name="source"
     )
-    yes: bool = flag("running", "delete; without it the plan alone is shown")
+    yes: bool = flag("running", "delete; without it, only the plan is shown")

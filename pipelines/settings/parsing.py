@@ -1,6 +1,6 @@
-"""Settings of the commands as typed values, from the command line and a YAML file.
+"""Parses the settings of a command from the command line and a YAML file.
 
-Everything that is wrong is told at once, in one ``ConfigurationError``. Secret references stay
+All problems are reported at once, in one ``ConfigurationError``. Secret references stay
 references: they are resolved on the worker that uses them.
 """
 
@@ -37,14 +37,14 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
 
     Args:
         kind: the settings wanted, which names the command.
-        argv: the arguments behind the command's name.
+        argv: the arguments after the command's name.
 
     Returns:
-        The settings, and the arguments that are Beam's (none for commands that run no pipeline).
+        The settings, and the arguments for Beam (none for commands without a pipeline).
 
     Raises:
-        ConfigurationError: with every problem that there is.
-        SystemExit: ``--help`` was asked for and printed.
+        ConfigurationError: lists every problem.
+        SystemExit: ``--help`` was printed.
     """
     namespace, rest = build_parser(kind.command).parse_known_args(argv)
     typed = vars(namespace)
@@ -67,7 +67,7 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
 
 
 def build_parser(command: str) -> argparse.ArgumentParser:
-    """The parser of a command: grouped help, every value as the text that was typed."""
+    """The parser of a command: grouped help, every value as typed."""
     parser = _Parser(
         prog=f"persistor {command}",
         description=f"{SUMMARIES[command][0].upper()}{SUMMARIES[command][1:]}.",
@@ -76,7 +76,9 @@ def build_parser(command: str) -> argparse.ArgumentParser:
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of these settings; the command line wins")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file with these settings; the command line overrides it"
+    )
     groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
     for setting in sorted(settings_of(command), key=lambda one: not one.required):
         _add(groups[setting.group], setting)
@@ -116,7 +118,7 @@ def _has(words: Iterable[str], name: str) -> bool:
 
 
 class _Loader(yaml.SafeLoader):
-    """Notes the names that stand twice in one mapping, of which YAML keeps the last: which one was meant?"""
+    """Records duplicate names in a mapping, of which YAML would silently keep the last."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -135,7 +137,7 @@ class _Loader(yaml.SafeLoader):
 def _read_file(
     path: str | None, command: str, problems: list[str]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Settings of the file as typed texts, and the words of what is not ours."""
+    """Settings of the file as typed texts, and the other arguments as words."""
     if path is None:
         return {}, {}
     try:
@@ -144,9 +146,9 @@ def _read_file(
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"--config {path}: {_unreadable(error)}.") from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"--config {path}: write one 'name: value' a line.")
+        raise ConfigurationError(f"--config {path}: write one 'name: value' per line.")
     problems += [
-        f"--config {path}: line {line}: {name!r} stands there twice; leave one of them out."
+        f"--config {path}: line {line}: {name!r} appears twice; remove one of them."
         for line, name in sorted(loader.twice)
     ]
     known = {setting.name: setting for setting in settings_of(command)}
@@ -192,7 +194,7 @@ def _text(value: Any) -> str:
 
 
 def _convert(command: str, given: Mapping[str, Sequence[str]], problems: list[str]) -> dict[str, Any]:
-    """Values of all settings by name; what cannot be converted is told and left at its default."""
+    """Values of all settings by name; an invalid one is reported and left at its default."""
     values: dict[str, Any] = {}
     for setting in settings_of(command):
         texts = given.get(setting.name) or ([setting.default] if setting.default is not None else [])
@@ -213,7 +215,7 @@ def _value(setting: Setting, texts: Sequence[str], problems: list[str]) -> Any:
     if setting.required and not texts:
         problems.append(f"--{setting.name} is missing: {setting.help}.")
     if "" in texts and setting.default != "":
-        problems.append(f"--{setting.name} is empty: leave it out or give a value.")
+        problems.append(f"--{setting.name} is empty: remove it or give a value.")
     if setting.repeatable:
         return dict(converted) if setting.kind is PAIRS else tuple(converted)
     if len(texts) > 1 and setting.kind is not FLAG:

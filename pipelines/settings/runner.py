@@ -1,4 +1,4 @@
-"""What Beam's in-process runner does without."""
+"""Detects Beam's in-process runner, and skips Beam's cloud clients for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import cast
 __all__ = ["IN_PROCESS", "leave_out_clouds", "runner_of"]
 
 IN_PROCESS = frozenset({None, "DirectRunner", "FnApiRunner"})
-"""What ``--runner`` may say for it; None where nothing is said."""
+"""Values of ``--runner`` for the in-process runner; None if it is not given."""
 
 _OF_CLOUDS = (
     "apache_beam.io.aws.s3filesystem",
@@ -23,12 +23,12 @@ _OF_CLOUDS = (
 
 
 def runner_of(words: Sequence[str]) -> str | None:
-    """The runner that Beam's options name, without its package."""
+    """The runner in Beam's options, without its package."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--runner", default="")
     try:
         named: str = parser.parse_known_args(words)[0].runner
-    except argparse.ArgumentError:  # nothing stands behind it, which Beam's own parser tells
+    except argparse.ArgumentError:  # the value is missing, which Beam's own parser reports
         named = ""
     return named.rpartition(".")[2] or None
 
@@ -36,8 +36,8 @@ def runner_of(words: Sequence[str]) -> str | None:
 def leave_out_clouds() -> None:
     """Keep Beam, before it is loaded, from loading its own clients of cloud services.
 
-    Beam goes on as where its extras are not installed. Neither the in-process runner nor anything
-    of ours uses these clients; they cost each process 36 MB and 0.4 s of CPU at its start.
+    Beam then behaves as if its extras were not installed. Neither the in-process runner nor our code uses
+    these clients; they cost each process 36 MB and 0.4 s of CPU at its start.
     """
     if "apache_beam" not in sys.modules:
         modules = cast("dict[str, ModuleType | None]", sys.modules)

@@ -24,19 +24,19 @@ from transforms.settings.shared import BROKER_CLIENT, INDEX_URL, LakeSettings
 
 __all__ = ["IndexSettings", "PersistSettings", "Streaming", "StreamingSettings"]
 
-_METRICS_PORT = "port of the Prometheus metrics, of the first process or worker of a machine; 0 is off"
+_METRICS_PORT = "port of the Prometheus metrics of the first process or worker on a machine; 0 disables them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamingSettings:
-    """What the streaming commands share.
+    """Settings shared by the streaming commands.
 
     Attributes:
-        processes: on this machine, one shard each.
+        processes: number of processes on this machine, one shard each.
         shard: number and count of the shard that one process reads.
         shards: on other runners.
-        skip: topic, partition, first and last offset of what is given up where it cannot be read.
-        metrics_port: of the first process or worker of a machine; 0 is off.
+        skip: topic, partition, first and last offset of ranges to skip if they cannot be read.
+        metrics_port: of the first process or worker on a machine; 0 disables metrics.
     """
 
     command: ClassVar[str]
@@ -44,37 +44,39 @@ class StreamingSettings:
     dead_letter: str | None = optional(
         URL,
         "failures",
-        "topic for messages that can never be archived or indexed, unchanged and with the reason in "
-        "headers; without it such a message stops the job",
+        "topic for messages that can never be archived or indexed; they are sent unchanged, with the "
+        "reason in headers. Without it, such a message stops the job",
     )
     dead_letter_config: Mapping[str, str] = pairs("failures", BROKER_CLIENT)
     skip: tuple[tuple[str, int, int, int], ...] = several(
         Kind("TOPIC/PARTITION/FIRST-LAST", positions),
         "failures",
-        "offsets to give up where they cannot be read, as the log and `persistor doctor` name them: "
-        "orders/3/1205-1274; what can be read is never skipped",
+        "offsets to skip if they cannot be read, as printed in the log and by `persistor doctor`: "
+        "orders/3/1205-1274. Readable messages are never skipped",
     )
     processes: int = setting(
-        COUNT, "running", "processes on this machine, one shard of the partitions each", default="1"
+        COUNT,
+        "running",
+        "number of processes on this machine; each reads one shard of the partitions",
+        default="1",
     )
     shard: tuple[int, int] = setting(
         Kind("I/N", shard),
         "running",
-        "which of how many shards of the partitions this command reads, where each runs as a command of "
-        "its own, on one machine or many: 0/2 and 1/2",
+        "shard of the partitions that this command reads, if each shard runs as its own command, on one "
+        "or more machines: 0/2 and 1/2",
         default="0/1",
     )
     shards: int = setting(
         COUNT,
         "running",
-        "parts into which Flink and Dataflow divide the partitions; stays what it was at the job's "
-        "first start",
+        "shards into which Flink and Dataflow divide the partitions; fixed at the job's first start",
         default="16",
     )
     metrics_host: str = setting(
         Kind("ADDRESS", str),
         "running",
-        "address of the Prometheus metrics",
+        "address that serves the Prometheus metrics",
         default="0.0.0.0",  # noqa: S104 - scraped from other hosts
     )
     metrics_port: int = required(PORT, "running", _METRICS_PORT)
@@ -82,11 +84,11 @@ class StreamingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PersistSettings(LakeSettings, StreamingSettings):
-    """What ``persistor persist`` does; sizes are bytes, times are seconds.
+    """Settings of ``persistor persist``; sizes are bytes, times are seconds.
 
     Attributes:
-        index: None where nothing is indexed directly.
-        give_up_after: None while ``on_failure`` is ``retry``.
+        index: None if nothing is indexed directly.
+        give_up_after: None if ``on_failure`` is ``retry``.
     """
 
     command: ClassVar[str] = "persist"
@@ -100,52 +102,52 @@ class PersistSettings(LakeSettings, StreamingSettings):
     source_prefix: str = setting(
         TEXT,
         "broker",
-        "put before the topic to name the source, so that clusters with the same topics can share an "
+        "prefix of the topic in the source's name, so that clusters with equal topics can share an "
         "index, such as eu.",
         default="",
     )
     exclude: tuple[str, ...] = several(
-        Kind("PATTERN", str), "broker", "topics that a pattern shall leave out, such as 'test.*'"
+        Kind("PATTERN", str), "broker", "topics to exclude from a pattern, such as 'test.*'"
     )
     layout: Layout = part(Layout)
     index: str | None = optional(
         URL_OR_NONE,
         "index",
-        f"write the index directly: {INDEX_URL}; none archives without an index, which rebuild can "
-        "make later",
+        f"index to write to: {INDEX_URL}; none archives without an index, and `persistor rebuild` can "
+        "create it later",
     )
     metadata: str | None = optional(
         URL,
         "index",
-        "publish what was archived to this topic, for `persistor index` here or on another site",
+        "topic for the metadata of archived messages, read by `persistor index`, here or at another site",
     )
-    batch_messages: int = setting(COUNT, "batches", "close a batch at so many messages", default="10000")
-    batch_bytes: int = setting(SIZE, "batches", "or at so many bytes", default="64MiB")
+    batch_messages: int = setting(COUNT, "batches", "maximum messages of a batch", default="10000")
+    batch_bytes: int = setting(SIZE, "batches", "maximum bytes of a batch", default="64MiB")
     batch_age: float = setting(
-        AGE, "batches", "or when its first message has waited so long, also on a quiet topic", default="30s"
+        AGE, "batches", "maximum age of a batch's first message, also on a quiet topic", default="30s"
     )
     on_failure: str = setting(
         Kind("CHOICE", str),
         "failures",
-        "while the lake is away: retry leaves the messages on the broker until it is back, "
-        "dead_letter gives a batch up after --give_up_after",
+        "while the lake does not answer: retry leaves messages on the broker until it is back, "
+        "dead_letter turns a batch into dead letters after --give_up_after",
         default="retry",
         choices=("retry", "dead_letter"),
     )
     give_up_after: float | None = optional(
-        AGE, "failures", "how long to retry before a batch goes to the dead letters"
+        AGE, "failures", "how long to retry before a batch becomes dead letters"
     )
     metrics_port: int = setting(PORT, "running", _METRICS_PORT, default="2112")
 
     @property
     def purpose(self) -> str:
-        """What the group is named by that keeps the progress at the broker."""
+        """Identifies the consumer group with the progress at the broker."""
         return f"{self.lake}|{self.source_prefix}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSettings(StreamingSettings):
-    """What ``persistor index`` does."""
+    """Settings of ``persistor index``."""
 
     command: ClassVar[str] = "index"
     index: str = required(URL, "index", f"the index: {INDEX_URL}")
@@ -154,7 +156,7 @@ class IndexSettings(StreamingSettings):
 
     @property
     def purpose(self) -> str:
-        """As of :class:`PersistSettings`."""
+        """See :class:`PersistSettings`."""
         return f"index|{self.index}"
 
 

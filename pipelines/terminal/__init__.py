@@ -1,1 +1,1 @@
-"""What the commands print."""
+"""The commands' terminal output."""

@@ -1,4 +1,4 @@
-"""Jobs for people and for scripts: a list, one of them, and how far it is."""
+"""Prints jobs for people and scripts: a list, a single job, and its progress."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from transforms.job_row import Row
 from transforms.jobs.leases import is_free
 from transforms.jobs.states import command_for, possible
 
-__all__ = ["JobsView", "job_facts", "job_words", "told"]
+__all__ = ["JobsView", "job_facts", "job_json", "job_words"]
 
 _COLORS = {
     "RUNNING": "cyan", "PAUSED": "yellow", "CANCELLING": "yellow",
     "COMPLETED": "green", "FAILED": "red", "PLANNED": "blue",
 }  # fmt: skip
-_OURS = {"version", "idempotency_key", "request", "run_key", "run", "lease", "cleared"}
+_INTERNAL = {"version", "idempotency_key", "request", "run_key", "run", "lease", "cleared"}
 _ERRORS_SHOWN = 10
 _WIDE = 120
 
@@ -40,7 +40,7 @@ class JobsView:
         self._out = Console(highlight=False)
         self._bar = progress_bar(disable=as_json)
         self._task: TaskID | None = None
-        self._line, self._told = "", 0.0
+        self._line, self._shown_at = "", 0.0
 
     def __enter__(self) -> JobsView:
         return self
@@ -50,31 +50,31 @@ class JobsView:
     ) -> None:
         self._bar.stop()
         if kind is KeyboardInterrupt:
-            sys.stderr.write("The job goes on without being watched.\n")
+            sys.stderr.write("The job continues; this command no longer follows it.\n")
 
     def rows(self, rows: Sequence[Row]) -> None:
-        """A list of jobs; plain lines have their columns between tabs."""
+        """Print a list of jobs; plain lines are separated by tabs."""
         if self._as_json:
-            self._dump({"resubmissions": [told(row) for row in rows]})
+            self._dump({"resubmissions": [job_json(row) for row in rows]})
         elif not self._out.is_terminal:
             for row in rows:
                 print("\t".join(job_words(row)))
         elif rows:
             self._out.print(_table(rows, wide=self._out.width >= _WIDE))
         else:
-            self._out.print("There are none.")
+            self._out.print("No jobs.")
 
     def row(self, row: Row) -> None:
-        """One job: what it is, how far it is, and what may be asked of it."""
+        """Print one job: its facts, progress and possible actions."""
         if self._as_json:
-            self._dump(told(row))
+            self._dump(job_json(row))
             return
         show_facts(self._out, job_facts(row))
         if row["state"] == "PLANNED" and row["plan"]:
             show_plan(self._out, row["plan"], whole=True)
 
     def progress(self, row: Row) -> None:
-        """How far a job is; called again and again."""
+        """Show a job's progress; called repeatedly."""
         progress = row["progress"]
         if not self._bar.disable:
             self._task = self._bar.add_task("", total=None, rate="") if self._task is None else self._task
@@ -84,21 +84,21 @@ class JobsView:
             self._bar.start()
         elif not self._as_json:
             line, now = f"{_state(row)}, {_done(progress)}", time.monotonic()
-            if line.partition(",")[0] != self._line.partition(",")[0] or now - self._told >= PAUSE:
+            if line.partition(",")[0] != self._line.partition(",")[0] or now - self._shown_at >= PAUSE:
                 print(", ".join(filter(None, [line, _pace(row)])), file=sys.stderr, flush=True)
-                self._line, self._told = line, now
+                self._line, self._shown_at = line, now
 
     def _dump(self, value: Mapping[str, Any]) -> None:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def told(row: Row) -> dict[str, Any]:
-    """A job as the API tells it, with what may be asked of it."""
-    return {name: value for name, value in row.items() if name not in _OURS} | {"possible": possible(row)}
+def job_json(row: Row) -> dict[str, Any]:
+    """A job in the form of the API, with its possible actions."""
+    return {name: value for name, value in row.items() if name not in _INTERNAL} | {"possible": possible(row)}
 
 
 def job_words(row: Row) -> tuple[str, ...]:
-    """A job in eight words: id, state, messages done, rate, time left, destination, when and by whom."""
+    """A job in eight columns: id, state, messages done, rate, time left, destination, when and by whom."""
     progress = row["progress"]
     done = f"{progress['published'] + progress['failed']:,}/{_planned(row):,}"
     failed = f" ({progress['failed']:,} failed)" if progress["failed"] else ""
@@ -116,7 +116,7 @@ def job_words(row: Row) -> tuple[str, ...]:
 
 
 def job_facts(row: Row) -> Iterator[Fact]:
-    """A job in lines; a plan's own figures are told apart."""
+    """The facts of a job; a plan's own figures are shown separately."""
     progress, limits = row["progress"], _limits(row["rate"])
     yield "job", row["id"]
     yield "state", _state(row)
@@ -137,7 +137,7 @@ def job_facts(row: Row) -> Iterator[Fact]:
     yield from ((_name(name), job) for name, job in others if job)
     commands = [(f"{action} it by", how) for action in ("run", "resume") if (how := command_for(row, action))]
     asked = ", ".join(possible(row))
-    yield from ([("possible", asked or "nothing any more")] if asked or not commands else [])
+    yield from ([("possible", asked or "none")] if asked or not commands else [])
     yield from commands
     for source, counts in progress.get("sources", {}).items() if row["state"] != "PLANNED" else ():
         yield f"source {source}", _done(counts)
@@ -146,7 +146,7 @@ def job_facts(row: Row) -> Iterator[Fact]:
 
 def _moving(progress: Mapping[str, Any]) -> Iterator[Fact]:
     if progress.get("rate"):
-        yield "rate", f"{progress['rate']:,.0f} messages a second"
+        yield "rate", f"{progress['rate']:,.0f} messages per second"
     if progress.get("seconds_left") is not None:
         yield "time left", span(progress["seconds_left"])
     if progress.get("last_publish_time"):
@@ -157,11 +157,11 @@ def _errors(row: Row) -> Iterator[Fact]:
     for error in row["errors"][:_ERRORS_SHOWN]:
         yield "not sent", f"{error['id']}: {error['reason']}"
     if len(row["errors"]) > _ERRORS_SHOWN:
-        yield "not sent", f"and others; --json names {len(row['errors'])} of them"
+        yield "not sent", f"and others; --json lists {len(row['errors'])} of them"
 
 
 def _table(rows: Sequence[Row], *, wide: bool) -> Table:
-    """All columns where there is room for them; else the topic, and what moves where anything does."""
+    """All columns if they fit; else the topic, and the moving figures if any."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     moving = wide or any(row["progress"].get("rate") for row in rows)
     for name in ("job", "state", "done", *(("rate", "left") if moving else ())):
@@ -177,7 +177,7 @@ def _table(rows: Sequence[Row], *, wide: bool) -> Table:
 
 
 def _state(row: Row) -> str:
-    """The state; a job that nobody works on waits."""
+    """The state; a job that nobody works on is waiting."""
     waits = row["state"] in {"RUNNING", "CANCELLING"} and is_free(row)
     return f"{row['state']} (waits)" if waits else row["state"]
 
@@ -202,8 +202,8 @@ def _pace(row: Row) -> str:
 def _limits(rate: Mapping[str, Any]) -> str:
     messages, size = rate["messages_per_second"], rate["bytes_per_second"]
     parts = [
-        f"{messages:,} messages a second" if messages else "",
-        f"{human_bytes(size)} a second" if size else "",
+        f"{messages:,} messages per second" if messages else "",
+        f"{human_bytes(size)} per second" if size else "",
     ]
     return ", ".join(filter(None, parts))
 

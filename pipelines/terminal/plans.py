@@ -1,4 +1,4 @@
-"""A plan for people, from its report: as it was just made, or as a job's row keeps it."""
+"""Prints a plan from its report, new or stored in a job's row."""
 
 from __future__ import annotations
 
@@ -17,89 +17,92 @@ _HEIGHT = 5
 _TOPICS_SHOWN = 10
 
 
-def show_plan(out: Console, told: Mapping[str, Any], *, whole: bool = False) -> None:
+def show_plan(out: Console, report: Mapping[str, Any], *, whole: bool = False) -> None:
     """Print a plan.
 
     Args:
-        out: where to.
-        told: :meth:`transforms.replay.plans.Plan.report`, or the ``plan`` of a job's row.
+        out: the output stream.
+        report: :meth:`transforms.replay.plans.Plan.report`, or the ``plan`` of a job's row.
         whole: with the histogram and the samples.
     """
     if not out.is_terminal:
-        show_facts(out, plan_facts(told, whole=whole))
+        show_facts(out, plan_facts(report, whole=whole))
         return
-    show_facts(out, _head(told))
-    for part in _parts(told, whole=whole):
+    show_facts(out, _head(report))
+    for part in _parts(report, whole=whole):
         out.print()
         out.print(part)
-    if told["problems"] or told["warnings"]:
+    if report["problems"] or report["warnings"]:
         out.print()
-        show_facts(out, _tail(told))
+        show_facts(out, _tail(report))
 
 
-def plan_facts(told: Mapping[str, Any], *, whole: bool = False) -> Iterator[Fact]:
-    """A plan in lines."""
-    yield from _head(told)
-    for row in told["sources"]:
+def plan_facts(report: Mapping[str, Any], *, whole: bool = False) -> Iterator[Fact]:
+    """The facts of a plan."""
+    yield from _head(report)
+    for row in report["sources"]:
         yield f"source {row['source']}", f"{row['messages']:,} ({human_bytes(row['bytes'])})"
-    if whole and (histogram := told["histogram"]):
+    if whole and (histogram := report["histogram"]):
         counts = " ".join(map(str, histogram["messages"]))
         yield "over time", f"{counts} (every {_width(histogram)} from {histogram['start']})"
-    for sample in told["samples"] if whole else ():
+    for sample in report["samples"] if whole else ():
         key = f", key {key_text(sample['key'])}" if sample["key"] is not None else ""
         yield "sample", f"{sample['id']}, {sample['publish_time']}, {human_bytes(sample['size'])}{key}"
-    yield from _tail(told)
+    yield from _tail(report)
 
 
-def _head(told: Mapping[str, Any]) -> Iterator[Fact]:
-    options = told["options"]
-    if "job" in told:
-        yield "job", told["job"]
-    yield "destination", _destination(told)
-    if told["topics"] not in ([], (), [told["topic"]], (told["topic"],)):
-        more = len(told["topics"]) - _TOPICS_SHOWN
-        yield "topics", ", ".join(told["topics"][:_TOPICS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    size = f"{human_bytes(told['bytes'])}, largest {human_bytes(told['largest'])}"
-    yield "messages", f"{told['messages']:,} ({size})"
-    yield "read from", f"{counted(told['files'], 'file')} in {counted(told['requests'], 'read')}"
-    if told["messages"]:
-        yield "published", f"{told['oldest']} to {told['newest']}"
-        yield "takes about", span(told["estimated_seconds"])
-    chosen = options["partitions"] or "each topic's own"
+def _head(report: Mapping[str, Any]) -> Iterator[Fact]:
+    options = report["options"]
+    if "job" in report:
+        yield "job", report["job"]
+    yield "destination", _destination(report)
+    if report["topics"] not in ([], (), [report["topic"]], (report["topic"],)):
+        more = len(report["topics"]) - _TOPICS_SHOWN
+        yield (
+            "topics",
+            ", ".join(report["topics"][:_TOPICS_SHOWN]) + (f", {more} more" if more > 0 else ""),
+        )
+    size = f"{human_bytes(report['bytes'])}, largest {human_bytes(report['largest'])}"
+    yield "messages", f"{report['messages']:,} ({size})"
+    yield "read from", f"{counted(report['files'], 'file')} in {counted(report['requests'], 'read')}"
+    if report["messages"]:
+        yield "published", f"{report['oldest']} to {report['newest']}"
+        yield "estimated time", span(report["estimated_seconds"])
+    chosen = options["partitions"] or "original or key, by topic"
     yield (
         "sent with",
         f"{options['timestamp']} timestamps, partitions by {chosen}, order by {options['order']}",
     )
-    yield "repeats after a crash", told["deduplication"]
+    yield "repeats after a crash", report["deduplication"]
 
 
-def _destination(told: Mapping[str, Any]) -> str:
-    """With its topic, which the row of a job names apart."""
-    whole = str(told["destination"]).endswith(f"/{told['topic']}")
-    return told["destination"] if whole else f"{told['destination']}/{told['topic']}"
+def _destination(report: Mapping[str, Any]) -> str:
+    """The destination with its topic, which a job's row stores separately."""
+    whole = str(report["destination"]).endswith(f"/{report['topic']}")
+    return report["destination"] if whole else f"{report['destination']}/{report['topic']}"
 
 
-def _tail(told: Mapping[str, Any]) -> Iterator[Fact]:
-    for what, count in told["cannot_carry"].items():
+def _tail(report: Mapping[str, Any]) -> Iterator[Fact]:
+    for what, count in report["cannot_carry"].items():
         yield "cannot carry", f"{what}: {count:,} messages"
     for name in ("warning", "problem"):
-        yield from ((name, sentence) for sentence in told[f"{name}s"])
+        yield from ((name, sentence) for sentence in report[f"{name}s"])
 
 
-def _parts(told: Mapping[str, Any], *, whole: bool) -> Iterator[RenderableType]:
-    if told["sources"]:
-        yield _sources(told)
-    if whole and told["histogram"]:
-        yield _histogram(told["histogram"])
-    if whole and told["samples"]:
-        yield _samples(told)
+def _parts(report: Mapping[str, Any], *, whole: bool) -> Iterator[RenderableType]:
+    if report["sources"]:
+        yield _sources(report)
+    if whole and report["histogram"]:
+        yield _histogram(report["histogram"])
+    if whole and report["samples"]:
+        yield _samples(report)
 
 
-def _sources(told: Mapping[str, Any]) -> Table:
+def _sources(report: Mapping[str, Any]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("source", "messages", "bytes", "oldest", "newest"):
         table.add_column(name, justify="right" if name in {"messages", "bytes"} else "left")
-    for row in told["sources"]:
+    for row in report["sources"]:
         counts = (f"{row['messages']:,}", human_bytes(row["bytes"]))
         table.add_row(Text(visible(row["source"])), *counts, _short(row["oldest"]), _short(row["newest"]))
     return table
@@ -107,13 +110,13 @@ def _sources(told: Mapping[str, Any]) -> Table:
 
 def _histogram(histogram: Mapping[str, Any]) -> Group:
     counts = histogram["messages"]
-    # Few bars are drawn wider, so that a chart of three is one too.
+    # Few bars are drawn wider, so that even three make a chart.
     wide = max(1, min(8, 60 // len(counts)))
     lines = [
         Text(line, style="cyan", no_wrap=True)
         for line in bars([c for c in counts for _ in range(wide)], _HEIGHT)
     ]
-    what = f"a bar is {_width(histogram)}, the highest {max(counts):,} messages"
+    what = f"{_width(histogram)} per bar, highest {max(counts):,} messages"
     return Group(
         Text("over time", style="bold"),
         *lines,
@@ -126,11 +129,11 @@ def _width(histogram: Mapping[str, Any]) -> str:
     return span(seconds) if seconds >= 1 else f"{seconds * 1000:.4g} ms"
 
 
-def _samples(told: Mapping[str, Any]) -> Table:
+def _samples(report: Mapping[str, Any]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("some of them", "published", "bytes", "key"):
+    for name in ("samples", "published", "bytes", "key"):
         table.add_column(name, justify="right" if name == "bytes" else "left", overflow="fold")
-    for row in told["samples"]:
+    for row in report["samples"]:
         size = human_bytes(row["size"])
         table.add_row(Text(visible(row["id"])), _short(row["publish_time"]), size, Text(key_text(row["key"])))
     return table

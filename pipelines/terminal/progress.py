@@ -1,4 +1,4 @@
-"""What is shown of progress and reports: rich on a terminal, plain lines or JSON elsewhere."""
+"""Prints progress and reports: rich on a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from transforms.replay.plans import Plan
 __all__ = ["PAUSE", "Reported", "View", "progress_bar"]
 
 PAUSE = 5.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
 
 _ERRORS_SHOWN = 10
-_ALWAYS = {"planned", "published", "messages", "indexed"}
-"""Told even where they are 0."""
+_SHOWN_IF_ZERO = {"planned", "published", "messages", "indexed"}
+"""Figures shown even if they are 0."""
 
 
 class Reported(Protocol):
-    """What a finished command hands back."""
+    """The report of a finished command."""
 
     @property
     def exit_code(self) -> int:
-        """0 where everything was done."""
+        """0 if everything was done."""
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types."""
@@ -54,7 +54,7 @@ class View:
         self._progress = progress_bar(disable=as_json)
         self._task = self._progress.add_task("messages", total=None, rate="", start=True)
         self._started: float | None = None
-        self._told, self._before = time.monotonic(), 0
+        self._shown_at, self._before = time.monotonic(), 0
 
     def __enter__(self) -> View:
         return self
@@ -72,46 +72,46 @@ class View:
         """Show a plan.
 
         Args:
-            plan: what was found.
+            plan: the plan.
             whole: with histogram and samples.
-            limits: messages and bytes per second at which it shall run.
+            limits: messages and bytes per second at which it will run.
 
         Returns:
-            The exit code: 2 where something speaks against it.
+            The exit code: 2 if the plan has problems.
         """
-        told = plan.report() | {"estimated_seconds": plan.estimated_seconds(*limits)}
+        report = plan.report() | {"estimated_seconds": plan.estimated_seconds(*limits)}
         if self._json is not None:
-            self._json["plan"] = told
+            self._json["plan"] = report
         else:
-            show_plan(self._out, told, whole=whole)
+            show_plan(self._out, report, whole=whole)
         return 2 if plan.problems else 0
 
     def progress(self, done: int, failed: int, total: int) -> None:
-        """Show how far it is; called as often as one likes, from one thread."""
+        """Show the progress; may be called often, from one thread."""
         now = time.monotonic()
-        if self._started is None or done == self._before:  # what has not begun yet has no rate
+        if self._started is None or done == self._before:  # before the start there is no rate
             self._started, self._before = now, done
         rate = _pace(done - self._before, now - self._started, total - done - failed)
         if not self._progress.disable:
             self._progress.start()
             self._progress.update(self._task, completed=done + failed, total=total, rate=rate)
-        elif self._json is None and now - self._told >= PAUSE:
-            self._told = now
+        elif self._json is None and now - self._shown_at >= PAUSE:
+            self._shown_at = now
             line = f"{done:,} of {total:,} done, {failed:,} failed"
             print(", ".join(filter(None, [line, rate])), file=sys.stderr, flush=True)
 
     def paused(self, job: str) -> None:
-        """Say that a job waits to be resumed, and how that is done."""
-        self._started = None  # the rate begins anew
+        """Show that a job is paused, and how to resume it."""
+        self._started = None  # the rate starts again
         print(
-            f"Paused. It goes on when somebody resumes it: in the pages, or by `persistor jobs --job {job} "
-            "--action resume`. Ctrl-C leaves it paused.",
+            f"Paused. Resume it in the web pages, or with `persistor jobs --job {job} --action resume`. "
+            "Ctrl-C leaves it paused.",
             file=sys.stderr,
             flush=True,
         )
 
     def report(self, report: Reported) -> int:
-        """Show what was done, and hand on its exit code."""
+        """Show the report, and return its exit code."""
         self._progress.stop()
         if self._json is not None:
             self._json["report"] = report.to_dict()
@@ -121,7 +121,7 @@ class View:
 
 
 def progress_bar(*, disable: bool = False) -> Progress:
-    """A bar on the terminal of stderr, if it is one; its tasks have a ``rate`` in words."""
+    """A progress bar on stderr if that is a terminal; its tasks have a ``rate`` in words."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -147,7 +147,7 @@ def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             shown = value[:_ERRORS_SHOWN]
             yield from (("not sent", f"{e['id']} in {e['location']}: {e['reason']}") for e in shown)
             if len(value) > len(shown):
-                yield "not sent", f"and others; --json names {len(value)} of them"
+                yield "not sent", f"and others; --json lists {len(value)} of them"
         elif name == "sources":
             for source, counts in value.items():
                 yield f"source {source}", ", ".join(f"{count:,} {what}" for what, count in counts.items())
@@ -155,15 +155,15 @@ def _report_lines(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((f"{name} ({kind})", f"{count:,}") for kind, count in value.items())
         elif isinstance(value, list):
             yield from ((name.removesuffix("s"), str(item)) for item in value)
-        elif name != "exit_code" and (value or name in _ALWAYS):
+        elif name != "exit_code" and (value or name in _SHOWN_IF_ZERO):
             yield _fact(name, value)
 
 
 def _fact(name: str, value: Any) -> tuple[str, str]:
     if name == "seconds":
         return "took", span(value)
-    if name == "destination":  # plans call the whole address so
+    if name == "destination":  # in plans this name means the whole address
         return "topic", str(value)
     if name == "rate":
-        return name, f"{counted(round(value), 'message')} a second"
+        return name, f"{counted(round(value), 'message')} per second"
     return name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)

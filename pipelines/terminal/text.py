@@ -1,4 +1,4 @@
-"""How figures, times and foreign text look on a terminal and in plain lines."""
+"""Formats figures, times and foreign text for terminals and plain lines."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _STYLES = {"problem": "bold red", "not sent": "red", "warning": "yellow"}
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 Fact = tuple[str, str]
-"""A name and what is said of it."""
+"""A name and its value."""
 
 
 def counted(count: int, what: str) -> str:
-    """So many of something: ``1 file``, ``2,000 files``."""
+    """A number with its noun: ``1 file``, ``2,000 files``."""
     return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
@@ -60,19 +60,19 @@ def span(seconds: float) -> str:
 
 
 def visible(text: str) -> str:
-    """Foreign text in which nothing acts on the terminal: what cannot be printed is a question mark."""
+    """Foreign text that cannot control the terminal: unprintable characters become question marks."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def key_text(key: str | Mapping[str, str] | None) -> str:
-    """A message's key as plans tell it."""
+    """A message's key from a plan, as text."""
     if key is None:
         return ""
     return visible(key) if isinstance(key, str) else f"base64 {key['base64']}"
 
 
 def show_facts(out: Console, facts: Iterable[Fact]) -> None:
-    """Names and values: aligned on a terminal, elsewhere one line each."""
+    """Print names and values: aligned on a terminal, otherwise one line each."""
     if out.is_terminal:
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
@@ -89,22 +89,22 @@ def show_facts(out: Console, facts: Iterable[Fact]) -> None:
 
 
 def bars(counts: Sequence[int], height: int) -> Iterator[str]:
-    """A chart of so many lines of text, the uppermost first, one character a count; none are negative."""
+    """A bar chart as lines of text, top line first, one character per count; counts are not negative."""
     most = max(counts, default=0) or 1
-    # What there is anything of is seen.
+    # Any count is visible.
     eighths = [max(round(count * 8 * height / most), count > 0) for count in counts]
     for line in reversed(range(height)):
         yield "".join(_EIGHTHS[min(max(level - 8 * line, 0), 8)] for level in eighths)
 
 
 def without_login(url: str) -> str:
-    """A URL without user and password, and without its options, which may name others."""
+    """A URL without user, password and options, which may contain secrets."""
     parts = urlsplit(url, allow_fragments=False)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"
 
 
 def begun(settings: Streaming) -> str:
-    """What a streaming command does from now on, without what may be a password in a URL."""
+    """The first line of a streaming command, without passwords in URLs."""
     if isinstance(settings, PersistSettings):
         what = f"Archiving {without_login(settings.source)} to {without_login(settings.lake)}"
     else:
@@ -114,7 +114,7 @@ def begun(settings: Streaming) -> str:
 
 
 def ended(settings: Streaming) -> str:
-    """What a streaming command has done when it has stopped in good order."""
+    """The last line of a streaming command after a clean stop."""
     done = "archived" if isinstance(settings, PersistSettings) else "indexed"
     dead = " or a dead letter" if settings.dead_letter else ""
-    return f"Stopped; everything that was read is {done}{dead}."
+    return f"Stopped. Every message that was read is {done}{dead}."

@@ -1,7 +1,7 @@
 """Who may do what: one place decides, before any view runs.
 
-Each view declares the role that it takes with :func:`open_to`; one that declares none is for
-administrators. :mod:`resubmit_api.auth.grants` says which sources and destinations are open to it.
+Each view declares the role it needs with :func:`open_to`; a view without one is for administrators.
+:mod:`resubmit_api.auth.grants` decides which sources and destinations a caller may use.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ __all__ = ["CSRF_HEADER", "Guard", "caller", "denied", "open_to", "require", "ro
 
 CSRF_HEADER = "X-CSRF-Token"
 SESSION_SECONDS = 8 * 3600
-"""A login ends so long after it was made."""
+"""Seconds after which a login ends."""
 _FAILURES_A_MINUTE = 20
 _SHORTEST_KEY = 32
 _AUDIT = "persistor_audit"
 _LONGEST_DETAIL = 1000
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FOR_ANYONE = frozenset({"static", "openapi.spec"})
-"""The framework's own views; none of them shows anything of an archive."""
+"""The framework's own views; none of them shows archived data."""
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
 
 def open_to(role: Role, *, form: bool = False) -> Callable[[_View], _View]:
-    """Declare who may call a view; stands directly under the route.
+    """Declare who may call a view; place it directly below the route.
 
     Args:
-        role: the least role that may.
-        form: the view takes what a form sends, too; others take JSON only, which no other
-            site's form can send.
+        role: the lowest role allowed.
+        form: the view also accepts form data. Other views accept JSON only, which no other site's form can
+            send.
     """
 
     def declare(view: _View) -> _View:
@@ -59,7 +59,7 @@ def open_to(role: Role, *, form: bool = False) -> Callable[[_View], _View]:
 
 
 def role_of(app: Flask, endpoint: str) -> Role | None:
-    """The role that an endpoint's view declares; None where it declares none."""
+    """The role that an endpoint's view declares, or None."""
     if endpoint in _FOR_ANYONE:
         return Role.ANYONE
     role: Role | None = getattr(app.view_functions[endpoint], "role", None)
@@ -67,23 +67,23 @@ def role_of(app: Flask, endpoint: str) -> Role | None:
 
 
 def caller() -> Caller | None:
-    """Who makes this request; None where nobody is logged in."""
+    """The caller of this request, or None if nobody is logged in."""
     found: Caller | None = g.get("caller")
     return found
 
 
 def require(role: Role) -> None:
-    """Refuse with 403 whoever has less; for a part of a view that needs more than the view."""
+    """Respond 403 to callers with a lower role; for a part of a view that needs a higher role."""
     found = caller()
     if found is None or found.role < role:
         raise denied(f"This needs the role {role.name.lower()}.")
 
 
 class Guard:
-    """Lets a request through to its view, or refuses it.
+    """Passes a request on to its view or refuses it.
 
-    Without tokens everybody who reaches the service is :data:`~resubmit_api.auth.tokens.LOCAL`;
-    :mod:`resubmit_api.serve` listens on loopback only then.
+    Without tokens, every caller is :data:`~resubmit_api.auth.tokens.LOCAL`; :mod:`resubmit_api.serve` then
+    listens on loopback only.
     """
 
     def __init__(self, tokens: Tokens | None, per_minute: int) -> None:
@@ -96,12 +96,11 @@ class Guard:
 
         Args:
             app: the application.
-            session_key: signs the cookies of logins; a random one unless given, so that
-                logins end with the process and hold for it alone.
+            session_key: signs the login cookies. A random default makes logins valid for this process only.
             index: where the audit trail is kept.
 
         Raises:
-            ConfigurationError: the key is short enough to be guessed.
+            ConfigurationError: the key is too short.
         """
         if session_key is not None and len(session_key) < _SHORTEST_KEY:
             raise ConfigurationError(f"--session_key: give {_SHORTEST_KEY} characters or more.")
@@ -115,7 +114,7 @@ class Guard:
         app.context_processor(lambda: {"caller": caller(), "csrf_token": _csrf_token})
 
     def login(self, token: str) -> Caller | None:
-        """Begin a session for whoever has this token; None where nobody has it."""
+        """Begin a session for the owner of this token; None if it is not valid."""
         found = self._by_token(token)
         if found is not None and self._tokens is not None:
             session.clear()
@@ -159,7 +158,7 @@ class Guard:
         scheme, _, token = header.partition(" ")
         found = self._by_token(token.strip()) if scheme.lower() == "bearer" else None
         if found is None:
-            raise _unknown("The token is not valid, or was revoked.")
+            raise _unknown("The token is invalid or was revoked.")
         g.bearer = True
         return found
 
@@ -170,7 +169,7 @@ class Guard:
             found = self._tokens.find(digest_of(token))
         if found is None:
             _refuse_for(self._failures.take(request.remote_addr or ""))
-            _note("refused", None, "The token is not valid, or was revoked.")
+            _note("refused", None, "The token is invalid or was revoked.")
         return found
 
     def _by_session(self) -> Caller | None:
@@ -186,12 +185,12 @@ class Guard:
 
 
 class _Cookies(SecureCookieSessionInterface):
-    """Flask's signed cookie; over TLS it is bound to this host and to TLS."""
+    """Flask's signed cookie, bound to this host and to TLS if the request came over TLS."""
 
     def get_cookie_name(self, app: Flask) -> str:  # noqa: ARG002 - the framework's signature
         return "__Host-persistor" if request.is_secure else "persistor"
 
-    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - likewise
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - the framework's signature
         return request.is_secure
 
 
@@ -200,14 +199,14 @@ def _takes_form(endpoint: str) -> bool:
 
 
 def denied(detail: str, kind: str = "forbidden") -> Exception:
-    """The refusal of what the caller may not do; it is noted in the audit trail."""
-    if (by := caller()) is not None:  # nobody writes without end who is not known
+    """A 403 response, recorded in the audit trail."""
+    if (by := caller()) is not None:  # an unknown caller must not write records without limit
         _note("denied", by, detail)
     return problem(403, kind, detail)
 
 
 def _note(action: str, by: Caller | None, detail: str | None = None) -> None:
-    """Add to the audit trail; what cannot be noted does not happen."""
+    """Add to the audit trail; an action that cannot be recorded is refused."""
     record = {
         "id": new_job_id(),
         "time": iso(datetime.now(timezone.utc)),
@@ -224,7 +223,7 @@ def _note(action: str, by: Caller | None, detail: str | None = None) -> None:
 def _refuse_for(seconds: float) -> None:
     if seconds:
         after = str(math.ceil(seconds))
-        detail = f"That is more often than is allowed; try again in {after} seconds."
+        detail = f"Too many requests; try again in {after} seconds."
         raise problem(429, "limit", detail, headers={"Retry-After": after})
 
 
@@ -243,19 +242,21 @@ def _unknown(detail: str) -> Exception:
 
 
 def _check_forgery(who: Caller | None) -> None:
-    """What a browser sends along by itself must come from a page of ours."""
+    """A request with a browser's cookie must come from one of our pages."""
     if g.get("bearer"):
-        return  # which no browser sends by itself
+        return  # which no browser sends on its own
     if not _is_same_origin(request):
-        raise denied("The request comes from a page of another site.", "forgery")
+        raise denied("The request comes from another site's page.", "forgery")
     if who is not None and who is not LOCAL:
         given = request.headers.get(CSRF_HEADER) or request.form.get("csrf_token", "")
         if not hmac.compare_digest(given.encode(), _csrf_token().encode()):
-            raise denied(f"A login's requests need its {CSRF_HEADER}; load the page again.", "forgery")
+            raise denied(
+                f"Requests of a logged-in browser need the header {CSRF_HEADER}; reload the page.", "forgery"
+            )
 
 
 def _is_same_origin(asked: Request) -> bool:
-    # Fetch metadata is sent to https and localhost only; Origin with every cross-site request but safe ones.
+    # Fetch metadata is sent to https and localhost only; Origin with all cross-site requests but safe ones.
     site, origin = asked.headers.get("Sec-Fetch-Site"), asked.headers.get("Origin")
     if site is not None:
         return site in {"same-origin", "none"}

@@ -1,4 +1,4 @@
-"""Which sources a caller may read, where it may send to, and which resubmissions are its business."""
+"""Which sources a caller may read, where it may send to, and which resubmissions it may see."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from transforms.selection import MAX_SOURCES, Selection
 __all__ = ["CallersIndex", "check_destination", "granted", "may_control", "may_see", "who"]
 
 _NO_SOURCE = "\0"
-"""What no source is called."""
+"""A name that no source has."""
 
 
 def who() -> Caller:
-    """Who makes this request; for views that are not open to anyone."""
+    """The caller of this request, for views that need one."""
     found = caller()
     if found is None:
         raise denied("Nobody is logged in.")
@@ -30,20 +30,22 @@ def who() -> Caller:
 
 
 class CallersIndex:
-    """The index as one caller may see it: what other sources hold is not there."""
+    """The index as one caller sees it: without sources that are not open to the caller."""
 
     def __init__(self, index: Index, caller: Caller) -> None:
         self._index, self._caller = index, caller
 
     def confine(self, selection: Selection) -> Selection:
-        """The selection within the caller's sources; refused with 403 where it names others."""
+        """The selection restricted to the caller's sources; 403 if it names others."""
         if self._caller.sources is None:
             return selection
         if refused := [name for name in selection.sources if not self._caller.may_read(name)]:
-            raise denied(f"The sources {', '.join(refused[:10])} are not open to this token.")
+            raise denied(f"This token may not read the sources {', '.join(refused[:10])}.")
         sources = selection.sources or tuple(self.sources()) or (_NO_SOURCE,)
         if len(sources) > MAX_SOURCES:
-            raise ConfigurationError(f"More than {MAX_SOURCES} sources are open to this token: name some.")
+            raise ConfigurationError(
+                f"This token may read more than {MAX_SOURCES} sources; name the ones you need."
+            )
         return selection.model_copy(update={"sources": sources, "all": False})
 
     def summarize(self, selection: Selection) -> list[SourceSummary]:
@@ -84,31 +86,31 @@ class CallersIndex:
 
 
 def granted(index: CallersIndex, request: ReplayRequest) -> ReplayRequest:
-    """What was asked for within the caller's sources, refused with 403 where it goes beyond its destinations.
+    """The request restricted to the caller's sources; 403 if it names other destinations.
 
-    To be called before anything of it is looked up, stored or sent.
+    Call it before anything is looked up, stored or sent.
     """
     check_destination(request.destination, request.topic)
     return request.model_copy(update={"selection": index.confine(request.selection)})
 
 
 def check_destination(name: str, topic: str) -> None:
-    """Refuse with 403 what the caller may not send to."""
+    """Respond 403 if the caller may not send there."""
     if not who().may_send(name, topic):
-        raise denied(f"Topic {topic} of destination {name} is not open to this token.")
+        raise denied(f"This token may not send to topic {topic} of destination {name}.")
 
 
 def may_see(row: Mapping[str, Any]) -> bool:
-    """Whether a resubmission is shown to the caller: all of its sources must be open to it."""
+    """Whether the caller may see a resubmission: all of its sources must be open to the caller."""
     sources = row["selection"].get("sources") or _planned(row)
     return who().sources is None or (bool(sources) and all(map(who().may_read, sources)))
 
 
 def _planned(row: Mapping[str, Any]) -> list[str]:
-    """The sources of a selection by ids alone, which a retry may be."""
+    """The planned sources of a selection by ids, such as a retry."""
     return [part["source"] for part in row["plan"]["sources"]] if row.get("plan") else []
 
 
 def may_control(row: Mapping[str, Any]) -> bool:
-    """Whether the caller may run, pause or cancel it: it is shown to it, and goes where it may send."""
+    """Whether the caller may run, pause or cancel it: may see it and may send to its destination."""
     return may_see(row) and who().may_send(row["destination"], row["topic"])

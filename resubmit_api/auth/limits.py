@@ -1,4 +1,4 @@
-"""How often a caller may ask: a steady rate with room for a burst."""
+"""Limits how often a caller may send requests: a steady rate with room for a burst."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _MOST_KEYS = 10_000
 
 
 class RateLimit:
-    """Counts by key in this process; a key that was silent for a minute has its whole allowance again."""
+    """Counts requests by key in this process; after a silent minute the whole allowance is back."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = 60 / per_minute
         self._clock = clock
         self._lock = threading.Lock()
-        # When a key's allowance is whole again: the generic cell rate algorithm keeps nothing else.
+        # When a key's allowance is whole again: the only state of the generic cell rate algorithm.
         self._whole: dict[str, float] = {}
 
     def take(self, key: str) -> float:
         """Count one request.
 
         Returns:
-            0 where it may pass, else the seconds after which one may; it is not counted then.
+            0 if it may pass, else the seconds to wait; it is not counted then.
         """
         with self._lock:
             now = self._clock()

@@ -1,4 +1,4 @@
-"""Who may ask: bearer tokens, of which only digests are kept, in a list that is read again when changed."""
+"""Bearer tokens: only digests are stored, in a list that is reloaded when it changes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from transforms.secrets import resolve
 __all__ = ["LOCAL", "Caller", "Role", "Tokens", "digest_of", "line_of", "new_token"]
 
 _PREFIX = "persistor_"
-"""By it scanners for leaked secrets know a token."""
+"""Lets scanners for leaked secrets recognise a token."""
 _log = logging.getLogger(__name__)
 
 
 class Role(IntEnum):
-    """What a caller may do; each may do what those before it may."""
+    """What a caller may do; each role includes the ones before it."""
 
     ANYONE = 0
     VIEWER = 1
@@ -40,13 +40,13 @@ class Role(IntEnum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever asks.
+    """The sender of a request.
 
     Attributes:
-        sources: patterns of the sources that are open to the caller; None is all of them.
-        destinations: patterns of ``NAME`` or ``NAME/TOPIC``; None is all of them. In patterns
-            ``*`` stands for any text, and nothing else has a meaning of its own.
-        digest: of the token; empty where the service has no tokens.
+        sources: patterns of the sources the caller may read; None allows all.
+        destinations: patterns of ``NAME`` or ``NAME/TOPIC``; None allows all. In patterns, ``*`` matches any
+            text; every other character matches itself.
+        digest: digest of the token; empty if the service has no tokens.
     """
 
     name: str
@@ -56,19 +56,19 @@ class Caller:
     digest: str = ""
 
     def may_read(self, source: str) -> bool:
-        """Whether the messages of a source are open to the caller."""
+        """Whether the caller may read the messages of a source."""
         return self.sources is None or _matches(source, self.sources)
 
     def may_send(self, destination: str, topic: str) -> bool:
-        """Whether the caller may send to a topic of a destination; ``{topic}`` and the like stand for any."""
+        """Whether the caller may send to a topic; placeholders such as ``{topic}`` match any."""
         if self.destinations is None:
             return True
-        # Only a pattern's * covers what takes the place of {topic}.
+        # Only * in a pattern covers the values of {topic}.
         address = re.sub(r"\{[^}]*\}", "\0", f"{destination}/{topic}")
         return _matches(destination, self.destinations) or _matches(address, self.destinations)
 
     def may_send_to(self, destination: str) -> bool:
-        """Whether any topic of a destination is open to the caller."""
+        """Whether the caller may send to any topic of a destination."""
         begins = f"{destination}/"
         return (
             self.destinations is None
@@ -78,21 +78,21 @@ class Caller:
 
 
 LOCAL = Caller("local", Role.ADMIN)
-"""Everybody on this machine, where the service has no tokens."""
+"""The caller of a service without tokens: everybody on this machine."""
 
 
 def new_token() -> str:
-    """A token that nobody can guess (256 random bits), which is why a plain digest of it is safe to keep."""
+    """A new token of 256 random bits; nobody can guess it, so storing a plain digest is safe."""
     return _PREFIX + secrets.token_urlsafe(32)
 
 
 def digest_of(token: str) -> str:
-    """What is kept of a token: SHA-256, in hexadecimal digits."""
+    """The stored form of a token: SHA-256 in hexadecimal digits."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def line_of(name: str, role: str, digest: str, sources: Sequence[str], destinations: Sequence[str]) -> str:
-    """One line of the list, valid YAML and JSON behind its dash."""
+    """One line of the list; the part after the dash is valid YAML and JSON."""
     lists = {"sources": list(sources), "destinations": list(destinations)}
     whole = {"name": name, "role": role, "sha256": digest} | {k: v for k, v in lists.items() if v}
     return f"- {json.dumps(whole)}"
@@ -118,16 +118,16 @@ _LINES = TypeAdapter(list[_Line])
 
 
 class Tokens:
-    """The tokens that are valid now."""
+    """The currently valid tokens."""
 
     def __init__(self, where: str) -> None:
         """Read the list.
 
         Args:
-            where: path of the file, or ``${env:NAME}`` where a variable holds the list itself.
+            where: path of the file, or ``${env:NAME}`` if a variable holds the list itself.
 
         Raises:
-            ConfigurationError: everything that is wrong with it.
+            ConfigurationError: lists all of its errors.
         """
         self._lock = threading.Lock()
         self._path = None if where.startswith("${") else Path(where)
@@ -136,20 +136,20 @@ class Tokens:
         self._callers: Sequence[Caller] | None = _parse(text)
 
     def find(self, digest: str) -> Caller | None:
-        """Whose token has this digest; None where it is nobody's, or no longer anybody's.
+        """The owner of the token with this digest; None if it is unknown or revoked.
 
         Raises:
-            TransientError: the file was changed and is not valid, so that nobody can be let in.
+            TransientError: the file was changed and is no longer valid, so nobody can log in.
         """
         found = None
         for caller in self._current():
-            # Each is compared, whichever matches, so that the time of an answer tells nothing.
+            # Every digest is compared, so that the response time reveals nothing.
             if hmac.compare_digest(caller.digest, digest):
                 found = caller
         return found
 
     def named(self, name: str) -> Caller | None:
-        """Whose token has this name; raises as :meth:`find` does."""
+        """The owner of the token with this name; raises like :meth:`find`."""
         return next((caller for caller in self._current() if caller.name == name), None)
 
     def _current(self) -> Sequence[Caller]:
@@ -164,15 +164,18 @@ class Tokens:
         try:
             callers = _parse(self._text())
         except ConfigurationError as error:
-            # The last valid list may hold what was to be revoked.
-            _log.error("Nobody is let in until the list of tokens is right: %s", " ".join(error.problems))
+            # The last valid list may contain tokens that were meant to be revoked.
+            _log.error(
+                "The list of tokens is not valid; every request is refused until it is fixed: %s",
+                " ".join(error.problems),
+            )
             return None
-        _log.info("Read the tokens again: %d are valid.", len(callers))
+        _log.info("Reloaded the tokens: %d are valid.", len(callers))
         return callers
 
     def _stat(self) -> tuple[int, ...]:
         try:
-            found = os.stat(self._path) if self._path else None  # noqa: PTH116 - once a request: the quick way
+            found = os.stat(self._path) if self._path else None  # noqa: PTH116 - called once per request: the fastest way
         except OSError:
             return ()
         return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino) if found else ()
@@ -189,12 +192,12 @@ def _parse(text: str) -> Sequence[Caller]:
     try:
         lines = _LINES.validate_python(yaml.safe_load(text) or [])
     except yaml.YAMLError as error:
-        # Not its whole text, which quotes the list.
+        # Not the whole text of the error, which quotes the list.
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"--tokens{place}: that is not valid YAML.") from error
+        raise ConfigurationError(f"--tokens{place}: not valid YAML.") from error
     except ValidationError as error:
-        # What was given is left out: it may be a token that was written where its digest belongs.
+        # The value is left out: it may be a token in place of its digest.
         raise ConfigurationError([_problem(e["loc"], e["msg"]) for e in error.errors()]) from error
     problems = list(_repeated([line.name for line in lines], [line.sha256 for line in lines]))
     if problems:
@@ -204,7 +207,7 @@ def _parse(text: str) -> Sequence[Caller]:
 
 def _problem(place: Sequence[int | str], text: str) -> str:
     if not place:
-        return "--tokens: write a list of tokens, as persistor token prints them, one a line."
+        return "--tokens: write a list of tokens, one per line, as printed by persistor token."
     number, *rest = place
     field = ".".join(map(str, rest))
     return f"--tokens, entry {int(number) + 1}{f', {field}' if field else ''}: {text}."
@@ -225,7 +228,7 @@ def _matches(text: str, patterns: Sequence[str]) -> bool:
 
 
 def _fits(text: str, first: str, *others: str) -> bool:
-    """Whether a text has these parts in their order, in a time that grows with its length only."""
+    """Whether a text has these parts in this order, in time linear in its length."""
     if not others:
         return text == first
     *middle, last = others

@@ -1,4 +1,4 @@
-"""Dataphos Persistor's APIs in our terms: its filters are selections, our entries its documents."""
+"""Translates Dataphos Persistor's APIs: its filters to selections, our entries to its documents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TIMES = frozenset({"publish_time", "ingestion_time", "indexer_ingestion_time"})
 _FIELDS = {"unique_id": "id", "ordering_key": "key", "publish_time": "publish_time"} | {
     name: f"attributes.{name}" for name in _BUSINESS
 }
-"""What a selection has a field for; headers are attributes."""
+"""Names that map to a field of a selection; headers are attributes."""
 _COLUMNS: dict[str, Callable[[pa.Table], Any]] = {
     "location_key": lambda t: t["location"],
     "location_position": lambda t: pc.add(t["position"], 1),
@@ -40,7 +40,7 @@ _COLUMNS: dict[str, Callable[[pa.Table], Any]] = {
         t["partition"].cast(pa.string()), t["offset"].cast(pa.string()), "_"
     ),
 }
-"""What no selection has a field for is compared in the entries that the rest of a filter finds."""
+"""Names without a field in a selection; compared in the entries that the rest of a filter finds."""
 _NEEDED = ["id", "location", "position", "ingestion_time", "partition", "offset"]
 _REFUSED = frozenset({"index_source_key", "confirmation_flag", "additional_metadata"})
 _ARROW: dict[str, Callable[[Any, Any], Any]] = {
@@ -55,7 +55,7 @@ _OPERATORS = (*_ARROW, "in", "nin", "exists")
 
 
 def selection_from(filters: Sequence[Mapping[str, Any]], index: CallersIndex) -> Selection | None:
-    """The messages that match one of the filters; None where none can.
+    """The messages that match one of the filters; None if none can match.
 
     Raises:
         RefusedError: a filter has an unknown field or operator, or a wrong value.
@@ -75,7 +75,7 @@ def selection_from(filters: Sequence[Mapping[str, Any]], index: CallersIndex) ->
 
 
 def documents(entries: pa.Table, *, whole: bool = False) -> Iterator[dict[str, Any]]:
-    """Entries as documents; ``whole`` ones have their times of ingestion and the joined business key."""
+    """Entries as documents; ``whole`` adds ingestion times and the joined business key."""
     for row in within_calendar(entries).to_pylist():
         attributes = dict(row["attributes"])
         keys = {name: attributes.pop(name, None) for name in _BUSINESS}
@@ -98,15 +98,15 @@ def documents(entries: pa.Table, *, whole: bool = False) -> Iterator[dict[str, A
 
 
 def count(index: CallersIndex, selection: Selection) -> int:
-    """How many messages there are."""
+    """The number of messages that match."""
     return sum(source.messages for source in index.summarize(selection))
 
 
 def page(index: CallersIndex, selection: Selection, limit: int, offset: int) -> pa.Table:
-    """So many entries behind so many others, by publish time and id: an order that stays.
+    """A page of entries by offset and limit, ordered by publish time and id, which is stable.
 
     Raises:
-        RefusedError: the offset is farther away than is skipped.
+        RefusedError: the offset exceeds the maximum.
     """
     if offset > _FARTHEST:
         raise RefusedError(f"an offset is at most {_FARTHEST}; narrow the filters")
@@ -123,7 +123,7 @@ def page(index: CallersIndex, selection: Selection, limit: int, offset: int) -> 
 
 @dataclass
 class _Part:
-    """One filter: the sources (None is any), a clause of a selection, and what neither can say."""
+    """One filter: the sources (None is any), a clause of a selection, and the remaining conditions."""
 
     sources: tuple[str, ...] | None = None
     clause: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -239,6 +239,6 @@ def _broker_message_id(row: Mapping[str, Any]) -> str:
 
 
 def _time(time: datetime | None) -> str | None:
-    """As Go writes times: no zeros at the end of a fraction."""
+    """A time as Go writes it: without trailing zeros in the fraction."""
     text = iso(time)
     return None if text is None else text[:-1].rstrip("0").rstrip(".") + "Z"

@@ -1,4 +1,4 @@
-"""What requests to Dataphos Persistor's APIs say, and its words for what is wrong with them."""
+"""Parses requests to Dataphos Persistor's APIs and words their errors like it does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 UTC = "2006-01-02T15:04:05.99999999Z"
-"""How that product wants times in addresses and filters."""
+"""The time format of that product in addresses and filters."""
 
 _RFC3339 = "2006-01-02T15:04:05Z07:00"
 _AWARE = TypeAdapter(AwareDatetime)
@@ -33,15 +33,15 @@ _KINDS = {bool: "bool", str: "string", int: "number", float: "number", list: "ar
 
 
 class RefusedError(Exception):
-    """The request cannot be carried out; the text may be shown to whoever asked."""
+    """The request cannot be carried out; the text may be shown to the caller."""
 
 
 class BindingError(Exception):
-    """The body is not what the address takes; the text may be shown likewise."""
+    """The body does not match the endpoint; the text may be shown to the caller."""
 
 
 def parse_body(data: bytes, struct: str) -> dict[str, Any]:
-    """The JSON object of a body, whatever its type is said to be; ``struct`` is its name in refusals."""
+    """The JSON object of a body, whatever its content type; ``struct`` is its name in errors."""
     try:
         value = json.loads(data)
     except json.JSONDecodeError as error:
@@ -57,7 +57,7 @@ def parse_body(data: bytes, struct: str) -> dict[str, Any]:
 
 
 def strings(body: Mapping[str, Any], name: str, struct: str) -> list[str]:
-    """A list of strings that must be there, and may be empty."""
+    """A required list of strings, which may be empty."""
     found = _required(body, name, name.capitalize(), struct)
     whole = isinstance(found, list)
     wrong = [type(item) for item in (found if whole else [found]) if not (whole and isinstance(item, str))]
@@ -68,7 +68,7 @@ def strings(body: Mapping[str, Any], name: str, struct: str) -> list[str]:
 
 
 def string(body: Mapping[str, Any], name: str, field: str, struct: str) -> str:
-    """A string that must be there, and not be empty."""
+    """A required string, which must not be empty."""
     found = _required(body, name, field, struct)
     if not isinstance(found, str):
         raise BindingError(_mismatch(type(found), f"{struct}.{name}", "string"))
@@ -76,7 +76,7 @@ def string(body: Mapping[str, Any], name: str, field: str, struct: str) -> str:
 
 
 def filters(body: Mapping[str, Any], struct: str) -> list[dict[str, Any]]:
-    """The filters of a query, objects all of them."""
+    """The filters of a query, each an object."""
     found = _required(body, "filters", "Filters", struct)
     kind = type(found) if not isinstance(found, list) else None
     wrong = [kind] if kind else [type(item) for item in found if not isinstance(item, dict)]
@@ -86,7 +86,7 @@ def filters(body: Mapping[str, Any], struct: str) -> list[dict[str, Any]]:
 
 
 def parse_time(value: object, layout: str = _RFC3339) -> datetime:
-    """A time that has a zone, in UTC; ``layout`` is how the refusal says that it should be written."""
+    """A time with a time zone, converted to UTC; ``layout`` is the expected format in errors."""
     text = str(value)[:100]
     if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT", value):
         try:
@@ -101,7 +101,7 @@ def parse_time(value: object, layout: str = _RFC3339) -> datetime:
 
 
 def select(**parts: Any) -> Selection:
-    """A selection; refused where it cannot be one."""
+    """A selection from these fields; refused if they are not valid."""
     try:
         return Selection.model_validate(parts)
     except ValidationError as error:

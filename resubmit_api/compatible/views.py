@@ -1,7 +1,7 @@
-"""The addresses of Dataphos Persistor's Resubmitter and Indexer API, for the tools that know them.
+"""The endpoints of Dataphos Persistor's Resubmitter and Indexer API, for tools that use them.
 
-Each request becomes a selection and a configured destination, so that allow-lists, checks and
-the audit trail hold as everywhere. ``docs/reference/dataphos-requests.md`` says what differs.
+Each request becomes a selection and a configured destination, so that allow-lists, checks and the audit trail
+apply as everywhere. ``docs/reference/dataphos-requests.md`` lists the differences.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from transforms.selection import Selection
 __all__ = ["COLLECTIONS", "blueprint"]
 
 COLLECTIONS = "COMPATIBLE_COLLECTIONS"
-"""Name of the application's setting: destinations by the names of collections."""
+"""Name of the application's setting: destinations by collection name."""
 
 blueprint = APIBlueprint("compatible", __name__, enable_openapi=False)
 
 _ANSWER_WITHIN = 50.0
-"""Seconds an answer waits for the end; proxies mostly give up after 60."""
+"""Seconds a response waits for the end; most proxies time out after 60."""
 _LOOK_EVERY = 0.2
 _WAITING = threading.BoundedSemaphore(3)
-"""So many answers wait in this process at a time; the server's other threads are for everybody."""
+"""Maximum number of responses waiting in this process; the other threads serve all other requests."""
 
 _PAGE, _MOST_ON_A_PAGE = 20, 10_000
 _NO_TOPIC = "topic was not defined as a query parameter nor as an environment variable"
@@ -66,20 +66,20 @@ _NOT_READ = frozenset({"damaged", "position", "mismatch"})
 
 _Object = dict[str, Any]
 _Wanted = Callable[[], tuple[Selection | None, int]]
-"""Reads a request: the selection, None where nothing can match, and how many ids were named."""
+"""Parses a request: the selection (None if nothing can match) and the number of ids."""
 
 
 @blueprint.post("/resubmit/<collection>")
 @open_to(Role.OPERATOR, form=True)
 def resubmit(collection: str) -> Response:
-    """Resubmit messages by their ids."""
+    """Resubmit messages by id."""
     return _resubmission(collection, lambda: _named("request"), "")
 
 
 @blueprint.post("/range/<collection>")
 @open_to(Role.OPERATOR, form=True)
 def resubmit_range(collection: str) -> Response:
-    """Resubmit the messages of one source and time."""
+    """Resubmit the messages of one source and time range."""
 
     def wanted() -> tuple[Selection | None, int]:
         body = parse_body(request.get_data(), "intervalRequest")
@@ -96,7 +96,7 @@ def resubmit_range(collection: str) -> Response:
 @blueprint.post("/query/<collection>")
 @open_to(Role.VIEWER, form=True)
 def query(collection: str) -> Response:
-    """Resubmit what matches filters where a topic is named, else list it."""
+    """Resubmit the messages that match filters if a topic is given, else list them."""
     if "topic" not in request.args:
         return _refusing(lambda: _listed(_matching("GetQueriedRequestBody") if _known(collection) else None))
     require(Role.OPERATOR)
@@ -127,7 +127,7 @@ def look_up(collection: str) -> Response:
 @blueprint.get("/range/<collection>/<id:source>")
 @open_to(Role.VIEWER)
 def list_range(collection: str, source: str) -> Response:
-    """List the messages of one source and time."""
+    """List the messages of one source and time range."""
 
     def answer() -> Response:
         selection = _between(source, _bound("from"), _bound("to"))
@@ -276,7 +276,7 @@ def _refusing(answer: Callable[[], Response]) -> Response:
 
 
 def _number(name: str) -> int:
-    """What is no number, or below 0, is as if it were not there."""
+    """Ignore a value that is not a number or below 0."""
     text = request.args.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
@@ -286,7 +286,7 @@ def _json(body: Any, status: int = 200) -> Response:
 
 
 def _text(body: _Object) -> Response:
-    """A refusal that says of itself to be text, although it is JSON."""
+    """A JSON error with the content type text."""
     return Response(json.dumps(body), 400, content_type="text/plain; charset=utf-8")
 
 

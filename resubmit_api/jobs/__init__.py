@@ -1,4 +1,4 @@
-"""Resubmissions: small ones at once in this process, large ones as a job outside of it."""
+"""Resubmissions: small ones run at once in this process, large ones as a job outside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from resubmit_api.backends import Backends
 from resubmit_api.errors import needs, problem, stores
-from resubmit_api.jobs.answers import Answer, row_from_request, told
+from resubmit_api.jobs.answers import Answer, job_answer, row_from_request
 from resubmit_api.jobs.dispatcher import Dispatcher
 from resubmit_api.jobs.inline import Inline
 from resubmit_api.jobs.planning import Planning
@@ -29,20 +29,20 @@ from transforms.replay.routing import is_pattern
 __all__ = ["LISTED", "UNHURRIED", "Jobs"]
 
 UNHURRIED = Rate()
-"""As fast as it can."""
+"""No rate limit."""
 
 _PLAN_WITHIN = 5.0
-"""Seconds an answer waits for a plan; then it tells where to ask for it."""
+"""Seconds a response waits for a plan; then it gives the address to poll."""
 
 
 class Jobs:
-    """Every resubmission is a row in the index store before anything of it is sent.
+    """Stores every resubmission as a row in the index store before anything is sent.
 
-    Whatever changes one goes through here, and leaves a record in the audit trail.
+    Every change goes through this class and is recorded in the audit trail.
 
-    Delivery: a small one is sent once; if the service dies meanwhile its row is found failed and
-    says so. A large one is a frozen plan and a process that outlives the service; every replica
-    takes up what another one has lost.
+    Delivery: a small one is sent once; if the service dies meanwhile, its row is marked FAILED with that
+    reason. A large one is a frozen plan and a process that outlives the service; every replica takes over
+    jobs that another one lost.
     """
 
     def __init__(self, backends: Backends, launcher: Launcher, inline_limit: int, metrics: Metrics) -> None:
@@ -52,21 +52,21 @@ class Jobs:
         self._dispatcher = Dispatcher(backends, launcher, metrics, self._inline, self._planning)
 
     def take_up(self) -> None:
-        """Begin to answer for jobs, also for those that others have left unfinished."""
+        """Start working on jobs, including those that others left unfinished."""
         self._dispatcher.start()
 
     def close(self) -> None:
-        """Finish small resubmissions; large ones go on by themselves."""
-        self._inline.close()  # the dispatcher renews what it holds
+        """Finish small resubmissions; large ones continue on their own."""
+        self._inline.close()  # first, because the dispatcher renews its leases
         self._planning.close()
         self._dispatcher.close()
 
     def plan(self, request: ReplayRequest, requested_by: str | None) -> Answer:
-        """Plan a resubmission and keep the plan; without figures yet where that takes long.
+        """Plan a resubmission and store the plan; figures may be missing while it is made.
 
         Raises:
-            ConfigurationError: it cannot be planned as asked.
-            TransientError: something is away.
+            ConfigurationError: the request cannot be planned.
+            TransientError: a server does not answer.
         """
         with needs(f"Destination {request.destination}"):
             self._planning.look_up(request.destination, request.topic)
@@ -78,7 +78,7 @@ class Jobs:
             row = row if future is None else future.result(_PLAN_WITHIN)
         if row["state"] == "FAILED" and row["plan"] is None:
             raise ConfigurationError((row["reason"] or "").splitlines())
-        return told(row)
+        return job_answer(row)
 
     def submit(
         self,
@@ -89,35 +89,35 @@ class Jobs:
         key: str | None = None,
         body: str | None = None,
     ) -> Answer:
-        """Take a resubmission on; the row as it is when this returns.
+        """Accept a resubmission; returns its row.
 
         Args:
             request: what to send and where to.
-            requested_by: who asks.
-            rate: how fast, at most.
-            key: what the requester calls this request; the same again gives the same resubmission.
-            body: what the same key must always come with.
+            requested_by: name of the caller.
+            rate: maximum rate.
+            key: idempotency key; the same key again returns the same resubmission.
+            body: digest of the request; it must be the same for the same key.
 
         Raises:
-            ConfigurationError: it cannot be done as asked.
-            TransientError: something is away, or too many wait.
+            ConfigurationError: the request cannot be carried out.
+            TransientError: a server does not answer, or too many requests are waiting.
         """
         kept = {"idempotency_key": key, "request": body, "rate": rate.model_dump()}
         if rate == UNHURRIED and self._is_small(request):
             row = row_from_request(request, requested_by, mode="inline", **kept)
-            return told(_same(self._inline.submit(row), row))
+            return job_answer(_checked_key(self._inline.submit(row), row))
         with needs(f"Destination {request.destination}"):
             self._planning.look_up(request.destination, request.topic)
-        return told(self._create(row_from_request(request, requested_by, **kept), "resubmit"))
+        return job_answer(self._create(row_from_request(request, requested_by, **kept), "resubmit"))
 
     def run_plan(
         self, id: str, requested_by: str | None, *, rate: Rate = UNHURRIED, key: str | None = None
     ) -> Answer:
-        """Send just what a plan holds; with the same key again, the row of the first time.
+        """Send exactly what a plan holds; the same key again returns the row of the first request.
 
         Raises:
-            WrongStateError: it runs or ran already, something speaks against it, or it is not ready.
-            TransientError: the index is away.
+            WrongStateError: it runs or ran already, the plan has problems, or it is not ready.
+            TransientError: the index does not answer.
         """
         by = [requested_by, key]
 
@@ -128,50 +128,50 @@ class Jobs:
         return self._act(id, "run", run, requested_by)
 
     def get(self, id: str) -> Answer:
-        """A resubmission or a plan; 404 where there is none."""
+        """A resubmission or a plan; 404 if there is none."""
         with needs("The index"):
             row = self._backends.index.get_job(id)
         if row is None:
-            raise problem(404, "resubmission", "No resubmission has that id.")
-        return told(row)
+            raise problem(404, "resubmission", "No resubmission has this id.")
+        return job_answer(row)
 
     def list(self, limit: int, before: str | None, in_states: Sequence[str] = LISTED) -> list[Answer]:
-        """The latest resubmissions first."""
+        """Resubmissions, latest first."""
         with needs("The index"):
-            return [told(row) for row in self._backends.index.list_jobs(limit, before, in_states)]
+            return [job_answer(row) for row in self._backends.index.list_jobs(limit, before, in_states)]
 
     def pause(self, id: str, who: str | None) -> Answer:
-        """Send no more of a job for now. Raises ``WrongStateError``, as do the next four."""
+        """Pause a job. Raises ``WrongStateError``, like the next four methods."""
         return self._act(id, "pause", states.pause, who)
 
     def resume(self, id: str, who: str | None) -> Answer:
-        """Go on with a job where it was."""
+        """Continue a job where it stopped."""
         return self._act(id, "resume", states.resume, who)
 
     def cancel(self, id: str, who: str | None) -> Answer:
-        """End a job, or forget a plan; what was sent stays sent."""
+        """Cancel a job or discard a plan; messages already sent stay sent."""
         return self._act(id, "cancel", states.cancel, who)
 
     def set_rate(self, id: str, rate: Rate, who: str | None) -> Answer:
-        """Let a job go at most so fast from now on."""
+        """Change the maximum rate of a job."""
         limits = rate.model_dump()
         return self._act(id, "rate", partial(states.set_rate, rate=limits), who, rate=limits)
 
     def retry(self, id: str, who: str | None) -> Answer:
-        """Send what a job could not publish, as a job of its own, whose row this is.
+        """Send the failed messages of a job as a new job; returns its row.
 
         Raises:
-            ConfigurationError: the destination would refuse it by now.
-            WrongStateError: nothing of it can be tried again, or that was done already.
-            TransientError: the index, the destination or the lake is away.
+            ConfigurationError: the destination would refuse it now.
+            WrongStateError: nothing can be retried, or it was retried already.
+            TransientError: the index, the destination or the lake does not answer.
         """
         self._check_retry(self.get(id))
-        with _known(), needs("The index"):
+        with _if_known(), needs("The index"):
             row = retry_of(self._backends.index, id, who)
-        return told(self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry"))
+        return job_answer(self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry"))
 
     def _check_retry(self, row: Answer) -> None:
-        # What the command began goes on by the command, to an address that has no name here.
+        # A job begun by the command continues by the command; its destination has no name here.
         if "retry" in row["possible"] and not by_command(row):
             with needs(f"Destination {row['destination']} or the lake"):
                 self._planning.check_retry(row)
@@ -191,27 +191,27 @@ class Jobs:
         with stores(row):
             made = create(self._backends.index, row, action)
         self._dispatcher.nudge()
-        return _same(made, row)
+        return _checked_key(made, row)
 
     def _act(
         self, id: str, action: str, function: Callable[[Row], Row], who: str | None, **others: Any
     ) -> Answer:
-        with _known(), needs("The index"):
+        with _if_known(), needs("The index"):
             row = act(self._backends.index, id, action, function, who, **others)
         self._dispatcher.nudge()
-        return told(row)
+        return job_answer(row)
 
 
 @contextlib.contextmanager
-def _known() -> Iterator[None]:
+def _if_known() -> Iterator[None]:
     try:
         yield
     except UnknownJobError as error:
-        raise problem(404, "resubmission", "No resubmission has that id.") from error
+        raise problem(404, "resubmission", "No resubmission has this id.") from error
 
 
-def _same(made: Row, asked: Row) -> Row:
-    """The row that a key gives must be of the same request."""
+def _checked_key(made: Row, asked: Row) -> Row:
+    """Require that the row found by a key belongs to the same request."""
     if made["request"] != asked["request"]:
-        raise problem(422, "key", "That Idempotency-Key came with another request before; take a new one.")
+        raise problem(422, "key", "This Idempotency-Key was used for another request; use a new one.")
     return made

@@ -1,4 +1,4 @@
-"""A job's row, made from a request and told to whoever asks."""
+"""Turns requests into job rows, and rows into answers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from transforms.jobs.states import possible
 from transforms.replay.options import Options
 from transforms.replay.plans import new_job_id
 
-__all__ = ["Answer", "estimated_seconds", "row_from_request", "told"]
+__all__ = ["Answer", "estimated_seconds", "job_answer", "row_from_request"]
 
 
 def row_from_request(request: ReplayRequest, requested_by: str | None, /, **others: Any) -> Row:
-    """A job that was just asked for; ``others`` as for :func:`transforms.jobs.new_row`."""
+    """The row of a new job; ``others`` as for :func:`transforms.jobs.new_row`."""
     id = new_job_id()
     # What has no key of its own is known by its id: asked for again by that, it is sent once.
     others = {"id": id, **others, "idempotency_key": others.get("idempotency_key") or id}
@@ -41,14 +41,14 @@ class Answer(Row):
     possible: list[str]
 
 
-def told(row: Row) -> Answer:
-    """The row in the words of requests, with what may be asked of it (:class:`schemas.Job`)."""
+def job_answer(row: Row) -> Answer:
+    """The row in the terms of the API, with the possible actions (:class:`schemas.Job`)."""
     reason = None if row["reason"] is None else in_words_of_requests(row["reason"])
     return {**row, "reason": reason, "possible": possible(row), "plan": _plan(row["plan"], row["rate"])}
 
 
 def estimated_seconds(plan: Mapping[str, Any], rate: Mapping[str, float | None]) -> float:
-    """How long publishing takes at a rate; never less than the plan's own estimate."""
+    """Seconds that publishing takes at a rate; at least the plan's own estimate."""
     limits = (("messages", rate["messages_per_second"]), ("bytes", rate["bytes_per_second"]))
     found = [plan["estimated_seconds"], *(plan[what] / most for what, most in limits if most)]
     return round(float(max(found)), 3)

@@ -1,4 +1,4 @@
-"""Sees to it that every job is worked on, whichever replica took it on and whatever has died since."""
+"""Makes sure that every job is worked on, whichever replica accepted it and whatever died since."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ __all__ = ["Dispatcher"]
 
 _EVERY = 1.0
 _PLANS_EVERY = 5
-"""Rounds between two looks for plans that nobody makes any more."""
+"""Rounds between two checks for abandoned plans."""
 _JOBS_AT_ONCE = 4
 _AT_A_TIME = 1000
 _LOST_TOO_OFTEN = 5
 _RENEWED_EVERY = 2.0
-_TOLD_EVERY = 5.0
+_GAUGES_EVERY = 5.0
 _SLOW = 5.0
-"""Seconds without an answer of the index that a lease may not outlast."""
+"""Seconds without an answer from the index after which leases are not trusted."""
 _CLOSED_WITHIN = 10.0
-"""Seconds; who waits longer for an index or a launcher that is away is left to the end of the process."""
+"""Seconds; threads that wait longer for an unreachable index or launcher end with the process."""
 _log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Every replica has one; each second it takes up the jobs whose lease is free or has run out."""
+    """One per replica; each second it takes over jobs whose lease is free or has expired."""
 
     def __init__(
         self,
@@ -69,30 +69,30 @@ class Dispatcher:
         self._housekeeping = Housekeeping(backends)
         self._places = threading.BoundedSemaphore(_JOBS_AT_ONCE)
         self._rounds = 0
-        self._away, self._leases_tell_from = False, 0.0
+        self._away, self._leases_valid_from = False, 0.0
         self._closing, self._nudged = threading.Event(), threading.Event()
         self._loops: list[threading.Thread] = []
         self._starting: dict[str, str] = {}
 
     def start(self) -> None:
-        """Begin, in threads of its own."""
+        """Start its threads."""
         works = (
             (self._dispatch, _EVERY),
             (self._inline.renew, _RENEWED_EVERY),
             (self._hold_starting, _RENEWED_EVERY),
             (self._housekeeping.run, 3600.0),
-            (self._tell, _TOLD_EVERY),
+            (self._update_gauges, _GAUGES_EVERY),
         )
         self._loops = [threading.Thread(target=self._repeat, args=work, daemon=True) for work in works]
         for loop in self._loops:
             loop.start()
 
     def nudge(self) -> None:
-        """Look at once: there is something new."""
+        """Check at once, because something is new."""
         self._nudged.set()
 
     def close(self) -> None:
-        """End, and use the index no more; jobs in processes of their own go on by themselves."""
+        """Stop, and stop using the index; jobs in their own processes continue."""
         self._closing.set()
         self._nudged.set()
         until = time.monotonic() + _CLOSED_WITHIN
@@ -109,10 +109,10 @@ class Dispatcher:
                 away = False
             except PersistorError as error:
                 if not away:
-                    _log.warning("Jobs wait for the index or a lake: %s", error)
+                    _log.warning("Jobs are waiting for the index or a lake: %s", error)
                 away = True
-            except Exception:  # noqa: BLE001 - a thread that ends would leave every job unattended
-                _log.exception("A look at the jobs failed; the next one follows.")
+            except Exception:  # noqa: BLE001 - if this thread ended, every job would be left unattended
+                _log.exception("Checking the jobs failed; it is repeated.")
             if work == self._dispatch:
                 self._nudged.wait(every)
                 self._nudged.clear()
@@ -132,22 +132,22 @@ class Dispatcher:
                     self._planning.begin(row)
 
     def _unattended(self, *states: str) -> list[Row]:
-        """Jobs that nobody works on, the oldest first."""
+        """Jobs that nobody works on, oldest first."""
         found, before = list[Row](), None
         while rows := self._page(before, states):
-            tell = time.monotonic() >= self._leases_tell_from
-            found += [row for row in rows if row["lease"] is None or (tell and is_free(row))]
+            leases_valid = time.monotonic() >= self._leases_valid_from
+            found += [row for row in rows if row["lease"] is None or (leases_valid and is_free(row))]
             before = rows[-1]["id"]
         return found[::-1]
 
     def _page(self, before: str | None, states: Sequence[str]) -> list[Row]:
-        """Jobs below ``before``, the newest first."""
+        """Jobs before ``before``, newest first."""
         asked, away, self._away = time.monotonic(), self._away, True
         rows = self._backends.index.list_jobs(_AT_A_TIME, before, states)
         now, self._away = time.monotonic(), False
         if away or now - asked > _SLOW:
-            # While the index was away nobody could renew a lease: all holders get the time to do so.
-            self._leases_tell_from = now + LEASE_SECONDS
+            # While the index was unreachable nobody could renew a lease: give all holders time to do so.
+            self._leases_valid_from = now + LEASE_SECONDS
         return rows
 
     def _take_up(self, row: Row) -> None:
@@ -156,12 +156,10 @@ class Dispatcher:
         elif row["mode"] == "inline":
             self._fail(row, LOST)
         elif by_command(row):
-            self._fail(row, f"Its process is gone; go on with persistor resubmit --resume {row['id']}.")
+            self._fail(row, f"Its process is gone; continue with persistor resubmit --resume {row['id']}.")
         elif row["attempts"] >= _LOST_TOO_OFTEN:
-            why = row["reason"] or "It was killed, or its machine is gone."
-            self._fail(
-                row, f"Its process was lost {_LOST_TOO_OFTEN} times without progress in between. {why}"
-            )
+            why = row["reason"] or "It was killed, or its machine failed."
+            self._fail(row, f"Its process was lost {_LOST_TOO_OFTEN} times without progress. {why}")
         elif self._places.acquire(blocking=False):
             threading.Thread(target=self._work, args=(row["id"],), name=row["id"], daemon=True).start()
 
@@ -169,7 +167,7 @@ class Dispatcher:
         self._end(row["id"], lambda row: failed(row, reason))
 
     def _settle(self, row: Row) -> None:
-        """End a job that is to be cancelled and that nobody works on."""
+        """End a CANCELLING job that nobody works on."""
         lake = self._backends.lakes[0]
         ending: Callable[[Row], Row] = _cancelled
         done = Tally()
@@ -183,7 +181,7 @@ class Dispatcher:
             self._housekeeping.remove(row["id"])
 
     def _end(self, id: str, function: Callable[[Row], Row]) -> None:
-        """Change a job that nobody holds."""
+        """End a job that nobody holds."""
 
         def ended(row: Row) -> Row:
             if not is_free(row) or row["state"] not in {"RUNNING", "CANCELLING"}:
@@ -198,27 +196,27 @@ class Dispatcher:
             self._metrics.finished(row)
         release(self._backends.index, row)
 
-    # A job in a process of its own.
+    # A job in its own process.
 
     def _work(self, id: str) -> None:
-        # A name for this launch alone: what the one before left is not taken for this one's.
+        # A unique name per launch, so that leftovers of the one before are not mistaken for this one's.
         owner = new_owner()
         try:
             row = change(self._backends.index, id, partial(_for_launch, owner=owner))
             run = self._start(row, owner)
             self._watch(id, run, owner)
         except (HeldError, UnknownJobError):
-            return  # another replica was quicker, or the index was made anew
+            return  # another replica was quicker, or the index was created anew
         except ConfigurationError as error:
             change(self._backends.index, id, partial(_failed_by, owner=owner, reason=str(error)))
         except TransientError as error:
-            _log.warning("Job %s waits: %s", id, error)
+            _log.warning("Job %s is waiting: %s", id, error)
         finally:
             self._places.release()
             self.nudge()
 
     def _start(self, row: Row, owner: str) -> dict[str, Any]:
-        """Start a job; a launcher that is away costs no attempt, and is asked again when the lease ends."""
+        """Start a job; an unreachable launcher costs no attempt and is tried again when the lease ends."""
         self._starting[owner] = row["id"]
         try:
             return self._launcher.start(row["id"], self._settings(row))
@@ -229,12 +227,12 @@ class Dispatcher:
             del self._starting[owner]
 
     def _hold_starting(self) -> None:
-        """Hold the jobs whose launcher takes its time: nobody else is to start them meanwhile."""
+        """Hold jobs that are still being launched, so that nobody else starts them."""
         for owner, id in list(self._starting.items()):
             with contextlib.suppress(UnknownJobError):
-                change(self._backends.index, id, partial(_held, owner=owner))
+                change(self._backends.index, id, partial(_renewed, owner=owner))
 
-    def _tell(self) -> None:
+    def _update_gauges(self) -> None:
         watch_jobs(self._backends.index, self._metrics)
 
     def _settings(self, row: Row) -> dict[str, Any]:
@@ -250,23 +248,23 @@ class Dispatcher:
         }
 
     def _watch(self, id: str, run: dict[str, Any], owner: str) -> None:
-        """Hold the job for its process until that holds it itself, and notice its end."""
+        """Hold the job until its process holds it itself, and notice its end."""
         words: str | None = None
         while words is None and not self._closing.is_set():
             try:
-                change(self._backends.index, id, partial(_held, owner=owner, run=run))
+                change(self._backends.index, id, partial(_renewed, owner=owner, run=run))
             except TransientError as error:
-                _log.warning("Job %s is not held: %s", id, error)
+                _log.warning("Cannot renew the lease of job %s: %s", id, error)
             words = self._launcher.wait(run, _RENEWED_EVERY)
         if words is not None:
-            row = change(self._backends.index, id, partial(_left, owner=owner, run=run, words=words))
+            row = change(self._backends.index, id, partial(_ended_process, owner=owner, run=run, words=words))
             if row["state"] in ENDED:
                 self._metrics.finished(row)
 
 
 def _cancelled(row: Row) -> Row:
-    # Without figures nothing was planned, and nothing sent either.
-    gone = "It was cancelled; its plan is gone from the lake, which knew how much was sent."
+    # Without figures nothing was planned, so nothing was sent.
+    gone = "It was cancelled. Its plan is missing from the lake, so the number of sent messages is unknown."
     reason = gone if row["progress"]["planned"] else "It was cancelled before anything was sent."
     return {**row, "state": "CANCELLED", "reason": reason, "finished": at(), "lease": None}
 
@@ -281,15 +279,15 @@ def _not_started(row: Row, owner: str, trouble: str) -> Row:
     return waits({**row, "attempts": max(row["attempts"] - 1, 0)}, trouble) if _is_of(row, owner) else row
 
 
-def _held(row: Row, owner: str, run: Mapping[str, Any] | None = None) -> Row:
+def _renewed(row: Row, owner: str, run: Mapping[str, Any] | None = None) -> Row:
     """Held for a process that is being started; ``run`` finds it again once it is known."""
     if not _is_of(row, owner):
         return row
     return held_by({**row, "run": run or row["run"]}, owner, launching=True)
 
 
-def _left(row: Row, owner: str, run: dict[str, Any], words: str) -> Row:
-    """What a process has not given back is free at once, not only when its lease has run out."""
+def _ended_process(row: Row, owner: str, run: dict[str, Any], words: str) -> Row:
+    """Free a job at once if its process ended without releasing it."""
     if not _is_of(row, owner) and not _is_of(row, owner_prefix(run["host"], run["pid"])):
         return row
     return {**row, "lease": None, "reason": words or row["reason"]}

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the jobs in the index, wherever they are worked on."""
+"""Gauges of all jobs in the index, wherever they are worked on."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from transforms.jobs.rows import at
 __all__ = ["watch_jobs"]
 
 _OPEN = ("RUNNING", "PAUSED", "CANCELLING")
-_LATELY = 86400.0
+_RECENT = 86400.0
 _MOST = 1000
 
 
 def watch_jobs(index: Index, metrics: Metrics) -> None:
-    """Note which jobs have not ended, and which failed lately.
+    """Update the gauges of open jobs and of recent failures.
 
-    Beside the requests for metrics: an index that hangs must not keep those waiting.
+    Not part of a metrics request, because an unresponsive index must not delay those.
 
     Raises:
-        TransientError: the index is away; what was noted last stands.
+        TransientError: the index does not answer; the last values stay.
     """
-    since = at(-_LATELY)
+    since = at(-_RECENT)
     failed = index.list_jobs(_MOST, states=["FAILED"])
     lately = Counter(
         destination_label(row) for row in failed if (row["finished"] or "") > since and _concerns(row)
@@ -33,7 +33,7 @@ def watch_jobs(index: Index, metrics: Metrics) -> None:
 
 
 def _concerns(row: Row) -> bool:
-    """Whether somebody must look at what failed; who asked for what cannot be was told so then."""
-    # One that is sent inline has its plan only when all of it is dealt with.
+    """Whether a failed job needs attention; a refused request was already reported to its caller."""
+    # An inline job has its plan only after all its messages are handled.
     may_have_sent = row["plan"] or (row["mode"] == "inline" and not row.get("refused"))
     return bool(may_have_sent) and not row["retried_by"]

@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more: plans that were not run, and what the lake keeps of old jobs."""
+"""Removes plans that were not run, and the files of old jobs from the lake."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _PAGE = 200
 
 
 class Housekeeping:
-    """Run now and then by every replica; two at the same time do no harm."""
+    """Run regularly by every replica; concurrent runs do no harm."""
 
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
 
     def run(self) -> None:
-        """Remove what is due. Raises ``TransientError`` while the index or the lake is away."""
+        """Remove what is due. Raises ``TransientError`` if the index or the lake does not answer."""
         index = self._backends.index
         for row in self._pages(("PLANNED",), None):
             if row["created"] < at(-_PLANS_KEPT) and is_free(row):
                 self._forget(row["id"])
         for row in self._pages(tuple(ENDED), new_job_id(_ENDED_KEPT)):
-            # A plan that could not be made is cleared as soon as it ends; part of it may lie there.
+            # A failed plan is removed at once; the lake may hold parts of it.
             if (row["cleared"] or "") <= (row["finished"] or "") < at(-_ENDED_KEPT):
                 self.remove(row["id"])
                 change(index, row["id"], lambda row: {**row, "cleared": at()})
 
     def remove(self, id: str) -> None:
-        """Delete what the lake keeps of a job. Raises ``TransientError`` while it is away."""
+        """Delete the files of a job from the lake. Raises ``TransientError`` if it does not answer."""
         delete_plan(self._backends.lakes[0], id)
 
     def _forget(self, id: str) -> None:

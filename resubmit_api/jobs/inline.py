@@ -1,4 +1,4 @@
-"""Small resubmissions: sent at once, by this process."""
+"""Small resubmissions, sent at once by this process."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from transforms.retry import retry
 
 __all__ = ["LOST", "Inline"]
 
-LOST = "The service stopped while it sent; part of it may have been sent."
-"""Why a small resubmission is FAILED whose process is gone."""
+LOST = "The service stopped while sending; some messages may have been sent."
+"""The reason of a small resubmission that FAILED because its process is gone."""
 
 _THREADS = 8
 _MOST_WAITING = 64
 _ANSWER_WITHIN = 2.0
-"""Seconds an answer waits for the end; then it tells the state of that moment."""
+"""Seconds a response waits for the end; then it reports the current state."""
 _GIVE_UP_AFTER = 600.0
 
 
 class Inline:
-    """Sends what is small through open publishers; its rows are held by this process meanwhile.
+    """Sends small selections through open publishers, while this process holds the lease of their rows.
 
-    Delivery: once; if the process dies meanwhile, its row says that part may have been sent.
+    Delivery: once; if the process dies meanwhile, the row states that some messages may have been sent.
     """
 
     def __init__(self, backends: Backends, limit: int, metrics: Metrics) -> None:
-        """Send selections of up to ``limit`` messages."""
+        """Accept selections of up to ``limit`` messages."""
         self.limit = limit
         self._backends, self._metrics = backends, metrics
         self._threads = ThreadPoolExecutor(_THREADS, "inline")
@@ -50,11 +50,11 @@ class Inline:
         self._closing = threading.Event()
 
     def submit(self, row: Row) -> Row:
-        """Take a resubmission on; its row as it is when this returns, which may be an earlier one's.
+        """Accept a resubmission; returns its row, or that of an earlier request with the same key.
 
         Raises:
-            ConfigurationError: it cannot be done as asked.
-            TransientError: something is away, or too many wait.
+            ConfigurationError: the request cannot be carried out.
+            TransientError: a server does not answer, or too many requests are waiting.
         """
         if not self._places.acquire(blocking=False):
             raise AwayError(f"{_MOST_WAITING} resubmissions are waiting; try again in {RETRY_AFTER} seconds.")
@@ -65,21 +65,21 @@ class Inline:
         try:
             return future.result(_ANSWER_WITHIN)
         except NotYetError:
-            return stored.result()  # an answer that names a resubmission is not given before there is one
+            return stored.result()  # do not answer with a resubmission before its row exists
 
     def renew(self) -> None:
-        """Renew the leases of what is being sent. Raises ``TransientError`` while the index is away."""
+        """Renew the leases of open resubmissions. Raises ``TransientError`` if the index does not answer."""
         for id, owner in list(self._working.items()):
-            with contextlib.suppress(UnknownJobError):  # the index was made anew
+            with contextlib.suppress(UnknownJobError):  # the index was created anew
                 change(self._backends.index, id, partial(_renewed, owner=owner))
 
     def close(self) -> None:
-        """Finish what is being sent."""
+        """Finish the resubmissions in progress."""
         self._closing.set()
         self._threads.shutdown(wait=True)
 
     def _run(self, row: Row, stored: Future[Row]) -> Row:
-        # Of several who are asked for one row, the one that has stored it sends it.
+        # If several requests share a row, the one that stored it sends it.
         owner, name, topic = new_owner(), row["destination"], row["topic"]
         with needs(f"Destination {name}"), self._backends.publishers.lend(name, topic) as lent:
             with stores(row):
@@ -107,9 +107,9 @@ class Inline:
 
     @contextlib.contextmanager
     def _working_on(self, row: Row, owner: str) -> Iterator[None]:
-        """Holds the row; whatever ends the sending ends the row too."""
+        """Hold the row; however sending ends, the row is ended too."""
         self._working[row["id"]] = owner
-        reason, refused = "The service failed on it; its log says why.", False
+        reason, refused = "The service failed; see its log.", False
         try:
             yield
             reason = ""
@@ -117,7 +117,7 @@ class Inline:
             reason, refused = in_words_of_requests(" ".join(error.problems)), True
             raise
         except TransientError as error:
-            reason = f"Something was away, and part of it may have been sent: {error}"
+            reason = f"A server did not answer; some messages may have been sent: {error}"
             raise
         finally:
             del self._working[row["id"]]
@@ -145,6 +145,6 @@ def _renewed(row: Row, owner: str) -> Row:
 
 
 def _settle(stored: Future[Row], done: Future[Row]) -> None:
-    """What fails before a row is stored is told to whoever waits for the row."""
+    """Pass a failure before the row is stored to the caller that waits for the row."""
     if not stored.done():
         stored.set_exception(done.exception() or RuntimeError("no row was stored"))

@@ -1,4 +1,4 @@
-"""Plans that are kept: made by a thread, frozen in the lake, run later or never."""
+"""Stored plans: made by a thread, frozen in the lake, run later or never."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AT_ONCE = 4
 _GIVE_UP_AFTER = 600.0
 _LOST_TOO_OFTEN = 5
 _CLOSED_WITHIN = 5.0
-"""Seconds; a plan that takes longer ends with the process."""
+"""Seconds to wait at the end; a plan that takes longer ends with the process."""
 
 
 class Planning:
@@ -37,7 +37,7 @@ class Planning:
         self._closing = threading.Event()
 
     def begin(self, row: Row) -> Future[Row] | None:
-        """Begin to plan, unless so many are planned that it has to wait for the next look.
+        """Start planning, unless too many plans are being made; then the next check starts it.
 
         Returns:
             The row once it has its plan, or has failed.
@@ -49,18 +49,18 @@ class Planning:
         return future
 
     def close(self) -> None:
-        """Plans that are not ready within some seconds are made by another replica, or the next one."""
+        """Stop; unfinished plans are made by another replica or the next process."""
         self._closing.set()
         until = time.monotonic() + _CLOSED_WITHIN
         for _ in range(_AT_ONCE):
             self._places.acquire(timeout=max(0.0, until - time.monotonic()))
 
     def look_up(self, name: str, topic: str) -> Destination | LookUp:
-        """What the destination of a request is like; how to find out, for a pattern.
+        """The properties of a destination topic; for a pattern, a function that looks them up.
 
         Raises:
-            ConfigurationError: there is no such destination or topic.
-            TransientError: it is away.
+            ConfigurationError: the destination or topic does not exist.
+            TransientError: it does not answer.
         """
         if is_pattern(topic):
             self._backends.publishers.address(name, topic)
@@ -68,14 +68,14 @@ class Planning:
         return self._one(name, topic)
 
     def check_retry(self, row: Row) -> None:
-        """Refuse to try again what the destination of a job would refuse by now, as a plan does.
+        """Refuse a retry that the destination would refuse now, as a plan does.
 
         Raises:
-            ConfigurationError: with everything that speaks against it.
-            TransientError: the destination or the lake is away.
+            ConfigurationError: lists all problems.
+            TransientError: the destination or the lake does not answer.
         """
         look_up = partial(self._one, row["destination"])
-        if row["mode"] == "inline":  # which is planned again where it is sent
+        if row["mode"] == "inline":  # planned again where it is sent
             look_up(row["topic"])
             return
         try:
@@ -101,13 +101,13 @@ class Planning:
     def _made(self, id: str) -> Row:
         row = self._backends.index.get_job(id)
         if row is None:
-            raise PermanentError(f"job {id} is gone: the index was made anew")
+            raise PermanentError(f"job {id} is gone: the index was created again")
         return row
 
     def _make(self, id: str) -> None:
-        """Make and keep the plan; what is wrong is told by the row, for nobody else waits."""
+        """Make and store the plan; errors go into the row, because nobody else waits for them."""
         keeper = Keeper(self._backends.index, self._backends.lakes[0], id, on_lost=lambda: None)
-        # Not needed any more, or another replica was quicker; or the keeper has told the row.
+        # No longer needed, another replica was quicker, or the keeper updated the row.
         with contextlib.suppress(HeldError, ConfigurationError):
             row = keeper.take(_counted)
             with keeper:

@@ -1,8 +1,8 @@
 """Launchers, one module each, found by name: each runs a job outside of the service, where Beam never enters.
 
 A launcher's module is its name (``--launcher``); it offers what :class:`LauncherModule` says.
-A launcher's job outlives the service and keeps its own row in the index; the service only starts it
-again where it is lost.
+A launched job outlives the service and keeps its own row in the index; the service only restarts it if it
+is lost.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Launcher(Protocol):
     """Starts jobs and notices when they have ended. Thread-safe."""
 
     def start(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Start ``persistor resubmit`` for a job that has a row.
+        """Start ``persistor resubmit`` for a stored job.
 
         Args:
             job: its id, which names its files too.
             settings: the command's settings by name; they hold ``resume``, the job's id.
 
         Returns:
-            What finds the run again, JSON types only: its ``host`` and ``pid`` among it.
+            A reference to the run, of JSON types only, with its ``host`` and ``pid``.
 
         Raises:
             TransientError: it could not be started.
@@ -37,7 +37,7 @@ class Launcher(Protocol):
         """Wait for a run to end.
 
         Returns:
-            The run's last words, "" where it ended well, None while it goes on.
+            The run's error message; "" if it succeeded, None while it runs.
         """
 
 

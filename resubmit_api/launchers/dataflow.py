@@ -22,9 +22,9 @@ from transforms.retry import retry
 __all__ = ["ENDED", "DataflowJobs", "DataflowLauncher", "open_launcher", "problems"]
 
 ENDED = frozenset({"DONE", "FAILED", "CANCELLED", "DRAINED", "UPDATED"})
-"""The states that a job of Dataflow does not leave."""
+"""The final states of a Dataflow job."""
 
-_AWAY = (
+_TRANSIENT = (
     api.TooManyRequests,
     api.ServerError,
     api.RetryError,
@@ -34,14 +34,14 @@ _AWAY = (
 _SECONDS = 60.0
 _ENDED_WITHIN = 300.0
 _NEEDED = ("project", "region", "temp_location", "sdk_container_image")
-_OURS = {"runner", "job_name", "streaming", "template_location", "dataflow_job_file"}
+_RESERVED = {"runner", "job_name", "streaming", "template_location", "dataflow_job_file"}
 
 
 class DataflowJobs:
     """The jobs of one project and region. Thread-safe.
 
-    Every method raises ``TransientError`` while the service is away, and ``PermanentError`` where it
-    refuses, such as for a job that it does not know.
+    Every method raises ``TransientError`` if the service does not answer, and ``PermanentError`` if it
+    refuses, such as for an unknown job.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class DataflowJobs:
         endpoint: str | None = None,
         credentials: Credentials | None = None,
     ) -> None:
-        """Ask nothing yet.
+        """Create a client; nothing is requested yet.
 
         Args:
             project: the project's id.
             region: such as ``europe-west1``.
-            endpoint: of the service, where it is not Google's usual one.
-            credentials: the environment's own unless given.
+            endpoint: of the service, if not Google's usual one.
+            credentials: default: those of the environment.
         """
         self._place = {"project_id": project, "location": region}
         options = ClientOptions(api_endpoint=endpoint) if endpoint else None
@@ -74,11 +74,11 @@ class DataflowJobs:
         parameters: Mapping[str, str],
         environment: Mapping[str, Any] | None = None,
     ) -> str:
-        """Start a job from a template; one of that name that is active already is taken for it.
+        """Start a job from a template; an active job with this name counts as the result.
 
         Args:
             template: ``gs://…`` of the template's specification.
-            name: of the job; no two active ones have the same.
+            name: of the job; unique among active jobs.
             parameters: of the template.
             environment: fields of ``FlexTemplateRuntimeEnvironment``, such as ``max_workers``.
 
@@ -96,14 +96,14 @@ class DataflowJobs:
             try:
                 return str(self._templates.launch_flex_template(request, timeout=_SECONDS).job.id)
             except api.Conflict:
-                # An answer that was lost on its way: the launch before this one has succeeded.
+                # The answer to an earlier launch was lost: that launch succeeded.
                 active = self.find(name)
                 if active is None:
                     raise
                 return active
 
     def find(self, name: str) -> str | None:
-        """The id of the active job of a name, None where there is none."""
+        """The id of the active job with a name, or None."""
         request = dataflow.ListJobsRequest(filter=dataflow.ListJobsRequest.Filter.ACTIVE, **self._place)
         with _translated("list the jobs"):
             found = [job.id for job in self._jobs.list_jobs(request, timeout=_SECONDS) if job.name == name]
@@ -117,11 +117,11 @@ class DataflowJobs:
         return str(found.current_state.name).removeprefix("JOB_STATE_")
 
     def drain(self, job: str) -> None:
-        """End a streaming job in good order: it reads no more, and finishes what it has."""
+        """Drain a streaming job: it stops reading and finishes what it has read."""
         self._request(job, dataflow.JobState.JOB_STATE_DRAINED)
 
     def cancel(self, job: str) -> None:
-        """End a job at once; what was not acknowledged is read again by the next one."""
+        """Cancel a job at once; unacknowledged messages are read again by the next one."""
         self._request(job, dataflow.JobState.JOB_STATE_CANCELLED)
 
     def _request(self, job: str, state: dataflow.JobState) -> None:
@@ -136,7 +136,7 @@ def problems(config: Mapping[str, str]) -> Iterator[str]:
     for name in _NEEDED:
         if not config.get(name):
             yield f"--launcher dataflow needs --launcher_config {name}=…."
-    for name in sorted(set(config) & _OURS):
+    for name in sorted(set(config) & _RESERVED):
         yield f"--launcher_config {name}: the launcher sets that itself."
 
 
@@ -148,21 +148,21 @@ def open_launcher(directory: Path, config: Mapping[str, str]) -> DataflowLaunche
 class DataflowLauncher:
     """Runs the lanes of a job on Dataflow; see :class:`resubmit_api.launchers.Launcher`.
 
-    A process on this machine plans, submits, and keeps the job's row while Dataflow works: it is
-    another launcher's, told to use Dataflow. Where that process is lost, its job at the service is
-    ended before the next process goes on with what is left.
+    A process on this machine plans, submits, and keeps the job's row while Dataflow works. Another launcher
+    starts it with Dataflow as its runner. If that process is lost, its Dataflow job is ended before the next
+    process continues with the rest.
     """
 
     def __init__(self, processes: Launcher, options: Mapping[str, str]) -> None:
-        """Start processes with ``processes``.
+        """Start the local processes with ``processes``.
 
         Args:
             processes: starts ``persistor resubmit``.
-            options: of Beam: ``project``, ``region``, ``temp_location`` and ``sdk_container_image``, and
-                what else the jobs need, such as ``subnetwork`` or ``max_num_workers``.
+            options: Beam options: ``project``, ``region``, ``temp_location`` and ``sdk_container_image``, and
+                others that the jobs need, such as ``subnetwork`` or ``max_num_workers``.
 
         Raises:
-            ConfigurationError: one of those four is missing, or an option is not the user's.
+            ConfigurationError: one of those four is missing, or the launcher sets an option itself.
         """
         if found := list(problems(options)):
             raise ConfigurationError(found)
@@ -171,13 +171,13 @@ class DataflowLauncher:
         self._jobs = DataflowJobs(options["project"], options["region"], endpoint=endpoint)
 
     def start(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Start; see :class:`resubmit_api.launchers.Launcher`."""
+        """Start a job; see :class:`resubmit_api.launchers.Launcher`."""
         name = f"persistor-{job}"
         try:
             self._end(name)
         except PermanentError as error:
             raise TransientError(
-                f"what an earlier process left on Dataflow cannot be ended: {error}"
+                f"the Dataflow job of an earlier process cannot be ended: {error}"
             ) from error
         given = {"runner": "DataflowRunner", "job_name": name}
         return self._processes.start(job, {**settings, **self._options, **given})
@@ -195,14 +195,14 @@ class DataflowLauncher:
 
     def _ended(self, id: str) -> None:
         if self._jobs.state(id) not in ENDED:
-            raise TransientError("it still ends")
+            raise TransientError("it is still ending")
 
 
 @contextmanager
 def _translated(what: str) -> Iterator[None]:
     try:
         yield
-    except _AWAY as error:
+    except _TRANSIENT as error:
         raise TransientError(f"Dataflow does not answer ({what}): {type(error).__name__}") from error
     except (api.GoogleAPICallError, auth.GoogleAuthError) as error:
         if getattr(error, "retryable", False):

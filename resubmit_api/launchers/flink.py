@@ -1,6 +1,6 @@
 """Runs jobs on an Apache Flink cluster, through its REST API.
 
-The client is our own: what Beam's does to stop a job is answered by Flink with 404.
+The client is our own, because Beam's request to stop a job gets 404 from Flink.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from transforms.retry import retry
 __all__ = ["ENDED", "FlinkLauncher", "FlinkRest", "cause", "open_launcher", "problems"]
 
 ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
-"""The states that a Flink job does not leave."""
+"""The final states of a Flink job."""
 _SECONDS = 60.0
 _SHOWN = 500
 _MASTER = "flink_master"
@@ -27,18 +27,18 @@ _FORBIDDEN = ("runner", "streaming", "job_name", "no_wait_until_finish", "output
 
 
 class FlinkRest:
-    """A JobManager's REST API, as far as Beam's jobs need it. Thread-safe.
+    """Client of a JobManager's REST API, as far as Beam jobs need it. Thread-safe.
 
-    Every method raises ``TransientError`` while the JobManager is away, and ``PermanentError`` where
-    it refuses, such as for a job that it does not know.
+    Every method raises ``TransientError`` if the JobManager does not answer, and ``PermanentError`` if it
+    refuses, such as for an unknown job.
     """
 
     def __init__(self, url: str) -> None:
-        """Ask nothing yet; ``url`` is ``http://HOST:8081``, with the cluster's path behind a proxy."""
+        """Create a client; ``url`` is ``http://HOST:8081``, plus the cluster's path behind a proxy."""
         self._url = url.rstrip("/")
 
     def find(self, name: str) -> str | None:
-        """The id of the newest job with a name, None where the cluster remembers none."""
+        """The id of the newest job with a name, or None."""
         jobs = self._ask("GET", "jobs/overview")["jobs"]
         named = [job for job in jobs if job["name"] == name]
         return str(max(named, key=lambda job: job["start-time"])["jid"]) if named else None
@@ -48,7 +48,7 @@ class FlinkRest:
         return str(self._ask("GET", f"jobs/{job}")["state"])
 
     def cancel(self, job: str) -> None:
-        """End a job without a savepoint; what was not acknowledged is read again by the next one."""
+        """Cancel a job without a savepoint; unacknowledged messages are read again by the next one."""
         self._ask("PATCH", f"jobs/{job}?mode=cancel")
 
     def _ask(self, method: str, path: str, **body: Any) -> Any:
@@ -81,21 +81,21 @@ def open_launcher(directory: Path, config: Mapping[str, str]) -> FlinkLauncher:
 class FlinkLauncher:
     """Runs the lanes of a job on a cluster; see :class:`resubmit_api.launchers.Launcher`.
 
-    A process on this machine plans, submits, and keeps the job's row while Flink works: it is
-    another launcher's, told to use Flink. Where that process is lost, its job on the cluster is ended
-    before the next process goes on with what is left.
+    A process on this machine plans, submits, and keeps the job's row while Flink works. Another launcher
+    starts it with Flink as its runner. If that process is lost, its Flink job is ended before the next
+    process continues with the rest.
     """
 
     def __init__(self, processes: Launcher, options: Mapping[str, str]) -> None:
-        """Start processes with ``processes``.
+        """Start the local processes with ``processes``.
 
         Args:
             processes: starts ``persistor resubmit``.
-            options: of Beam: ``flink_master``, the JobManager's address, and what else the cluster
+            options: Beam options: ``flink_master``, the JobManager's address, and others that the cluster
                 needs, such as ``environment_type``.
 
         Raises:
-            ConfigurationError: there is no ``flink_master``, or an option that is not the user's.
+            ConfigurationError: ``flink_master`` is missing, or the launcher sets an option itself.
         """
         if found := list(problems(options)):
             raise ConfigurationError(found)
@@ -104,12 +104,12 @@ class FlinkLauncher:
         self._rest = FlinkRest(master if "://" in master else f"http://{master}")
 
     def start(self, job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Start; see :class:`resubmit_api.launchers.Launcher`."""
+        """Start a job; see :class:`resubmit_api.launchers.Launcher`."""
         name = f"persistor-{job}"
         try:
             self._end(name)
         except PermanentError as error:
-            raise TransientError(f"what an earlier process left on Flink cannot be ended: {error}") from error
+            raise TransientError(f"the Flink job of an earlier process cannot be ended: {error}") from error
         given = {"runner": "FlinkRunner", "job_name": name}
         return self._processes.start(job, {**settings, **self._options, **given})
 
@@ -126,13 +126,13 @@ class FlinkLauncher:
 
     def _ended(self, id: str) -> None:
         if self._rest.state(id) not in ENDED:
-            raise TransientError("it still ends")
+            raise TransientError("it is still ending")
 
 
 def cause(stack: str) -> str:
-    """The innermost cause in a stack of Java's; a worker's own error is at the end of it."""
+    """The innermost cause in a Java stack trace, which is the worker's own error."""
     causes = stack.split("Caused by: ")
-    # A cause without a stack of its own says more about the one behind it, such as the address.
+    # A cause without its own stack trace adds details to the one below it, such as the address.
     first = -2 if len(causes) > 1 and "\n\t" not in causes[-2] else -1
     lines = [line for text in causes[first:] for line in text.splitlines()]
     return "\n".join(line for line in lines if line.strip() and not line[0].isspace())[-_SHOWN:]

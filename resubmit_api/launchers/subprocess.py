@@ -1,4 +1,4 @@
-"""Runs jobs as processes of this machine, ``persistor resubmit``."""
+"""Runs jobs as ``persistor resubmit`` processes on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SubprocessLauncher", "open_launcher", "problems"]
 _COMMAND = (sys.executable, "-m", "pipelines", "resubmit", "--config", "/dev/stdin")
 _KEPT = 7 * 86_400.0
 _SHOWN = 1000
-"""Bytes of a failed process's messages that its job's reason quotes."""
+"""Bytes of a failed process's error output quoted in its job's reason."""
 
 
 def problems(config: Mapping[str, str]) -> Iterator[str]:
@@ -38,17 +38,17 @@ def open_launcher(directory: Path, config: Mapping[str, str]) -> SubprocessLaunc
 
 
 class SubprocessLauncher:
-    """One process per job, in a session of its own: stopping the service does not stop it.
+    """Runs one process per job, in its own session: stopping the service does not stop it.
 
-    Settings go through a pipe, since a command line is seen by all. What the process complains of is
-    kept in ``<job>.err`` while it runs, and where it did not end well.
+    Settings go through a pipe, because everybody can see a command line. The error output is kept in
+    ``<job>.err`` while the process runs, and after it failed.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Use ``directory``, made where it is missing.
+        """Use ``directory``; created if missing.
 
         Raises:
-            ConfigurationError: it cannot be used, or belongs to somebody else.
+            ConfigurationError: it cannot be used, or belongs to another user.
         """
         self._directory = directory
         try:
@@ -65,7 +65,7 @@ class SubprocessLauncher:
         """Start the process; see :class:`resubmit_api.launchers.Launcher`."""
         try:
             with self._errors(job).open("wb") as errors:
-                process = subprocess.Popen(  # noqa: S603 - no shell, and nothing of a request
+                process = subprocess.Popen(  # noqa: S603 - no shell, and no text from a request
                     _COMMAND,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
@@ -73,7 +73,7 @@ class SubprocessLauncher:
                     start_new_session=True,
                 )
             started = psutil.Process(process.pid).create_time()
-            assert process.stdin is not None  # noqa: S101 - as was asked for
+            assert process.stdin is not None  # noqa: S101 - a pipe was requested
             with process.stdin as pipe:
                 pipe.write(json.dumps(dict(settings)).encode())  # JSON is YAML
         except (OSError, psutil.Error) as error:

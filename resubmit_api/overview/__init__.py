@@ -1,4 +1,4 @@
-"""What is known of each source: from the index, and from the metrics of persist where they can be asked."""
+"""The figures of each source: from the index, and from persist's metrics if configured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from resubmit_api.overview.causes import Cause, Causes, causes
-from resubmit_api.overview.remembered import Remembered
+from resubmit_api.overview.remembered import CachedAnswer
 from transforms.indexes import Index
 from transforms.selection import Selection
 
@@ -30,13 +30,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """One source.
+    """The figures of one source.
 
     Attributes:
-        rate: messages a second, by publish time, in the last five minutes.
-        dead: dead letters that came from it.
-        lag: messages at the broker that are not read yet; None where it is not known.
-        waiting: age in seconds of the oldest message that is read and not durable yet.
+        rate: messages per second, by publish time, in the last five minutes.
+        dead: dead letters from this source.
+        lag: messages at the broker that are not read yet; None if unknown.
+        waiting: age in seconds of the oldest message that was read but is not durable yet.
     """
 
     source: str
@@ -53,7 +53,7 @@ class SourceFacts:
 
 @dataclass
 class Live:
-    """What the processes of persist say of themselves, by source; ``silent`` are those that do not answer."""
+    """Figures from persist processes, by source; ``silent`` lists addresses that do not answer."""
 
     lag: dict[str, float] = field(default_factory=dict)
     waiting: dict[str, float] = field(default_factory=dict)
@@ -61,27 +61,27 @@ class Live:
 
 
 class Overview:
-    """Answers from what was found out a moment ago; thread-safe.
+    """Caches the figures of all sources for some seconds; thread-safe.
 
     Args:
-        index: gives the open index; raises ``TransientError`` while it is away.
-        metrics: addresses of the metrics of persist, one per process.
+        index: returns the open index; raises ``TransientError`` if it does not answer.
+        metrics: metrics addresses of persist, one per process.
     """
 
     def __init__(self, index: Callable[[], Index], metrics: Sequence[str]) -> None:
         self._index, self.metrics = index, tuple(metrics)
-        self._sources = Remembered(self._read_index)
-        self._causes = Remembered(lambda: causes(index()))
-        self._live = Remembered(self._read_metrics)
+        self._sources = CachedAnswer(self._read_index)
+        self._causes = CachedAnswer(lambda: causes(index()))
+        self._live = CachedAnswer(self._read_metrics)
 
     def sources(self, patience: float = 2.0) -> list[SourceFacts] | None:
-        """Every source, by name; None while they are counted for the first time.
+        """Every source, sorted by name; None while they are first counted.
 
         Args:
-            patience: seconds to wait for that first time.
+            patience: seconds to wait for the first count.
 
         Raises:
-            TransientError: the index is away.
+            TransientError: the index does not answer.
         """
         found = self._sources.get(patience)
         live = self.live()
@@ -91,11 +91,11 @@ class Overview:
         ]
 
     def causes(self, patience: float = 2.0) -> Causes | None:
-        """Dead letters by cause; as for :meth:`sources`."""
+        """Dead letters by cause; behaves like :meth:`sources`."""
         return self._causes.get(patience)
 
     def live(self) -> Live:
-        """What persist says of itself."""
+        """The figures from persist's metrics."""
         return self._live.get() or Live()
 
     def _read_index(self) -> list[SourceFacts]:
@@ -136,7 +136,7 @@ def _by_source(found: Sequence[Cause]) -> dict[str, int]:
 
 def _scrape(url: str) -> list[Sample] | None:
     try:
-        with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - checked at the start
+        with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - checked at start
             text = answer.read(_LARGEST).decode(errors="replace")
         return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except (OSError, ValueError, HTTPException) as error:

@@ -1,4 +1,4 @@
-"""Dead letters: indexed messages whose headers say why they could not go on, counted by cause."""
+"""Counts dead letters by cause: indexed messages with the reason of their failure in headers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Cause:
     """Dead letters of one kind.
 
     Attributes:
-        held_in: the source in which they are archived, that of the dead-letter topic.
-        source: where they came from; None where their headers do not say.
-        reason: of one of them.
+        held_in: the source that holds them, archived from the dead-letter topic.
+        source: their original source; None if their headers do not name it.
+        reason: an example.
     """
 
     held_in: str
@@ -46,22 +46,22 @@ class Cause:
 
 @dataclass(frozen=True)
 class Causes:
-    """The kinds, the most frequent first; ``complete`` is False where not all letters were counted."""
+    """Kinds of dead letters, most frequent first; ``complete`` is False if not all were counted."""
 
     found: tuple[Cause, ...]
     complete: bool
 
     @property
     def messages(self) -> int:
-        """All of them together."""
+        """The number of dead letters of all kinds."""
         return sum(cause.messages for cause in self.found)
 
 
 def causes(index: Index) -> Causes:
-    """Count dead letters by where they are held, category, source and stage.
+    """Count dead letters by holding source, category, original source and stage.
 
     Raises:
-        TransientError: the index is away.
+        TransientError: the index does not answer.
     """
     columns = ["source", "attributes", "publish_time", "size"]
     counted, complete = _first(index.select(_LETTERS, columns))
@@ -76,7 +76,7 @@ def causes(index: Index) -> Causes:
 
 
 def selection_for(cause: Cause) -> dict[str, Any]:
-    """The selection's JSON that means the dead letters of this kind."""
+    """The JSON of a selection of the dead letters of this kind."""
     clause = {
         f"{_PREFIX}{name}": {"exists": False} if value is None else value
         for name, value in ((name, getattr(cause, name)) for name in _NAMED)
@@ -97,12 +97,12 @@ def _first(tables: Iterable[pa.Table]) -> tuple[list[pa.Table], bool]:
 def _described(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     for table in tables:
         attributes = table["attributes"].combine_chunks()
-        said = {name: _said(attributes, name) for name in (*_NAMED, "reason")}
+        values = {name: _header_text(attributes, name) for name in (*_NAMED, "reason")}
         rest = {"held_in": table["source"], "size": table["size"], "time": table["publish_time"]}
-        yield pa.table({**rest, **said})
+        yield pa.table({**rest, **values})
 
 
-def _said(attributes: pa.Array, name: str) -> pa.Array:
+def _header_text(attributes: pa.Array, name: str) -> pa.Array:
     return pc.map_lookup(attributes, pa.scalar(f"persistor-error-{name}", pa.string()), "last")
 
 

@@ -1,4 +1,4 @@
-"""Costly questions that many ask: one thread asks, and the others take what it last found out."""
+"""Caches expensive queries: one thread asks, and all others use its last answer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYetError
 from typing import Generic, TypeVar
 
-__all__ = ["Remembered"]
+__all__ = ["CachedAnswer"]
 
 _T = TypeVar("_T")
 _FRESH = 5.0
 _AS_LONG_AGAIN = 20.0
-_A_MOMENT = 0.5
+_REFRESH_WAIT = 0.5
 
 
-class Remembered(Generic[_T]):
-    """An answer, fresh for five seconds and for twenty times as long as it took; thread-safe."""
+class CachedAnswer(Generic[_T]):
+    """An answer that stays fresh for five seconds, or twenty times as long as it took; thread-safe."""
 
     def __init__(self, ask: Callable[[], _T]) -> None:
         self._ask = ask
@@ -28,10 +28,10 @@ class Remembered(Generic[_T]):
         self._answer: _T | None = None
 
     def get(self, patience: float = 2.0) -> _T | None:
-        """The last answer; None where there is none after ``patience`` seconds.
+        """The last answer; None if there is none after ``patience`` seconds.
 
         Raises:
-            Exception: whatever asking raised; the next call asks again.
+            Exception: the error of the query; the next call asks again.
         """
         with self._lock:
             if self._running is None and time.monotonic() >= self._until:
@@ -41,7 +41,7 @@ class Remembered(Generic[_T]):
         if running is None:
             return known
         try:
-            return running.result(patience if known is None else _A_MOMENT)
+            return running.result(patience if known is None else _REFRESH_WAIT)
         except NotYetError:
             return known
 
@@ -49,7 +49,7 @@ class Remembered(Generic[_T]):
         started = time.monotonic()
         try:
             answer = self._ask()
-        except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits for the answer
             self._end(None)
             running.set_exception(error)
             return

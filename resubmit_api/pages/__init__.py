@@ -1,1 +1,1 @@
-"""The pages: their templates, and what prepares what they show."""
+"""The web pages: their templates, forms and view functions."""

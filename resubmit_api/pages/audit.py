@@ -1,4 +1,4 @@
-"""The audit trail in the browser."""
+"""The page of the audit trail."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ACTIONS = {
     "pause": "paused it",
     "resume": "resumed it",
     "cancel": "cancelled it",
-    "rate": "set its pace",
-    "retry": "sent what failed",
+    "rate": "set its rate limit",
+    "retry": "retried the failed messages",
 }
 
 _LINK = Link(60, "audit", "Audit", "pages_audit.audit")
@@ -37,7 +37,7 @@ blueprint: Blueprint = new_pages("pages_audit", __name__, _LINK)
 @blueprint.get("/audit")
 @open_to(Role.ADMIN)
 def audit() -> str:
-    """Who did what, the latest first; of one job where it is given."""
+    """Who did what, latest first; of one job if given."""
     job, cursor = request.args.get("job", "").strip()[:100] or None, request.args.get("cursor")
     page: dict[str, Any] = audit_page(_ON_A_PAGE, cursor, job)
     asked = url_for("audit.index", job=job, limit=_ON_A_PAGE, cursor=cursor)

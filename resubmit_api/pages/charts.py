@@ -1,4 +1,4 @@
-"""The histogram over time as shapes, computed here so that the page needs no script and no style."""
+"""Draws a histogram over time as shapes, so that the page needs no script and no style."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["HEIGHT", "WIDTH", "Bar", "Chart", "draw", "grid"]
 WIDTH, HEIGHT = 1200, 120
 _MOST_BARS = 60
 _MOST_DRAWN = 100
-"""As many as a plan's histogram has."""
+"""Equal to the buckets of a plan's histogram."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SECOND = 1_000_000
 _WIDTHS = (
@@ -28,7 +28,7 @@ _WIDTHS = (
 
 @dataclass(frozen=True)
 class Bar:
-    """A bucket: its times (``end`` is exclusive), its count and where its bar stands."""
+    """A bucket: its times (``end`` is exclusive), its count and the position of its bar."""
 
     start: datetime
     end: datetime
@@ -41,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars from left to right; ``ticks`` are (x, text) of the axis, ``peak`` is the highest count."""
+    """Bars from left to right; ``ticks`` are (x, text) pairs of the axis, ``peak`` is the highest count."""
 
     bars: tuple[Bar, ...]
     ticks: tuple[tuple[float, str], ...]
@@ -50,7 +50,7 @@ class Chart:
 
 
 def grid(oldest: datetime, newest: datetime) -> tuple[int, int]:
-    """Start and width of buckets, in µs, at most sixty round ones from ``oldest`` to ``newest``."""
+    """Start and width, in µs, of at most sixty buckets of a round width from ``oldest`` to ``newest``."""
     first, last = _microseconds(oldest), _microseconds(newest)
     for width in _WIDTHS:
         start = first // width * width
@@ -61,7 +61,7 @@ def grid(oldest: datetime, newest: datetime) -> tuple[int, int]:
 
 
 def draw(counts: Mapping[int, int], start: int, width: int) -> Chart:
-    """Bars for the buckets of :func:`grid`; those without messages have none of height."""
+    """Draw the buckets of :func:`grid`; an empty bucket has height 0."""
     counts = _within(counts)
     last = max(counts, default=0)
     peak = max(counts.values(), default=0)
@@ -72,7 +72,7 @@ def draw(counts: Mapping[int, int], start: int, width: int) -> Chart:
 
 
 def _within(counts: Mapping[int, int]) -> Mapping[int, int]:
-    """Times beyond the calendar are counted where it ends, which is where the grid ends too."""
+    """Limit times to the end of the calendar, where the grid ends too."""
     held: Counter[int] = Counter()
     for number, count in counts.items():
         held[min(max(number, 0), _MOST_DRAWN - 1)] += count
@@ -88,7 +88,7 @@ class _Frame(NamedTuple):
 
 def _bar(frame: _Frame, number: int, count: int) -> Bar:
     begin = frame.start + number * frame.width
-    # What is there must be seen, however little it is beside the rest.
+    # Any count must be visible, however small beside the rest.
     height = max(round(count / frame.peak * HEIGHT, 1), 2.0) if count else 0.0
     gap = min(2.0, frame.step / 5)
     return Bar(

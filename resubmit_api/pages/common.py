@@ -45,7 +45,7 @@ class Link:
 
 
 def new_pages(name: str, import_name: str, *links: Link) -> Blueprint:
-    """A blueprint of pages: not in the API's document, and its errors are pages too.
+    """A blueprint of pages: left out of the API's document; its errors are pages too.
 
     Args:
         name: of the blueprint.
@@ -64,7 +64,7 @@ def new_pages(name: str, import_name: str, *links: Link) -> Blueprint:
 
 
 def wants_part() -> bool:
-    """Whether a script of ours asks for a part of a page."""
+    """Whether our script requests a part of a page."""
     return request.headers.get("HX-Request") == "true"
 
 
@@ -80,7 +80,7 @@ def _prepare(state: BlueprintSetupState) -> None:
 
 
 def _asset(name: str) -> str:
-    """The address of a file that browsers may keep: another content has another address."""
+    """The address of a file that browsers may cache: other content has another address."""
     return url_for("static", filename=name, v=_digest(str(current_app.static_folder), name))
 
 
@@ -115,7 +115,7 @@ def _curl(method: str, path: str, body: Any = None, save: bool = False, id: str 
 
 
 def _narrowed(selection: Mapping[str, Any], bar: Bar) -> str:
-    """Where the messages of one bar are listed."""
+    """The address that lists the messages of one bar."""
     rest = {name: value for name, value in selection.items() if name not in {"all", "limit", "sample"}}
     rest |= {"published_from": bar.start.isoformat(), "published_to": bar.end.isoformat()}
     return url_for("pages_explore.explore", selection=pretty_json(rest))
@@ -131,7 +131,7 @@ def _answered(error: HTTPError) -> Response:
 
 def _refused(error: ConfigurationError) -> Response:
     problems = [in_words_of_requests(text) for text in error.problems]
-    return _page_of(422, "That cannot be done as it is", problems)
+    return _page_of(422, "This request cannot be carried out", problems)
 
 
 def _unknown(error: UnknownOutcomeError) -> Response:
@@ -141,19 +141,19 @@ def _unknown(error: UnknownOutcomeError) -> Response:
 
 
 def _away(error: TransientError) -> Response:
-    text = str(error) if isinstance(error, AwayError) else "A server that this needs does not answer."
-    response = _page_of(503, "Something does not answer", [text])
+    text = str(error) if isinstance(error, AwayError) else "A required server does not answer."
+    response = _page_of(503, "A server does not answer", [text])
     response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 
 
 def _too_late(error: WrongStateError) -> Response:
-    return _page_of(409, "It is in another state by now", [str(error)])
+    return _page_of(409, "Its state has changed", [str(error)])
 
 
 def _page_of(status: int, title: str, causes: list[str]) -> Response:
     template = "error_part.html" if wants_part() else "error.html"
     response = make_response(render_template(template, title=title, causes=causes, status=status), status)
-    if request.method == "POST":  # what was asked of stays on the page
+    if request.method == "POST":  # the page keeps what was requested
         response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#notice", "innerHTML"
     return response

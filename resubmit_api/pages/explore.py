@@ -1,4 +1,4 @@
-"""Finding messages in the browser: a form that writes a selection, its results, and one message."""
+"""The pages that find messages: a form that writes a selection, its results, and one message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _AROUND_US = 30_000_000
 _SEARCH_ONLY = {"limit": None, "sample": None}
 
 _FORM = {"operators": OPERATORS, "ranges": RANGES, "fields": FIELDS, "empty_line": Condition()}
-"""What the form's template needs besides its content."""
+"""Constants for the form's template."""
 
 _LINK = Link(20, "explore", "Explore", "pages_explore.explore")
 
@@ -49,8 +49,8 @@ blueprint: Blueprint = new_pages("pages_explore", __name__, _LINK)
 
 
 @dataclass(frozen=True)
-class _Given:
-    """A selection as it was typed, what it means now, or what is wrong with it."""
+class _Typed:
+    """A selection as typed, as parsed, or with its problems."""
 
     text: str
     typed: dict[str, Any]
@@ -58,24 +58,29 @@ class _Given:
     problems: list[str]
 
 
-def _given(text: str) -> _Given:
-    """Read what somebody typed; the text is laid out anew where it is a selection."""
+def _parse(text: str) -> _Typed:
+    """Parse the typed text; it is reformatted if it is a selection."""
     try:
         selection = parse_selection(text)
     except ConfigurationError as error:
-        return _Given(text, {}, None, [problem.removeprefix("selection: ") for problem in error.problems])
+        return _Typed(text, {}, None, [problem.removeprefix("selection: ") for problem in error.problems])
     typed = json.loads(text)
-    return _Given(pretty_json(typed), typed, selection, [])
+    return _Typed(pretty_json(typed), typed, selection, [])
 
 
 @blueprint.get("/explore")
 @open_to(Role.VIEWER)
 def explore() -> Response | tuple[str, int]:
-    """The form, the selection that it means and the first messages of it."""
+    """The form, its selection and the first messages of it."""
     if "selection" not in request.args and request.args:
         return redirect(url_for(".explore", selection=_written()), 303)
-    given = _given(request.args.get("selection", _AT_FIRST))
-    values: dict[str, Any] = {"problems": given.problems, "text": given.text, "selection": None, "body": None}
+    given = _parse(request.args.get("selection", _AT_FIRST))
+    values: dict[str, Any] = {
+        "problems": given.problems,
+        "text": given.text,
+        "selection": None,
+        "body": None,
+    }
     if given.selection is not None:
         values |= _found(given.selection, request.args.get("cursor")) | {"body": _search(given.selection)}
     with needs("The index"):
@@ -96,11 +101,11 @@ def explore() -> Response | tuple[str, int]:
 @blueprint.post("/explore/selection")
 @open_to(Role.VIEWER, form=True)
 def written() -> str:
-    """The selection that the form means at the moment."""
+    """The current selection of the form."""
     try:
-        given = _given(_written())
+        given = _parse(_written())
     except ConfigurationError as error:
-        given = _Given("", {}, None, error.problems)
+        given = _Typed("", {}, None, error.problems)
     body = _search(given.selection) if given.selection else None
     return render_template("selection_part.html", text=given.text, problems=given.problems, body=body)
 
@@ -108,7 +113,7 @@ def written() -> str:
 @blueprint.get("/explore/condition")
 @open_to(Role.VIEWER)
 def condition() -> str:
-    """One more line of the form."""
+    """Another line of the form."""
     return render_template("condition.html", line=Condition(), **_FORM)
 
 
@@ -116,24 +121,24 @@ def condition() -> str:
 @open_to(Role.VIEWER)
 def more() -> str:
     """The next rows of the results."""
-    found = _found(_asked(), request.args.get("cursor"))
+    found = _found(_requested(), request.args.get("cursor"))
     return render_template("explore_rows.html", **found)
 
 
 @blueprint.get("/explore/figures")
 @open_to(Role.VIEWER)
 def figures() -> str:
-    """How many messages the selection has, and when they were published."""
-    selection = _asked()
+    """The number of messages in the selection, and their publish times."""
+    selection = _requested()
     with needs("The index"):
         found = index().summarize(selection)
         chart = _chart(selection, [t for part in found for t in (part.oldest, part.newest) if t is not None])
-    told = selection_json(selection)
+    typed = selection_json(selection)
     return render_template(
         "figures_part.html",
         found=found,
         chart=chart,
-        selection=told,
+        selection=typed,
         offer="offer" in request.args,
     )
 
@@ -141,13 +146,13 @@ def figures() -> str:
 @blueprint.get("/messages/<id:id>")
 @open_to(Role.VIEWER)
 def message(id: str) -> str:
-    """One message: what is known of it, its headers and its payload."""
+    """One message: its entry, headers and payload."""
     found = read_message(index(), parts().backends.lakes, id)
-    told, data = message_to_json(found), found.message["data"][0].as_py()
+    shown, data = message_to_json(found), found.message["data"][0].as_py()
     source, published = found.entry["source"][0].as_py(), found.entry["publish_time"].cast(pa.int64())
     return render_template(
         "message.html",
-        message=told,
+        message=shown,
         selection={"ids": [id]},
         around=_around(source, published[0].as_py()),
         view=None if data is None else view(data, request.args.get("view")),
@@ -158,25 +163,25 @@ def _written() -> str:
     return pretty_json(write_selection(request.values))
 
 
-def _asked() -> Selection:
+def _requested() -> Selection:
     return parse_selection(request.args.get("selection", _AT_FIRST))
 
 
 def _found(selection: Selection, cursor: str | None) -> dict[str, Any]:
     searched = selection.model_copy(update=_SEARCH_ONLY)
-    told = selection_json(selection)
-    untimed: dict[str, Any] = {name: told[name] for name in ("sources", "ids", "where") if name in told}
+    typed = selection_json(selection)
+    untimed: dict[str, Any] = {name: typed[name] for name in ("sources", "ids", "where") if name in typed}
     return {
-        "selection": told,
+        "selection": typed,
         "page": search_page(index(), searched, _ON_A_PAGE, cursor),
         "without_times": untimed or {"all": True},
     }
 
 
 def _search(selection: Selection) -> dict[str, Any]:
-    """With the times that are meant, for the cursor of a page belongs to them."""
-    told = selection_json(selection)
-    narrowed = {name: value for name, value in told.items() if name not in _SEARCH_ONLY}
+    """Search with absolute times, because the cursor of a page is bound to them."""
+    typed = selection_json(selection)
+    narrowed = {name: value for name, value in typed.items() if name not in _SEARCH_ONLY}
     return {"selection": narrowed or {"all": True}, "limit": 100}
 
 

@@ -1,4 +1,4 @@
-"""The first page: every source at a glance."""
+"""The first page: an overview of every source."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ blueprint: Blueprint = new_pages("pages", __name__, _LINK)
 
 @blueprint.after_app_request
 def for_people(response: Response) -> Response:
-    """An address that is not there is told to a browser by a page."""
+    """Show a page to browsers for an unknown address."""
     kinds = [PROBLEM_TYPE, "text/html"]
     asked = request.accept_mimetypes.best_match(kinds)
     if request.routing_exception is None or response.mimetype != PROBLEM_TYPE or asked != "text/html":
         return response
-    told = json.loads(response.get_data())
-    page = render_template("error.html", title=told["title"], causes=[told["detail"]], status=told["status"])
+    problem = json.loads(response.get_data())
+    page = render_template(
+        "error.html", title=problem["title"], causes=[problem["detail"]], status=problem["status"]
+    )
     response.set_data(page)
     response.mimetype = "text/html"
     return response
@@ -40,14 +42,14 @@ def for_people(response: Response) -> Response:
 @blueprint.get("/")
 @open_to(Role.VIEWER)
 def overview() -> str:
-    """The page, whose figures come by themselves: they may take a moment where the index is large."""
+    """The page; its figures load separately, because a large index takes a moment."""
     return render_template("overview.html")
 
 
 @blueprint.get("/overview")
 @open_to(Role.VIEWER)
 def figures() -> str:
-    """Its figures, asked for again and again."""
+    """Its figures, refreshed every few seconds."""
     known, sources = parts().overview, callers_sources()
     with needs("The index"):
         jobs = [row for row in parts().jobs.list(_LATEST_JOBS, None) if may_see(row)]

@@ -1,4 +1,4 @@
-"""Resubmissions in the browser: from a selection to a plan, and from its confirmation to the end."""
+"""The pages of resubmissions: from a selection to a plan, and from its start to the end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ON_A_PAGE = 50
 _STATES = ("RUNNING", "PAUSED", "FAILED", "COMPLETED", "CANCELLED", "PLANNED")
 _LIVE = ("RUNNING", "PAUSED", "CANCELLING")
 _FASTEST = 6.0
-"""The end of the slider, a power of ten; there it means no limit."""
+"""The end of the slider, as a power of ten; it means no limit."""
 
 _LINKS = (
     Link(30, "resubmit", "Resubmit", "pages_jobs.resubmit"),
@@ -49,14 +49,14 @@ blueprint: Blueprint = new_pages("pages_jobs", __name__, *_LINKS)
 @blueprint.get("/resubmit")
 @open_to(Role.OPERATOR)
 def resubmit() -> str:
-    """The form from which a plan is made."""
+    """The form for a plan."""
     return _form(request.args, [])
 
 
 @blueprint.post("/resubmit-request")
 @open_to(Role.OPERATOR, form=True)
 def written() -> str:
-    """The request that the form means at the moment."""
+    """The current request of the form."""
     try:
         return render_template("request_part.html", body=write_request(request.form), typing=[])
     except ConfigurationError as error:
@@ -66,7 +66,7 @@ def written() -> str:
 @blueprint.post("/resubmit")
 @open_to(Role.OPERATOR, form=True)
 def plan() -> Response | tuple[str, int]:
-    """Make the plan, and go to it."""
+    """Make the plan and redirect to it."""
     try:
         asked = checked(ReplayRequest, write_request(request.form))
         row = parts().jobs.plan(granted(index(), asked), who().name)
@@ -85,21 +85,21 @@ def jobs() -> str:
 @blueprint.get("/jobs/table")
 @open_to(Role.VIEWER)
 def table() -> str:
-    """The same, asked for again and again."""
+    """The table of jobs, refreshed every few seconds."""
     return render_template("jobs_part.html", **_page())
 
 
 @blueprint.get("/jobs/<id>")
 @open_to(Role.VIEWER)
 def job(id: str) -> str:
-    """One job: its plan, how far it is, and what can be done about it."""
+    """One job: its plan, progress and possible actions."""
     return render_template("job.html", **_facts(_row(id)))
 
 
 @blueprint.get("/jobs/<id>/progress")
 @open_to(Role.VIEWER)
 def progress(id: str) -> Response:
-    """How far it is; the whole job where its state is no longer the one that the page shows."""
+    """Its progress; the whole job if its state differs from the one shown."""
     row = _row(id)
     if row["state"] == request.args.get("state") and (row["state"] != "PLANNED" or not row["plan"]):
         if row["state"] == "PLANNED":
@@ -113,7 +113,7 @@ def progress(id: str) -> Response:
 @blueprint.get("/jobs/<id>/estimate")
 @open_to(Role.OPERATOR)
 def estimate(id: str) -> str:
-    """How long a plan takes at the pace that is typed at the moment, and the request that runs it so."""
+    """How long a plan takes at the typed rate limit, and the request that runs it at that rate."""
     row = _row(id)
     try:
         rate = checked(Rate, write_rate(request.args)).model_dump()
@@ -125,7 +125,7 @@ def estimate(id: str) -> str:
 @blueprint.post("/jobs/<id>/<any(run, pause, resume, cancel, rate, retry):action>")
 @open_to(Role.OPERATOR, form=True)
 def act(id: str, action: str) -> Response | str:
-    """Do what a button says."""
+    """Carry out the action of a button."""
     row = _controlled(id)
     changed = _ACTIONS[action](parts().jobs, row["id"], who().name)
     if wants_part():
@@ -137,7 +137,7 @@ def _form(given: MultiDict[str, str], problems: list[str]) -> str:
     names = open_destinations()
     given = MultiDict({"destination": next(iter(names), "")} | given.to_dict())
     text, body = given.get("selection", ""), None
-    with contextlib.suppress(ConfigurationError):  # it is shown as it was typed
+    with contextlib.suppress(ConfigurationError):  # shown as it was typed
         body = write_request(given) if text else None
         text = pretty_json(json.loads(text)) if body else text
     return render_template(
@@ -145,13 +145,13 @@ def _form(given: MultiDict[str, str], problems: list[str]) -> str:
         given=given,
         text=text,
         body=body,
-        selection=body and _known(body["selection"]),
+        selection=body and _countable(body["selection"]),
         problems=problems,
         destinations=names,
     )
 
 
-def _known(selection: Any) -> Any:
+def _countable(selection: Any) -> Any:
     try:
         return selection if Selection.model_validate(selection) else None
     except ValueError:
@@ -181,7 +181,7 @@ def _row(id: str) -> Answer:
 def _controlled(id: str) -> Answer:
     row = _row(id)
     if not may_control(row):
-        raise denied("This resubmission is not yours to change.")
+        raise denied("Your token may not change this resubmission.")
     return row
 
 
@@ -203,12 +203,12 @@ _ACTIONS: dict[str, Callable[[Jobs, str, str], Answer]] = {
 }
 
 _DONE = {
-    "run": "Send it",
-    "pause": "Pause it",
-    "resume": "Resume it",
-    "cancel": "Cancel it",
-    "rate": "Set the pace; null is no limit",
-    "retry": "Send what failed",
+    "run": "Run",
+    "pause": "Pause",
+    "resume": "Resume",
+    "cancel": "Cancel",
+    "rate": "Set rate limit; null is no limit",
+    "retry": "Retry failed messages",
 }
 
 
@@ -224,7 +224,7 @@ def _facts(row: Answer) -> dict[str, Any]:
         "took": _took(row),
         "slider": _FASTEST if fast is None else round(max(0.0, math.log10(fast)), 2),
         **_estimate(row, row["rate"]),
-        "again": url_for(".resubmit", **_again(row)),
+        "again": url_for(".resubmit", **_form_values(row)),
         "requests": _requests(row),
     }
 
@@ -247,19 +247,19 @@ def _took(row: Answer) -> float | None:
     ends = [datetime.fromisoformat(time.replace("Z", "+00:00")) for time in times if time]
     if len(ends) < 2:
         return None
-    # What is sent at once is noted as begun when its plan is known, which is after it was sent.
+    # The start of an inline job is recorded with its plan, which is after it was sent.
     return float(max((ends[1] - ends[0]) / timedelta(seconds=1), (row["report"] or {}).get("seconds", 0.0)))
 
 
-def _again(row: Answer) -> dict[str, Any]:
-    """The query that fills the form in as it was."""
+def _form_values(row: Answer) -> dict[str, Any]:
+    """The query parameters that fill in the form as it was."""
     given = {name: value for name, value in row["options"].items() if value not in (None, "", False)}
     place = {name: row[name] for name in ("destination", "topic")}
     return {**given, **place, "selection": pretty_json(row["selection"])}
 
 
 def _requests(row: Answer) -> list[tuple[str, str, str, Any]]:
-    """Name, method, path and body of what the page does."""
+    """Name, method, path and body of the page's requests."""
     address = url_for("resubmissions.get", id=row["id"])
     looked = url_for("plans.get", id=row["id"]) if row["state"] == "PLANNED" else address
     made: dict[str, tuple[str, str, str, Any]] = {
@@ -267,6 +267,6 @@ def _requests(row: Answer) -> list[tuple[str, str, str, Any]]:
         "rate": (_DONE["rate"], "PATCH", address, {"rate": row["rate"]}),
     }
     return [
-        ("Look at it", "GET", looked, None),
+        ("Show", "GET", looked, None),
         *(made.get(action, (_DONE[action], "POST", f"{address}/{action}", {})) for action in row["possible"]),
     ]

@@ -1,4 +1,4 @@
-"""Dead letters in the browser: by cause, and back to where they came from."""
+"""The page of dead letters: lists them by cause and sends them back."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["blueprint"]
 
 _BACK = {"topic": "{origin}", "options": {"restore": True}}
 _WORDS = {
-    "permanent": "can never be archived as it is",
-    "gave_up": "given up while something was away",
+    "permanent": "can never be archived",
+    "gave_up": "given up while a server did not answer",
     "lost": "could not be read at the broker, and was skipped",
 }
 
@@ -32,7 +32,7 @@ blueprint: Blueprint = new_pages("pages_letters", __name__, _LINK)
 @blueprint.get("/dead-letters")
 @open_to(Role.VIEWER)
 def letters() -> str:
-    """Dead letters by their cause."""
+    """Dead letters by cause."""
     names = [name for name in parts().backends.publishers.names() if who().may_send(name, "{origin}")]
     return render_template(
         "letters.html",
@@ -47,7 +47,7 @@ def letters() -> str:
 @blueprint.post("/dead-letters/send-back")
 @open_to(Role.OPERATOR, form=True)
 def send_back() -> Response:
-    """Send dead letters to the topics they came from, as they were, and go to the job that does it."""
+    """Send dead letters unchanged to the topics they came from, and redirect to the job."""
     body = write_request(request.form) | _BACK
     asked = granted(index(), checked(ReplayRequest, body))
     # The page gave the form a key: sent twice, it sends the messages once.

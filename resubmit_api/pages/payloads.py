@@ -1,4 +1,4 @@
-"""A payload as text, as JSON and as hexadecimal, never more of it than a page bears."""
+"""Shows a payload as text, JSON or hexadecimal, cut to a size that a page can show."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of a payload.
+    """The shown part of a payload.
 
     Attributes:
         kind: one of ``VIEWS``.
-        kinds: the views that this payload has.
-        text: what is shown.
-        shown: bytes of the payload of which that is, of ``size``.
+        kinds: the views available for this payload.
+        text: the shown text.
+        shown: number of bytes shown, of ``size``.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class View:
 
 
 def view(data: bytes, wanted: str | None) -> View:
-    """The view that was asked for, or the best one that the payload has."""
+    """The requested view, or the best one for this payload."""
     document = _document(data)
     readable = _is_text(data)
     kinds = tuple(
@@ -57,7 +57,7 @@ def view(data: bytes, wanted: str | None) -> View:
 
 
 def _is_text(data: bytes) -> bool:
-    # A character may be cut at the end of the part.
+    # A character may be cut at the end.
     part = data[:_MOST_TEXT]
     try:
         part.decode()
@@ -67,7 +67,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def _document(data: bytes) -> str | None:
-    """The payload as text where that is a JSON object or list."""
+    """The payload as text if it is a JSON object or list."""
     if len(data) > _MOST_JSON or not data.lstrip().startswith((b"{", b"[")):
         return None
     try:
@@ -79,7 +79,7 @@ def _document(data: bytes) -> str | None:
 
 
 def _indented(document: str) -> tuple[str, int]:
-    """The document in lines, and where it was cut; numbers and repeated names stay as they were written."""
+    """The document in indented lines, and where it was cut; numbers and duplicate names stay unchanged."""
     lines, length, depth, before = [""], 0, 0, ""
     for found in _TOKEN.finditer(document):
         token = found.group()

@@ -1,4 +1,4 @@
-"""The form of a resubmission: it writes the body of the API's request, whose model says what is wrong."""
+"""The form of a resubmission: writes the body of the API request, which the API's model validates."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def write_request(given: MultiDict[str, str]) -> dict[str, Any]:
-    """The body of a request for a plan; options are named where they are not the default.
+    """The body of a request for a plan, with the options that differ from their defaults.
 
     Raises:
-        ConfigurationError: the selection is no JSON object, or a number no number.
+        ConfigurationError: the selection is not a JSON object, or a number is not valid.
     """
     options: dict[str, Any] = {
         name: given[name] for name in _CHOICES if given.get(name) and given[name] != _DEFAULTS.get(name)
@@ -42,18 +42,18 @@ def write_request(given: MultiDict[str, str]) -> dict[str, Any]:
 
 
 def write_rate(given: MultiDict[str, str]) -> dict[str, Any]:
-    """The body's ``rate``; empty fields are no limit, and bytes may have a unit such as MB."""
+    """The ``rate`` of the body. Empty fields mean no limit; bytes may have a unit such as MB."""
     return {
-        "messages_per_second": _number("messages a second", given.get("messages_per_second", "")),
-        "bytes_per_second": _bytes("bytes a second", given.get("bytes_per_second", "").strip()),
+        "messages_per_second": _number("messages per second", given.get("messages_per_second", "")),
+        "bytes_per_second": _bytes("bytes per second", given.get("bytes_per_second", "").strip()),
     }
 
 
 def checked(model: type[_Model], body: Mapping[str, Any]) -> _Model:
-    """The body as what the API takes.
+    """The body, validated by a model of the API.
 
     Raises:
-        ConfigurationError: with everything that is wrong, in sentences.
+        ConfigurationError: lists all problems in sentences.
     """
     try:
         return model.model_validate(body)
@@ -64,10 +64,10 @@ def checked(model: type[_Model], body: Mapping[str, Any]) -> _Model:
 def _selection(given: MultiDict[str, str]) -> Any:
     selection = read_json(given.get("selection", ""))
     if not isinstance(selection, dict):
-        raise ConfigurationError('The selection is an object, such as {"sources": ["orders"]}.')
+        raise ConfigurationError('The selection must be a JSON object, such as {"sources": ["orders"]}.')
     limit, percent = _number("at most", given.get("limit", "")), _number("share", given.get("percent", ""))
     if limit is not None and not limit.is_integer():
-        raise ConfigurationError(f"at most: a whole number of messages, not {limit}.")
+        raise ConfigurationError(f"Maximum messages: enter a whole number, not {limit}.")
     given_limits = {"limit": limit and int(limit), "sample": percent and percent / 100}
     return selection | {name: value for name, value in given_limits.items() if value is not None}
 
@@ -77,7 +77,7 @@ def _number(name: str, text: str) -> float | None:
     if not plain:
         return None
     if not _NUMBER.fullmatch(plain):
-        raise ConfigurationError(f"{name}: “{text[:40]}” is no number.")
+        raise ConfigurationError(f"{name}: “{text[:40]}” is not a number.")
     return float(plain)
 
 

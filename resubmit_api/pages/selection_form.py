@@ -1,4 +1,4 @@
-"""The filter form of the pages: it writes the JSON of a selection, and a selection fills it in."""
+"""The filter form of the pages: converts between form fields and the JSON of a selection."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPERATORS = {
     "exists": "is there",
 }
 RANGES = {"-15m": "15 min", "-1h": "hour", "-1d": "day", "-7d": "7 days"}
-"""Beginnings of the last so and so much time, with their names."""
+"""Relative start times and their labels."""
 _NUMBERS = frozenset({"partition", "offset", "size"})
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _ZONED = re.compile(r"(Z|[+-]\d\d:?\d\d)$", re.IGNORECASE)
@@ -46,7 +46,7 @@ _ZONED = re.compile(r"(Z|[+-]\d\d:?\d\d)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Condition:
-    """A line of the form; ``join`` is ``and`` or ``or`` with the line before."""
+    """A line of the form; ``join`` combines it with the line before, by ``and`` or ``or``."""
 
     join: str = "and"
     field: str = ""
@@ -56,7 +56,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Form:
-    """What the form holds; ``complete`` is False where the selection says more than it can show."""
+    """The form's fields; ``complete`` is False if it cannot show all of the selection."""
 
     sources: tuple[str, ...] = ()
     published_from: str = ""
@@ -76,16 +76,16 @@ class _Clauses:
             self.done.append({})
         comparisons = self.done[-1].setdefault(condition.field, {})
         if condition.operator in comparisons:
-            told = f"{condition.field} {OPERATORS[condition.operator]}"
-            self.problems.append(f"“{told}” stands twice; say “or”, or “is one of” with commas.")
+            name = f"{condition.field} {OPERATORS[condition.operator]}"
+            self.problems.append(f"“{name}” appears twice; use “or”, or “is one of” with commas.")
         comparisons[condition.operator] = _value(condition, self.problems)
 
 
 def write_selection(given: MultiDict[str, str]) -> dict[str, Any]:
-    """The selection's JSON from the fields of the form, simple comparisons in their short form.
+    """The JSON of the selection in the form, with simple comparisons in short form.
 
     Raises:
-        ConfigurationError: lines that mean nothing. The rest is for the selection itself to check.
+        ConfigurationError: a line is not valid. The selection itself checks the rest.
     """
     clauses = _Clauses()
     for condition in _conditions(given):
@@ -105,7 +105,7 @@ def write_selection(given: MultiDict[str, str]) -> dict[str, Any]:
 
 
 def fill_in(selection: Mapping[str, Any]) -> Form:
-    """The form that writes this selection, or as much of it as it can show."""
+    """The form for this selection, or for as much of it as the form can show."""
     conditions = [_line(*line) for line in _lines(selection.get("where", ()))]
     known = [condition for condition in conditions if condition is not None]
     ids = selection.get("ids", ())
@@ -157,7 +157,7 @@ def _times(given: MultiDict[str, str]) -> tuple[str, str]:
 
 
 def _time(text: str) -> str:
-    """A time as ISO 8601; without a zone it is UTC, without a time of day midnight."""
+    """A time as ISO 8601; the default zone is UTC, the default time of day is midnight."""
     text = text.strip()
     if not text:
         return ""
@@ -188,15 +188,15 @@ def _line(join: str, name: str, operator: str, value: Any) -> Condition | None:
     if any(isinstance(one, Mapping) for one in values):
         return None  # a key that is not text
     texts = [json.dumps(one) if isinstance(one, bool) else str(one) for one in values]
-    told = ", ".join(texts)
-    split = [part.strip() for part in told.split(",")] if isinstance(value, list) else [told.strip()]
-    plain = split == texts and name == name.strip() and len(told.splitlines() or [""]) == 1
-    return Condition(join, name, operator, told) if plain else None
+    text = ", ".join(texts)
+    split = [part.strip() for part in text.split(",")] if isinstance(value, list) else [text.strip()]
+    plain = split == texts and name == name.strip() and len(text.splitlines() or [""]) == 1
+    return Condition(join, name, operator, text) if plain else None
 
 
 def selection_json(selection: Selection) -> dict[str, Any]:
-    """A selection as the JSON that people write, comparisons in their short form."""
-    told: dict[str, Any] = json.loads(selection.to_json())
-    if "where" in told:
-        told["where"] = [_shortened(clause) for clause in told["where"]]
-    return told
+    """A selection as readable JSON, with comparisons in short form."""
+    value: dict[str, Any] = json.loads(selection.to_json())
+    if "where" in value:
+        value["where"] = [_shortened(clause) for clause in value["where"]]
+    return value

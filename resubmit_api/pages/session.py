@@ -1,4 +1,4 @@
-"""Logging in to the pages with a token, and out again."""
+"""Login to the pages with a token, and logout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ blueprint = APIBlueprint("session", __name__, tag="Session")
 @open_to(Role.ANYONE)
 @blueprint.doc(hide=True)
 def form() -> Response | str:
-    """The page that asks for a token."""
+    """The login page."""
     place = _place(request.args.get("next"))
     if caller() is not None:
         return redirect(place, 303)
@@ -30,7 +30,7 @@ def form() -> Response | str:
 @open_to(Role.ANYONE, form=True)
 @blueprint.doc(hide=True)
 def login() -> Response | tuple[str, int]:
-    """Exchange a token for a cookie that ends by itself."""
+    """Exchange a token for a cookie that expires."""
     place = _place(request.form.get("next"))
     if parts().guard.login(request.form.get("token", "").strip()) is None:
         return render_template("login.html", next=place, refused=True), 401
@@ -41,14 +41,14 @@ def login() -> Response | tuple[str, int]:
 @open_to(Role.ANYONE, form=True)
 @blueprint.doc(hide=True)
 def logout() -> Response:
-    """Take the cookie back."""
+    """Delete the cookie."""
     parts().guard.logout()
     return redirect("/login", 303)
 
 
 def _place(given: str | None) -> str:
-    """An address of ours to go on at; what a link may have put in its place is left out."""
+    """The local address to continue at; foreign addresses in a link are ignored."""
     place = given or "/"
-    # Browsers take a backslash for a slash, and drop control characters, so that /\tx would lead away.
+    # Browsers read a backslash as a slash and drop control characters, so /\tx would lead to another site.
     plain = place.isprintable() and "\\" not in place
     return place if plain and place[:1] == "/" and place[:2] != "//" else "/"

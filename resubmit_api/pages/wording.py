@@ -1,4 +1,4 @@
-"""Figures, times and foreign text as the pages show them."""
+"""Formats figures, times and foreign text for the pages."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ __all__ = [
     "visible",
 ]
 
-_NOTHING = "\u2013"
-# Controls, and what turns, hides or breaks the text around it; of these only line feed and tab are harmless.
+_DASH = "\u2013"
+# Control characters and others that turn, hide or break text; only line feed and tab are harmless.
 _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 )
 _SPECIAL = re.compile(f"[{_UNSAFE}\ud800-\udfff\U000e0000-\U000e007f]")
 _LABELS = {
-    '"lossy": true': "“Also what the destination cannot carry whole”",
-    '"timestamp": "now"': "“the time of sending”",
+    '"lossy": true': "“Send even if lossy”",
+    '"timestamp": "now"': "timestamps “time of sending”",
 }
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def number(value: float | None) -> str:
-    """With separators; a dash for None. Fractions are for what is below ten."""
+    """A number with separators; a dash for None. Only numbers below ten show fractions."""
     if value is None:
-        return _NOTHING
+        return _DASH
     if isinstance(value, int) or value >= 10 or value == int(value):
         return f"{round(value):,}"
     return f"{value:.1f}" if value >= 0.1 else "< 0.1"
 
 
 def human_bytes(value: float | None) -> str:
-    """Bytes in the unit that suits, of a thousand each."""
+    """Bytes with a decimal unit such as MB."""
     if value is None:
-        return _NOTHING
+        return _DASH
     size = float(value)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000:
@@ -69,13 +69,13 @@ def utc(time: str | datetime | None, digits: int = 0) -> str:
     """A time in UTC to the second, or with ``digits`` of its fraction; a dash for None."""
     moment = _moment(time)
     if moment is None:
-        return _NOTHING
+        return _DASH
     fraction = f".{moment.microsecond:06d}"[: digits + 1] if digits else ""
     return f"{moment:%Y-%m-%d %H:%M:%S}{fraction}"
 
 
 def ago(time: str | datetime | None, now: datetime | None = None) -> str:
-    """How long ago that was, or in how long it will be."""
+    """How long ago a time was, or how far ahead it is."""
     moment = _moment(time)
     if moment is None:
         return ""
@@ -88,7 +88,7 @@ def ago(time: str | datetime | None, now: datetime | None = None) -> str:
 def span(seconds: float | None) -> str:
     """A duration in its two largest units."""
     if seconds is None:
-        return _NOTHING
+        return _DASH
     if 0 < seconds < 0.1:
         return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else f"{seconds * 1_000_000:.0f} µs"
     if seconds < 10:
@@ -103,23 +103,23 @@ def span(seconds: float | None) -> str:
 
 
 def exact(value: float | None) -> str:
-    """A number as it would be typed; nothing for None."""
+    """A number as typed by a user; empty for None."""
     return "" if value is None else f"{value:,.15g}"
 
 
 def about(seconds: float | None) -> str:
-    """A duration that is estimated."""
+    """An estimated duration."""
     if seconds is None:
-        return _NOTHING
+        return _DASH
     return "< 1 s" if seconds < 1 else span(round(seconds))
 
 
 def pace(rate: Mapping[str, float | None]) -> str:
-    """A rate in words."""
+    """A rate limit in words."""
     messages, size = rate["messages_per_second"], rate["bytes_per_second"]
     said = [f"{exact(messages)} messages"] if messages else []
     said += [human_bytes(size)] if size else []
-    return f"at most {' and '.join(said)} a second" if said else "as fast as it can"
+    return f"at most {' and '.join(said)} per second" if said else "without a rate limit"
 
 
 def short(text: str, most: int = 80) -> str:
@@ -128,13 +128,13 @@ def short(text: str, most: int = 80) -> str:
 
 
 def middle(text: str, most: int = 80) -> str:
-    """Both ends of a name, of which the last part mostly tells it from others."""
+    """Both ends of a name; the last part mostly distinguishes it."""
     kept = most - 1
     return text if len(text) <= most else f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
 
 
 def visible(text: str) -> Markup:
-    """Foreign text as HTML in which control characters are seen and none of them acts."""
+    """Foreign text as HTML that shows control characters instead of obeying them."""
     parts: list[Markup] = []
     end = 0
     for found in _SPECIAL.finditer(text):
@@ -144,7 +144,7 @@ def visible(text: str) -> Markup:
 
 
 def ticked(text: str) -> Markup:
-    """A sentence in which `code` stands between backticks."""
+    """A sentence with `code` between backticks, as HTML."""
     parts = text.split("`")
     marked = (
         Markup("<code>{}</code>").format(part) if n % 2 else escape(part) for n, part in enumerate(parts)
@@ -153,14 +153,14 @@ def ticked(text: str) -> Markup:
 
 
 def in_words_of_forms(text: str) -> str:
-    """A sentence of the API with the names that the form has for the options."""
+    """Replace option names of the API in a sentence by the form's labels."""
     for option, label in _LABELS.items():
         text = text.replace(option, label)
     return text
 
 
 def pretty_json(value: Any) -> str:
-    """JSON to read and edit: as it is written, but for characters that would act on the text around them."""
+    """Readable JSON; only characters that would affect the surrounding text are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     return _SPECIAL.sub(lambda found: json.dumps(found.group())[1:-1], text)
 
@@ -175,16 +175,16 @@ def curl(
     save: bool = False,
     id: str | None = None,
 ) -> str:
-    """A command line for a POSIX shell that makes a request of the API.
+    """A shell command that sends a request to the API.
 
     Args:
         root: address of the service.
         method: of the request.
-        path: with its query; ours, or an operation's of the document.
+        path: with its query; one of ours, or an operation of the API document.
         body: JSON to send.
-        token: send the token that the shell has.
-        save: into a file, under the name that the answer gives.
-        id: the shell's variable that takes the place of ``{id}``.
+        token: send the token from the shell's environment.
+        save: save to a file, under the name in the response.
+        id: the shell variable that replaces ``{id}``.
     """
     words = ["curl -sS"]
     if method not in ("GET", "POST") or (method == "POST" and body is None):
@@ -233,4 +233,4 @@ FILTERS = {
     "utc": utc,
     "visible": visible,
 }
-"""By the names that templates use."""
+"""Jinja filters by name."""

@@ -1,4 +1,4 @@
-"""What requests and answers look like; the OpenAPI document is made from these models."""
+"""Models of requests and responses; the OpenAPI document is made from them."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def _search_only(selection: Selection) -> Selection:
 
 
 class NoQuery(Strict):
-    """No query parameters: what is not known is refused instead of ignored."""
+    """No query parameters; unknown ones are refused, not ignored."""
 
 
 class NoBody(Strict):
-    """An empty object: the address says it all."""
+    """An empty object."""
 
 
 class SearchRequest(Strict):
     """Which messages to list."""
 
     selection: Annotated[Selection, AfterValidator(_search_only)]
-    limit: int = Field(default=100, ge=1, le=MAX_PAGE, strict=True, description="Entries on a page.")
-    cursor: str | None = Field(default=None, max_length=8192, description="`next` of the page before.")
+    limit: int = Field(default=100, ge=1, le=MAX_PAGE, strict=True, description="Entries per page.")
+    cursor: str | None = Field(default=None, max_length=8192, description="`next` of the previous page.")
 
 
 class Problem(BaseModel):
@@ -76,7 +76,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[dict[str, str]] = Field(
-        default=[], description="The single causes, where there are several."
+        default=[], description="The individual causes, if there are several."
     )
 
 
@@ -100,13 +100,13 @@ class Entry(BaseModel):
     publish_time: str | None = Field(description="ISO 8601 in UTC, with microseconds.")
     ingestion_time: str
     key: Bytes = Field(
-        description="As text where it is UTF-8; null is no key, and in a search also one of more than 64 KiB."
+        description="Text if it is UTF-8; null means no key, or in a search a key of more than 64 KiB."
     )
     attributes: dict[str, str] = Field(
-        description="The headers that are valid UTF-8, the last one of a name."
+        description="The headers that are valid UTF-8; the last value of each name."
     )
     size: int = Field(description="Bytes of key, data and headers.")
-    traits: list[str] = Field(description="What a destination must be able to carry.")
+    traits: list[str] = Field(description="The features that a destination must support.")
     checksum: str | None = Field(description="16 hexadecimal digits; null for files of other products.")
     location: str
     position: int = Field(description="Row in the file, from 0.")
@@ -116,27 +116,27 @@ class EntryPage(BaseModel):
     """Entries by publish time and id."""
 
     messages: list[Entry]
-    next: str | None = Field(description="Cursor of the next page; null behind the last one.")
+    next: str | None = Field(description="Cursor of the next page; null on the last one.")
 
 
 class Header(BaseModel):
-    """One header, as the broker gave it."""
+    """One header, as delivered by the broker."""
 
     name: str
     value: Bytes
 
 
 class Message(Entry):
-    """A message, read from the lake and verified; its payload has an address of its own."""
+    """A message, read from the lake and verified; its payload has its own address."""
 
     headers: list[Header]
-    payload_size: int | None = Field(description="Bytes; null is a message without payload (a tombstone).")
+    payload_size: int | None = Field(description="Bytes; null for a message without payload (a tombstone).")
     payload: str = Field(description="Address of the payload.")
     verified_by: Literal["checksum", "id"]
 
 
 class Health(BaseModel):
-    """Whether the service, or what it needs, answers."""
+    """Whether the service and the servers it needs answer."""
 
     status: Literal["ok", "unavailable"]
     checks: dict[str, str] = {}

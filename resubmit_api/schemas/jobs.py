@@ -1,4 +1,4 @@
-"""What requests about resubmissions look like, and what is told of them."""
+"""Models of requests and responses about resubmissions."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _RelativeSelection = Annotated[Selection, BeforeValidator(absolute)]
 
 
 class Strict(BaseModel):
-    """A part of a request: what is not known is refused instead of ignored."""
+    """A part of a request; unknown fields are refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Rate(Strict):
-    """How fast a resubmission may go, at most; null is as fast as it can."""
+    """The maximum rate of a resubmission; null means no limit."""
 
     messages_per_second: float | None = Field(default=None, ge=0.001, le=1e9, strict=True)
     bytes_per_second: float | None = Field(
@@ -49,13 +49,13 @@ class Rate(Strict):
 
 
 class RateChange(Strict):
-    """A new rate; it holds from the next second on."""
+    """A new rate limit; it applies within about a second."""
 
     rate: Rate
 
 
 class CreationHeaders(BaseModel):
-    """What makes a request that is sent twice create one resubmission."""
+    """Headers that make a repeated request create only one resubmission."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -65,48 +65,49 @@ class CreationHeaders(BaseModel):
         min_length=1,
         max_length=200,
         pattern=r"^[\x21-\x7e]+$",
-        description="Text not used before; used again, it gives what the first request made.",
+        description="A new text. A request with the same text returns the first one's resubmission.",
     )
 
 
 class Options(Strict):
-    """How messages are sent again; unchanged is the default."""
+    """How messages are sent again; by default unchanged."""
 
     timestamp: Literal["original", "now"] = Field(
         default="original", description="`original` keeps each message's publish time."
     )
     partitions: Literal["original", "key"] | None = Field(
-        default=None, description="By default the original partition where both topics have the same number."
+        default=None,
+        description="By default the original partition if both topics have the same number of partitions.",
     )
     order: Literal["partition", "key", "none"] = Field(
         default="partition",
-        description="What is kept in its original order: each source partition, each key, or nothing.",
+        description="Preserve the original order per source partition, per key, or not at all.",
     )
     restore: bool = Field(
         default=False,
         strict=True,
-        description="Send dead letters as they were, without what was added to them.",
+        description="Restore dead letters: remove the headers that were added.",
     )
     source_prefix: str = Field(
-        default="", max_length=100, description="What `{origin}` leaves out of a source's name."
+        default="", max_length=100, description="Prefix that is stripped from a source's name in `{origin}`."
     )
     lossy: bool = Field(
         default=False,
         strict=True,
-        description="Send although the destination cannot carry all of every message.",
+        description="Send messages even if the destination cannot carry all of their parts.",
     )
 
 
 class ReplayRequest(Strict):
-    """What to send again, and where to."""
+    """What to send again, and where."""
 
     destination: str = Field(
         min_length=1, max_length=100, description="Name of a configured destination.", examples=["main"]
     )
     topic: str = Field(
         pattern=_TOPIC,
-        description="An existing topic; it is never created. `{topic}` and `{source}` stand for those of "
-        "each message, `{origin}` for where a dead letter came from.",
+        description="An existing topic; topics are never created. `{topic}` and `{source}` stand for those "
+        "of each message, `{origin}` for the original topic of a dead letter.",
         examples=["orders-replay", "{topic}-replay"],
     )
     selection: _RelativeSelection
@@ -114,10 +115,10 @@ class ReplayRequest(Strict):
 
 
 class ResubmitRequest(Strict):
-    """What to send again and where to, or the plan that says so."""
+    """What to send again and where, or a plan to run."""
 
     plan: str | None = Field(
-        default=None, max_length=100, description="Id of a plan; then only `rate` may stand beside it."
+        default=None, max_length=100, description="Id of a plan; only `rate` may be combined with it."
     )
     destination: str | None = Field(default=None, min_length=1, max_length=100, examples=["main"])
     topic: str | None = Field(default=None, pattern=_TOPIC, examples=["orders-replay", "{topic}-replay"])
@@ -129,13 +130,13 @@ class ResubmitRequest(Strict):
     def _check_whole(self) -> ResubmitRequest:
         parts = [self.destination, self.topic, self.selection]
         if self.plan is not None and any(part is not None for part in [*parts, self.options]):
-            raise ValueError("a plan has its own destination, topic, selection and options; leave them out")
+            raise ValueError("a plan has its own destination, topic, selection and options; remove them")
         if self.plan is None and any(part is None for part in parts):
             raise ValueError("name destination, topic and selection, or a plan")
         return self
 
     def replay(self) -> ReplayRequest:
-        """The request as one to plan."""
+        """The request without its plan and rate."""
         return ReplayRequest.model_construct(
             destination=self.destination,
             topic=self.topic,
@@ -147,15 +148,15 @@ class ResubmitRequest(Strict):
 class JobsQuery(Strict):
     """Which page of the resubmissions to list."""
 
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Resubmissions on a page.")
-    cursor: str | None = Field(default=None, max_length=200, description="`next` of the page before.")
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Resubmissions per page.")
+    cursor: str | None = Field(default=None, max_length=200, description="`next` of the previous page.")
     state: State | None = Field(
-        default=None, description="Only those in this state; without it all but plans (`PLANNED`)."
+        default=None, description="Only resubmissions in this state; default: all except plans (`PLANNED`)."
     )
 
 
 class PlannedSource(BaseModel):
-    """What a plan holds of one source."""
+    """The messages of one source in a plan."""
 
     source: str
     messages: int
@@ -183,7 +184,7 @@ class Sample(BaseModel):
 
 
 class Plan(BaseModel):
-    """What a resubmission would do. It may run where `problems` is empty."""
+    """What a resubmission would do. It can run if `problems` is empty."""
 
     destination: str
     topic: str
@@ -202,12 +203,12 @@ class Plan(BaseModel):
     warnings: list[str]
     deduplication: str
     exactly_once: bool = False
-    topics: list[str] = Field(default=[], description="The topics that a pattern gives.")
-    keyed: list[str] = Field(default=[], description="Those of them where the key chooses the partition.")
-    histogram: Histogram | None = Field(default=None, description="Messages over publish time.")
+    topics: list[str] = Field(default=[], description="The topics that a pattern expands to.")
+    keyed: list[str] = Field(default=[], description="Topics in which the key chooses the partition.")
+    histogram: Histogram | None = Field(default=None, description="Messages by publish time.")
     samples: list[Sample] = Field(default=[], description="Ten messages, spread over the selection.")
     estimated_seconds: float | None = Field(
-        default=None, description="How long publishing takes, at the rate asked for."
+        default=None, description="Estimated publishing time at the requested rate."
     )
 
 
@@ -222,7 +223,7 @@ class SourceProgress(BaseModel):
 class Progress(SourceProgress):
     """Messages so far."""
 
-    rate: float | None = Field(default=None, description="Messages per second, of late.")
+    rate: float | None = Field(default=None, description="Current messages per second.")
     seconds_left: float | None = Field(default=None, description="Estimated from the rate.")
     last_publish_time: str | None = Field(
         default=None, description="Original publish time of the latest message that was sent again."
@@ -244,7 +245,7 @@ class Job(BaseModel):
 
     id: str
     state: State
-    possible: list[Action] = Field(default=[], description="What may be asked of it in this state.")
+    possible: list[Action] = Field(default=[], description="Actions possible in this state.")
     reason: str | None = None
     mode: Literal["inline", "job"]
     requested_by: str | None = None
@@ -259,16 +260,18 @@ class Job(BaseModel):
     rate: Rate = Field(default_factory=Rate)
     progress: Progress
     errors: list[Failure] = Field(default=[], description="The first 100 messages that were not published.")
-    report: dict[str, Any] | None = Field(default=None, description="The whole account, once it ended.")
-    attempts: int = Field(
-        default=0, description="Times that its process was lost since it last made progress."
+    report: dict[str, Any] | None = Field(default=None, description="The full report, once it ended.")
+    attempts: int = Field(default=0, description="How often its process was lost since the last progress.")
+    retry_of: str | None = Field(
+        default=None, description="The resubmission whose failed messages this one retries."
     )
-    retry_of: str | None = Field(default=None, description="The resubmission whose failed messages it sends.")
-    retried_by: str | None = Field(default=None, description="The resubmission that sends what failed.")
+    retried_by: str | None = Field(
+        default=None, description="The resubmission that retries its failed messages."
+    )
 
 
 class JobPage(BaseModel):
-    """Resubmissions, the latest first."""
+    """Resubmissions, latest first."""
 
     resubmissions: list[Job]
-    next: str | None = Field(description="Cursor of the next page; null behind the last one.")
+    next: str | None = Field(description="Cursor of the next page; null on the last one.")

@@ -1,4 +1,4 @@
-"""What is told of sources and of dead letters."""
+"""Models of responses about sources and dead letters."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ class Source(BaseModel):
     files: int
     oldest: str | None = Field(description="Publish time of the oldest message.")
     newest: str | None = Field(description="Publish time of the newest message.")
-    rate: float = Field(description="Messages a second, by publish time, in the last five minutes.")
-    dead_letters: int = Field(description="Dead letters that came from it.")
+    rate: float = Field(description="Messages per second, by publish time, in the last five minutes.")
+    dead_letters: int = Field(description="Dead letters from this source.")
     lag: float | None = Field(
-        description="Messages at the broker that are not read yet, as the metrics of persist tell; "
-        "null where they are not known."
+        description="Messages at the broker that are not read yet, from persist's metrics; null if unknown."
     )
     waiting_seconds: float | None = Field(
-        description="Age of the oldest message that is read and not durable yet; null likewise."
+        description="Age of the oldest message that was read but is not durable yet; null if unknown."
     )
 
 
 class SourceList(BaseModel):
-    """Every source that is open to the caller, by name."""
+    """Every source the caller may read, sorted by name."""
 
     sources: list[Source]
-    silent: list[str] = Field(description="Addresses of metrics of persist that do not answer.")
+    silent: list[str] = Field(description="Metrics addresses of persist that do not answer.")
 
 
 class Kind(BaseModel):
     """Dead letters of one kind."""
 
-    held_in: str = Field(description="The source in which they are archived.")
+    held_in: str = Field(description="The source that holds them.")
     category: str
-    source: str | None = Field(description="Where they came from; null where their headers do not say.")
-    stage: str | None = Field(description="What they failed at.")
+    source: str | None = Field(description="Their original source; null if their headers do not name it.")
+    stage: str | None = Field(description="The stage at which they failed.")
     messages: int
     bytes: int
     oldest: str | None
     newest: str | None
-    reason: str | None = Field(description="Of one of them.")
-    selection: dict[str, Any] = Field(description="Selects just these, for a search or a resubmission.")
+    reason: str | None = Field(description="An example.")
+    selection: dict[str, Any] = Field(
+        description="A selection of exactly these, for a search or a resubmission."
+    )
 
 
 class DeadLetters(BaseModel):
-    """Dead letters by kind, the most frequent first."""
+    """Dead letters by kind, most frequent first."""
 
     kinds: list[Kind]
     messages: int
-    complete: bool = Field(description="False where there are more than were counted.")
+    complete: bool = Field(description="False if not all were counted.")

@@ -1,5 +1,5 @@
-// What htmx cannot do: asking back, copying, removing a line, a slider that tells its value, saying a job's new state aloud, and
-// telling that the service is gone.
+// What htmx cannot do: confirm, copy, remove a line, show the value of the slider, announce the new state of a job,
+// and report that the service is gone.
 "use strict";
 
 document.addEventListener("click", (event) => {
@@ -112,6 +112,6 @@ function announce() {
 }
 
 function tell(text) {
-  document.getElementById("told").textContent = text;
+  document.getElementById("announced").textContent = text;
 }
 document.addEventListener("DOMContentLoaded", announce);

@@ -1,1 +1,1 @@
-"""The addresses of the service, one blueprint per subject."""
+"""The API's endpoints, one blueprint per subject."""

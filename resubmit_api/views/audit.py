@@ -1,4 +1,4 @@
-"""The audit trail: who sent what where, who logged in, who was refused."""
+"""The endpoints of the audit trail: who sent what where, who logged in, who was refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resubmit_api.views.context import parts, problems
 __all__ = ["audit_page", "blueprint"]
 
 _READ, _MOST_READS = 1000, 10
-"""Records that are read at a time, and how often, to find those of one job."""
+"""Records read at a time, and number of reads, to find those of one job."""
 
 blueprint = APIBlueprint("audit", __name__, url_prefix="/v1", tag="Operations")
 
@@ -31,14 +31,14 @@ blueprint = APIBlueprint("audit", __name__, url_prefix="/v1", tag="Operations")
 def index(query_data: AuditQuery) -> dict[str, Any]:
     """Read the audit trail.
 
-    The latest records first, a page at a time; of one resubmission where `job` is given, whose pages
-    may be short before the last one. Nothing changes or deletes a record.
+    Latest records first, page by page; of one resubmission if `job` is given. Its pages may be short before
+    the last one. Records are never changed or deleted.
     """
     return audit_page(query_data.limit, query_data.cursor, query_data.job)
 
 
 def audit_page(limit: int, cursor: str | None, job: str | None) -> dict[str, Any]:
-    """A page as :class:`resubmit_api.schemas.audit.AuditPage` has it; 400 for a cursor of something else."""
+    """A page (:class:`resubmit_api.schemas.audit.AuditPage`); 400 for a foreign cursor."""
     before = None if cursor is None else read_job_cursor(cursor)
     found: list[dict[str, Any]] = []
     for _ in range(1 if job is None else _MOST_READS):
@@ -55,10 +55,10 @@ def audit_page(limit: int, cursor: str | None, job: str | None) -> dict[str, Any
 
 
 def _read(limit: int, before: str | None, job: str | None) -> tuple[list[dict[str, Any]], str | None]:
-    """The next records, of one job where it is given, and where those behind them begin."""
+    """The next records, of one job if given, and the position after them."""
     with needs("The index"):
         records = parts().backends.index.list_audit(limit, before)
-    # Ids sort by their time, and nothing was done to a job before there was one.
+    # Ids sort by time, and a job has no records from before its creation.
     over = len(records) < limit or (job is not None and records[-1]["id"] < job)
     wanted = [record for record in records if job is None or record.get("job") == job]
     return wanted, None if over else records[-1]["id"]

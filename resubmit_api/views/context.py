@@ -1,4 +1,4 @@
-"""What views share: the application's parts, and how answers are declared."""
+"""Shared by views: the application's parts, and the declaration of responses."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["EXTENSION", "Parts", "digest", "index", "open_destinations", "parts"
 
 EXTENSION = "persistor"
 _DESCRIPTIONS = {
-    400: "The request or its cursor is not valid",
-    401: "No valid token came with the request",
-    403: "The token's role, sources or destinations do not reach so far",
-    404: "There is no such thing",
-    409: "Its state does not allow that; `errors` lists what is possible",
-    410: "The lake no longer has the message",
+    400: "Invalid request or cursor",
+    401: "No valid token in the request",
+    403: "The token's role, sources or destinations do not allow this",
+    404: "Not found",
+    409: "Its state does not allow this; `errors` lists the possible actions",
+    410: "The message is missing from the lake",
     413: "The request is larger than 1 MiB",
     415: "The request is not JSON",
-    422: "The request names what is wrong with it",
-    429: "The token was used too often; `Retry-After` says when it may be used again",
-    502: "What the lake holds is not what was archived; nothing of it is shown",
+    422: "The request is not valid; `errors` lists the problems",
+    429: "Too many requests with this token; `Retry-After` gives the seconds to wait",
+    502: "The stored message is not the archived one; it is not shown",
     503: "The index, a lake or a broker does not answer",
 }
 
@@ -54,13 +54,13 @@ def parts() -> Parts:
 
 
 def index() -> CallersIndex:
-    """The index as the caller may see it, which is the one for views."""
+    """The index restricted to what the caller may see; views use only this."""
     with needs("The index"):
         return CallersIndex(parts().backends.index, who())
 
 
 def open_destinations() -> list[str]:
-    """The names of the destinations that the caller may send to, if only to some topic."""
+    """The destinations with at least one topic that the caller may send to."""
     return [name for name in parts().backends.publishers.names() if who().may_send_to(name)]
 
 
@@ -70,7 +70,7 @@ def digest(body: Any) -> str:
 
 
 def problems(*statuses: int) -> dict[int, Any]:
-    """Declares the errors of an operation in the OpenAPI document."""
+    """Declare the errors of an operation in the OpenAPI document."""
     reference = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": _DESCRIPTIONS[status], "content": {PROBLEM_TYPE: {"schema": reference}}}

@@ -1,4 +1,4 @@
-"""Finding messages, and looking at one."""
+"""The endpoints that find messages and return one."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _PAYLOAD = {"application/octet-stream": {"schema": {"type": "string", "format": 
 def search(json_data: SearchRequest) -> dict[str, Any]:
     """Search messages.
 
-    Entries by publish time and id, a page at a time.
-    Paging meets each message once, also while others are added.
+    Entries by publish time and id, page by page. Paging returns each message once, even while others are
+    added.
     """
     return search_page(index(), json_data.selection, json_data.limit, json_data.cursor)
 
@@ -43,9 +43,9 @@ def search(json_data: SearchRequest) -> dict[str, Any]:
 @blueprint.output(Message)
 @blueprint.doc(operation_id="getMessage", responses=problems(404, 410, 502, 503))
 def get(id: str) -> dict[str, Any]:
-    """Look at a message.
+    """Get a message.
 
-    Its entry and its headers as they lie in the lake, after id and checksum were verified.
+    Its entry and its headers from the lake, after verification of id and checksum.
     """
     return message_to_json(_read(id))
 
@@ -63,8 +63,8 @@ def get(id: str) -> dict[str, Any]:
 def payload(id: str) -> Response:
     """Download a payload.
 
-    The bytes as they were archived, after id and checksum were verified.
-    Always a download of unknown type, so that no browser runs it.
+    The archived bytes, after verification of id and checksum.
+    Always a download of unknown type, so that no browser executes it.
     """
     data = _read(id).message["data"][0].as_py()
     if data is None:

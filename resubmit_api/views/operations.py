@@ -28,9 +28,9 @@ blueprint = APIBlueprint("operations", __name__, tag="Operations")
 @blueprint.output(Health)
 @blueprint.doc(operation_id="health")
 def healthz() -> dict[str, Any]:
-    """Does the process answer?
+    """Check that the process answers.
 
-    Says nothing of what it needs: a restart would not bring that back.
+    Does not check other servers: a restart would not bring them back.
     """
     return {"status": "ok", "checks": {}}
 
@@ -40,10 +40,9 @@ def healthz() -> dict[str, Any]:
 @blueprint.output(Health)
 @blueprint.doc(operation_id="ready", responses=problems(503))
 def readyz() -> dict[str, Any]:
-    """Can it work?
+    """Check that the service can work.
 
-    Asks the index. Destinations are asked by the requests that name them:
-    one that is away does not concern the others.
+    Checks the index. Destinations are not checked: one that does not answer does not affect the others.
     """
     with needs("The index"):
         parts().backends.index.ping()

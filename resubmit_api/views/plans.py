@@ -1,4 +1,4 @@
-"""Plans: what a resubmission would do, kept so that just that can be run."""
+"""The endpoints of plans: what a resubmission would do, stored so that exactly that can run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["blueprint"]
 blueprint = APIBlueprint("plans", __name__, url_prefix="/v1/plans", tag="Plans")
 
 _LOCATION = {"Location": {"description": "Address of the plan", "schema": {"type": "string"}}}
-_LATER = {"description": "It takes longer: ask at `Location` until `plan` is there", "headers": _LOCATION}
+_LATER = {"description": "Planning takes longer: poll `Location` until `plan` is set", "headers": _LOCATION}
 
 
 @blueprint.post("")
@@ -37,9 +37,9 @@ _LATER = {"description": "It takes longer: ask at `Location` until `plan` is the
 def make(json_data: ReplayRequest) -> tuple[Answer, int, dict[str, str]]:
     """Plan a resubmission.
 
-    Freezes what is selected now and tells what would be sent and what stands against it; nothing is
-    sent. `{"plan": id}` runs just that, also when more matches by then. A plan that is not run is
-    forgotten after a day.
+    Freezes the current selection and reports what would be sent, and any problems; nothing is sent. `{"plan":
+    id}` runs exactly that, even if more messages match by then. A plan that is not run is deleted after a
+    day.
     """
     row = parts().jobs.plan(granted(callers_index(), json_data), who().name)
     waits = row["state"] == "PLANNED" and row["plan"] is None
@@ -51,12 +51,11 @@ def make(json_data: ReplayRequest) -> tuple[Answer, int, dict[str, str]]:
 @blueprint.output(Job)
 @blueprint.doc(operation_id="getPlan", responses=problems(404, 503))
 def get(id: str) -> Answer:
-    """Look at a plan.
+    """Get a plan.
 
-    Its figures, once they are there, and what has become of it: a plan and its resubmission have
-    the same id.
+    Its figures, once available, and its state: a plan and its resubmission have the same id.
     """
     row = parts().jobs.get(id)
     if not may_see(row):
-        raise problem(404, "resubmission", "No resubmission has that id.")
+        raise problem(404, "resubmission", "No resubmission has this id.")
     return row

@@ -1,4 +1,4 @@
-"""Asking for resubmissions, watching and controlling them."""
+"""The endpoints that create, list and control resubmissions."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _Answer = tuple[Answer, int, dict[str, str]]
 def create(headers_data: CreationHeaders, json_data: ResubmitRequest) -> _Answer:
     """Resubmit messages.
 
-    What a plan holds, or what is selected now. A small selection is sent at once and has mostly
-    ended when the answer comes; a large one becomes a job. Its state tells.
+    Sends a plan, or the current selection. A small selection is sent at once and has usually ended when the
+    response arrives; a large one becomes a job. Check its state.
     """
     key, jobs = headers_data.idempotency_key, parts().jobs
     if json_data.plan is not None:
@@ -59,7 +59,7 @@ def create(headers_data: CreationHeaders, json_data: ResubmitRequest) -> _Answer
 def index(query_data: JobsQuery) -> dict[str, Any]:
     """List resubmissions.
 
-    The latest first, a page at a time.
+    Latest first, page by page.
     """
     before = None if query_data.cursor is None else read_job_cursor(query_data.cursor)
     states = LISTED if query_data.state is None else (query_data.state,)
@@ -74,7 +74,7 @@ def index(query_data: JobsQuery) -> dict[str, Any]:
 @blueprint.output(Job)
 @blueprint.doc(operation_id="getResubmission", responses=problems(404, 503))
 def get(id: str) -> Answer:
-    """Look at a resubmission.
+    """Get a resubmission.
 
     Its state, figures and the first messages that were not published.
     """
@@ -89,7 +89,7 @@ def get(id: str) -> Answer:
 def set_rate(id: str, json_data: RateChange) -> Answer:
     """Change the rate.
 
-    Of a resubmission that runs or is paused; it holds within about two seconds.
+    For a resubmission that runs or is paused; applies within about two seconds.
     """
     _controlled(id)
     return parts().jobs.set_rate(id, json_data.rate, who().name)
@@ -103,7 +103,7 @@ def set_rate(id: str, json_data: RateChange) -> Answer:
 def pause(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty object
     """Pause a resubmission.
 
-    It sends no more within about two seconds; what it has sent stays sent.
+    It stops sending within about two seconds; messages already sent stay sent.
     """
     _controlled(id)
     return parts().jobs.pause(id, who().name)
@@ -117,7 +117,7 @@ def pause(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty obje
 def resume(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty object
     """Resume a resubmission.
 
-    One that is paused, or that failed before all of it was dealt with, goes on where it was.
+    One that is paused, or that failed before all messages were handled, continues where it stopped.
     """
     _controlled(id)
     return parts().jobs.resume(id, who().name)
@@ -131,7 +131,7 @@ def resume(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty obj
 def cancel(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty object
     """Cancel a resubmission or a plan.
 
-    What it has sent stays sent, and its figures tell how much that is.
+    Messages already sent stay sent; its figures show how many.
     """
     _controlled(id)
     return parts().jobs.cancel(id, who().name)
@@ -146,9 +146,9 @@ def cancel(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty obj
     responses={202: {"headers": _LOCATION}, **problems(400, 404, 409, 413, 415, 422, 503)},
 )
 def retry(id: str, json_data: NoBody) -> _Answer:  # noqa: ARG001 - an empty object
-    """Try again what failed.
+    """Retry failed messages.
 
-    A new resubmission of just the messages that this one could not publish.
+    A new resubmission of exactly the messages that this one could not publish.
     """
     _controlled(id)
     return _accepted(parts().jobs.retry(id, who().name))
@@ -161,10 +161,10 @@ def _accepted(row: Answer) -> _Answer:
 def _visible(id: str) -> Answer:
     row = parts().jobs.get(id)
     if not may_see(row):
-        raise problem(404, "resubmission", "No resubmission has that id.")
+        raise problem(404, "resubmission", "No resubmission has this id.")
     return row
 
 
 def _controlled(id: str) -> None:
     if not may_control(_visible(id)):
-        raise denied("The destination of this resubmission is not open to this token.")
+        raise denied("This token may not send to the destination of this resubmission.")

@@ -1,4 +1,4 @@
-"""The figures of the first page, and dead letters by their cause."""
+"""The endpoints of source figures and of dead letters by cause."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["blueprint", "callers_causes", "callers_sources"]
 
 _T = TypeVar("_T")
 _PATIENCE = 20.0
-"""Seconds that a request of the API waits where a page would say that it still counts."""
+"""Seconds that an API request waits for the first count; a page shows a notice instead."""
 
 blueprint = APIBlueprint("sources", __name__, url_prefix="/v1", tag="Sources")
 
@@ -33,11 +33,11 @@ blueprint = APIBlueprint("sources", __name__, url_prefix="/v1", tag="Sources")
 @blueprint.input(NoQuery, location="query")
 @blueprint.output(SourceList)
 @blueprint.doc(operation_id="listSources", responses=problems(400, 422, 503))
-def index(query_data: NoQuery) -> dict[str, Any]:  # noqa: ARG001 - there are none
+def index(query_data: NoQuery) -> dict[str, Any]:  # noqa: ARG001 - no parameters
     """List sources.
 
-    What is archived of each, how fast it comes in, and how far behind it is. The figures are some
-    seconds old, with very many messages some minutes.
+    The archived messages of each source, its rate and its lag. The figures are some seconds old; with very
+    many messages, some minutes.
     """
     found = _waited_for(callers_sources)
     return {"sources": list(map(_source, found)), "silent": parts().overview.live().silent}
@@ -48,10 +48,10 @@ def index(query_data: NoQuery) -> dict[str, Any]:  # noqa: ARG001 - there are no
 @blueprint.input(NoQuery, location="query")
 @blueprint.output(DeadLetters)
 @blueprint.doc(operation_id="listDeadLetters", responses=problems(400, 422, 503))
-def dead_letters(query_data: NoQuery) -> dict[str, Any]:  # noqa: ARG001 - there are none
+def dead_letters(query_data: NoQuery) -> dict[str, Any]:  # noqa: ARG001 - no parameters
     """List dead letters.
 
-    By where they are held, category, source and stage. To send those of a kind back, resubmit its
+    Grouped by holding source, category, original source and stage. To send a group back, resubmit its
     `selection` to the topic `{origin}` with the option `restore`.
     """
     found = _waited_for(callers_causes)
@@ -64,14 +64,14 @@ def dead_letters(query_data: NoQuery) -> dict[str, Any]:  # noqa: ARG001 - there
 
 
 def callers_sources(patience: float = 2.0) -> list[SourceFacts] | None:
-    """The sources that are open to the caller; None where ``patience`` seconds do not suffice to count."""
+    """The sources the caller may read; None if counting takes longer than ``patience`` seconds."""
     with needs("The index"):
         found = parts().overview.sources(patience)
     return found and [facts for facts in found if who().may_read(facts.source)]
 
 
 def callers_causes(patience: float = 2.0) -> Causes | None:
-    """Dead letters that are open to the caller; as for :func:`callers_sources`."""
+    """Dead letters the caller may read; behaves like :func:`callers_sources`."""
     with needs("The index"):
         found = parts().overview.causes(patience)
     return found and replace(found, found=tuple(c for c in found.found if who().may_read(c.held_in)))
@@ -80,10 +80,10 @@ def callers_causes(patience: float = 2.0) -> Causes | None:
 def _waited_for(ask: Callable[[float], _T | None]) -> _T:
     found = ask(_PATIENCE)
     if found is None:
-        raise AwayError("The messages are still being counted for the first time; ask again later.")
+        raise AwayError("The messages are still being counted for the first time; try again later.")
     return found
 
 
 def _source(facts: SourceFacts) -> dict[str, Any]:
-    told = asdict(facts) | {"oldest": iso(facts.oldest), "newest": iso(facts.newest)}
-    return told | {"dead_letters": told.pop("dead"), "waiting_seconds": told.pop("waiting")}
+    figures = asdict(facts) | {"oldest": iso(facts.oldest), "newest": iso(facts.newest)}
+    return figures | {"dead_letters": figures.pop("dead"), "waiting_seconds": figures.pop("waiting")}

@@ -82,7 +82,7 @@ def test_while_the_file_is_wrong_nobody_is_let_in(file: Path, caplog: pytest.Log
         write(file, broken)
         with pytest.raises(TransientError, match="not valid"):
             tokens.find(digest_of("t1"))
-    assert "Nobody is let in until the list of tokens is right" in caplog.text
+    assert "every request is refused until it is fixed" in caplog.text
     file.unlink()
     with pytest.raises(TransientError):
         tokens.named("alice")

@@ -65,7 +65,9 @@ class TestFaults:
 def test_a_collection_is_sent_to_a_destination_that_there_is() -> None:
     words = ["--index=sqlite:///i.db", "--lake=file:///lake", "--destination=main=nats://h:1"]
     assert parse(ApiSettings, [*words, "--compatible=c=main"])[0].compatible == (("c", "main"),)
-    with pytest.raises(ConfigurationError, match="--compatible c=other: other is no NAME of --destination"):
+    with pytest.raises(
+        ConfigurationError, match="--compatible c=other: other is not a NAME of --destination"
+    ):
         parse(ApiSettings, [*words, "--compatible=c=other"])
 
 

@@ -73,8 +73,8 @@ def test_every_refusal_is_a_problem_document(
         ("", "Expecting value: line 1 column 1 (char 0)"),
         ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ('{"limit": NaN}', "NaN is not JSON"),
-        ('{"a": {"b": 1}, "a": "a-secret"}', "the name 'a' stands twice in one object"),
-        ('{"x": 1, "x": 2}'.replace("x", "x" * 99), f"the name {'x' * 50!r} stands twice in one object"),
+        ('{"a": {"b": 1}, "a": "a-secret"}', "the name 'a' appears twice in one object"),
+        ('{"x": 1, "x": 2}'.replace("x", "x" * 99), f"the name {'x' * 50!r} appears twice in one object"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_plan_that_could_not_be_made_is_never_sent(
     assert (plan["plan"], plan["possible"]) == (None, [])
     streams.create(f"{topic}-copy")
     refused = post(api, f"resubmissions/{plan['id']}/resume", status=409)
-    assert "nothing is possible any more" in refused["detail"]
+    assert "no action is possible" in refused["detail"]
     assert streams.count(f"{topic}-copy") == 0
 
 
@@ -115,7 +115,7 @@ def test_a_cancelled_job_says_what_it_has_sent(site: Site, api: Client, streams:
     assert counts(done) == (2000, sent, 0)
     assert done["reason"] == f"It was cancelled; {2000 - sent:,} of 2,000 messages were not sent."
     refused = post(api, f"resubmissions/{job['id']}/resume", status=409)
-    assert "nothing is possible any more" in refused["detail"]
+    assert "no action is possible" in refused["detail"]
 
 
 def test_a_key_makes_one_resubmission_also_at_two_replicas_at_once(
@@ -188,7 +188,7 @@ def test_a_process_that_is_told_to_stop_leaves_a_job_that_can_be_resumed(
     sending(api, job)
     os.kill((site.index.get_job(job["id"]) or {})["run"]["pid"], signal.SIGTERM)
     paused = until(api, job, "PAUSED")
-    assert paused["reason"] == "Its process was told to stop; it may be resumed."
+    assert paused["reason"] == "Its process was stopped; it can be resumed."
     assert paused["progress"]["published"] == streams.count(topic)
     api.patch(f"/v1/resubmissions/{job['id']}", json={"rate": {}})
     post(api, f"resubmissions/{job['id']}/resume")
@@ -262,7 +262,7 @@ def test_an_index_that_is_damaged_is_told_at_once_by_every_answer(site: Site, na
         started = time.monotonic()
         for path, content in (("plans", body(topic)), ("messages/search", {"selection": ORDERS})):
             told = post(api, path, content, 502)
-            assert told["detail"].startswith("The index, a lake or the destination is damaged or refuses")
+            assert told["detail"].startswith("The index, a lake or the destination failed or refused")
             assert "index.db" not in str(told)
         assert time.monotonic() - started < 4, "the plan was waited for, though it had failed"
         [row] = site.index.list_jobs(1)
@@ -295,7 +295,7 @@ def test_a_plan_that_the_lake_has_lost_sends_nothing_and_disturbs_no_other_job(
     assert site.index.replace_job({**row, "state": "CANCELLING"}, row["version"])
     assert "damaged in the lake" in until(api, damaged, "FAILED")["reason"]
     post(api, "resubmissions", {"plan": lost["id"]}, 202)
-    assert "is gone from the lake" in until(api, lost, "FAILED")["reason"]
+    assert "is missing from the lake" in until(api, lost, "FAILED")["reason"]
     assert streams.count(topic) == 0
 
 

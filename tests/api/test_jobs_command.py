@@ -62,7 +62,7 @@ def test_a_job_of_the_service_is_paused_resumed_and_followed(
     done = jobs(id, "--action", "resume", "--follow")
     assert (done["state"], done["progress"]["published"]) == ("COMPLETED", 600)
     assert streams.payloads(topic) == [b"order %d" % n for n in range(600)]
-    assert "nothing is possible any more" in jobs(id, "--action", "pause", code=2)["said"]
+    assert "no action is possible" in jobs(id, "--action", "pause", code=2)["said"]
     trail = [record["action"] for record in reversed(site.index.list_audit(9))]
     assert trail == ["resubmit", "pause", "rate", "resume"]
 

@@ -67,7 +67,7 @@ def test_a_job_that_is_lost_five_times_without_progress_fails_and_can_be_resumed
         process = lose(site, id, process)
     failed = until(site, id, "FAILED")
     told = api.get(f"/v1/resubmissions/{id}").json()
-    why = "Its process was lost 5 times without progress in between. It ended with -9."
+    why = "Its process was lost 5 times without progress. It ended with -9."
     assert (told["reason"], told["possible"]) == (why, ["resume"])
     assert (failed["attempts"], failed["lease"], failed["run"]["pid"]) == (5, None, process)
     assert failed["finished"] is not None
@@ -107,7 +107,7 @@ def test_a_job_waits_for_a_launcher_that_is_away(
             return row if row["state"] == "FAILED" or (row["version"] >= 14 and not row["attempts"]) else None
 
         row = wait_until(tried_seven_times, 120, "the launcher to be asked")
-        why = f"It waits and tries again: Flink at {flink} does not answer: ConnectionError"
+        why = f"Waiting to try again: Flink at {flink} does not answer: ConnectionError"
         assert (row["state"], row["reason"], row["attempts"]) == ("RUNNING", why, 0)
         assert api.get(f"/v1/resubmissions/{id}").json()["reason"] == why
         assert api.post(f"/v1/resubmissions/{id}/cancel", json={}).status_code == 200

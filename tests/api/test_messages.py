@@ -102,7 +102,7 @@ def test_a_cursor_of_another_selection_is_refused(site: Site, api: Client) -> No
     cursor = search(api, selection=ORDERS, limit=1)["next"]
     response = api.post("/v1/messages/search", json={"selection": {"all": True}, "cursor": cursor})
     assert response.status_code == 400
-    assert response.json()["detail"] == "The cursor belongs to another selection; begin without one."
+    assert response.json()["detail"] == "The cursor belongs to another selection; start without a cursor."
 
 
 def test_limit_and_sample_belong_to_resubmissions(api: Client) -> None:
@@ -180,7 +180,7 @@ def test_an_id_may_hold_any_character(site: Site, api: Client, source: str) -> N
 
 def test_an_unknown_id_is_not_found(api: Client) -> None:
     response = api.get("/v1/messages/orders_0_99")
-    assert (response.status_code, response.json()["detail"]) == (404, "No message with that id is indexed.")
+    assert (response.status_code, response.json()["detail"]) == (404, "No message with this id is indexed.")
 
 
 def test_another_content_than_was_archived_is_never_shown(site: Site, api: Client) -> None:

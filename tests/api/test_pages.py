@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resubmit_api.overview.remembered import Remembered
+from resubmit_api.overview.remembered import CachedAnswer
 from tests.api.conftest import Client, Site, order
 from tests.servers import wait_until
 
@@ -99,7 +99,7 @@ def test_a_page_of_another_site_cannot_send_its_forms(api: Client) -> None:
         for address in ("/resubmit", "/dead-letters/send-back", "/jobs/x/cancel"):
             refused = api.post(address, data=form, headers=headers)
             assert refused.status_code == 403
-            assert "comes from a page of another site" in refused.text
+            assert "comes from another site" in refused.text
 
 
 def test_a_form_may_be_as_large_as_any_request(api: Client) -> None:
@@ -134,7 +134,7 @@ def test_an_address_that_is_not_there_is_told_to_a_browser_by_a_page(api: Client
         answer = api.get(address, headers=browser)
         assert answer.status_code == 404
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-        assert "There is nothing at this address" in answer.text
+        assert "Nothing exists at this address" in answer.text
         assert EVIL not in answer.text
     assert api.get("/nowhere").headers["Content-Type"] == "application/problem+json"
 
@@ -147,7 +147,7 @@ def test_files_of_ours_are_kept_by_browsers_until_they_change(api: Client) -> No
 
 def test_many_ask_and_one_looks() -> None:
     asked: list[int] = []
-    remembered = Remembered(lambda: asked.append(1) or len(asked))
+    remembered = CachedAnswer(lambda: asked.append(1) or len(asked))
     assert [remembered.get() for _ in range(5)] == [1] * 5
 
 
@@ -160,7 +160,7 @@ def test_what_goes_wrong_is_told_and_asked_again() -> None:
             raise answer
         return answer
 
-    remembered = Remembered(ask)
+    remembered = CachedAnswer(ask)
     with pytest.raises(OSError, match="away"):
         remembered.get()
     assert wait_until(remembered.get, 60, "the answer") == 7

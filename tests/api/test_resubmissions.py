@@ -169,7 +169,7 @@ def test_a_topic_that_a_pattern_gives_and_that_is_missing_is_refused_and_raises_
 def test_an_unknown_destination_names_the_known_ones(api: Client) -> None:
     response = api.post("/v1/resubmissions", json={**body("t"), "destination": "nats://evil:4222"})
     assert response.status_code == 422
-    assert response.json()["detail"] == "No destination has that name; configured are main."
+    assert response.json()["detail"] == "No destination has this name; configured are main."
 
 
 def test_what_cannot_be_carried_is_refused_unless_lossy(
@@ -285,7 +285,7 @@ def test_what_a_service_was_sending_when_it_died_is_told_as_unfinished(
         assert failures(site) == [b'persistor_resubmissions_failed{destination="main"} 1.0']
     assert (told["state"], told["reason"]) == (
         "FAILED",
-        "The service stopped while it sent; part of it may have been sent.",
+        "The service stopped while sending; some messages may have been sent.",
     )
 
 
@@ -317,4 +317,4 @@ def test_a_destination_that_stops_answering_leaves_a_resubmission_that_says_so(
         server.kill()
         failed = ended(api, job)
     assert failed["state"] == "FAILED"
-    assert failed["reason"].startswith("Something was away, and part of it may have been sent")
+    assert failed["reason"].startswith("A server did not answer; some messages may have been sent")

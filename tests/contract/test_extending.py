@@ -108,7 +108,7 @@ def test_the_command_line_takes_a_toy_broker_format_and_index() -> None:
     words = ["--source=toybroker:///t/orders", "--lake=file:///l", "--index=toyindex:///i"]
     settings, _ = parse(PersistSettings, [*words, "--format=toyformat"])
     assert settings.layout.format == "toyformat"
-    with pytest.raises(ConfigurationError, match="it is a file of one machine"):
+    with pytest.raises(ConfigurationError, match="it is a file on one machine"):
         parse(PersistSettings, [*words, "--runner=SparkRunner"])
 
 

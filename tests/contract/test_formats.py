@@ -175,7 +175,7 @@ class TestRows:
         lake.put_new("large", codec.encode(MANY))
         for path, row_behind in (("small", 3), ("large", 5_000)):
             with pytest.raises(
-                PermanentError, match=f"row {row_behind} was asked for, the file has {row_behind}"
+                PermanentError, match=f"row {row_behind} was requested, but the file has {row_behind}"
             ):
                 codec.read_rows(lake.open(path), np.array([0, row_behind]))
 

@@ -79,12 +79,12 @@ def _of_messages(page: Page, directory: Path) -> None:
 
 def _of_a_job(page: Page, place: Place, directory: Path) -> None:
     page.goto(f"/resubmit?selection={json.dumps(_VERSION)}&topic=orders-replay")
-    page.get_by_text("The same by curl").click()
+    page.get_by_text("With curl").click()
     _shoot(page, directory / "resubmit.png")
     page.get_by_role("button", name="Make the plan").click()
-    page.get_by_role("button", name="Throw the plan away").wait_for()
+    page.get_by_role("button", name="Discard the plan").wait_for()
     _shoot(page, directory / "plan.png")
-    page.get_by_label("At most, messages a second").fill("150")
+    page.get_by_label("Maximum messages per second").fill("150")
     page.locator("button.primary", has_text="Send").click()
     job = page.url.rsplit("/", 1)[1]
     _until(place, job, lambda row: row["progress"]["published"] > 1200)

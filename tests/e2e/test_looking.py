@@ -48,10 +48,10 @@ def test_what_is_typed_stays_text(watched: Watched) -> None:
     watched.expected.append("422")
     page, evil = watched.page, '"><script>document.title="taken"</script>'
     page.goto("/explore")
-    page.get_by_label("The selection as JSON").fill(evil)
-    page.get_by_role("button", name="Search by this JSON").click()
+    page.get_by_label("Selection as JSON").fill(evil)
+    page.get_by_role("button", name="Search with this JSON").click()
     expect(page.get_by_role("alert")).to_contain_text("not valid JSON")
-    expect(page.get_by_label("The selection as JSON")).to_have_value(evil)
+    expect(page.get_by_label("Selection as JSON")).to_have_value(evil)
     assert page.title() == "Explore · Persistor"
 
 
@@ -125,9 +125,7 @@ def test_without_scripts_a_search_works(watch: Callable[..., Watched], place: Pl
     page.goto("/explore")
     page.get_by_label("telemetry", exact=True).check()
     page.get_by_role("button", name="any time").click()
-    expect(page.get_by_label("The selection as JSON")).to_have_value(
-        '{\n  "sources": [\n    "telemetry"\n  ]\n}'
-    )
+    expect(page.get_by_label("Selection as JSON")).to_have_value('{\n  "sources": [\n    "telemetry"\n  ]\n}')
     expect(page.locator("th.id").first).to_contain_text("telemetry_")
 
 
@@ -136,8 +134,8 @@ def test_an_empty_place_teaches_what_to_do(watch: Callable[..., Watched], site: 
         empty = watch(client.url)
         for path, taught in (
             ("/", "persistor persist --source"),
-            ("/explore", "No message matches"),
-            ("/jobs", "Nothing was sent again yet"),
+            ("/explore", "No messages match"),
+            ("/jobs", "No resubmissions yet"),
             ("/dead-letters", "persist --dead_letter"),
         ):
             empty.page.goto(path)
@@ -149,7 +147,7 @@ def test_an_empty_place_teaches_what_to_do(watch: Callable[..., Watched], site: 
 def test_what_is_not_there_is_said_in_words(watched: Watched) -> None:
     watched.expected.append("404")
     watched.page.goto("/messages/nothing_0_0")
-    expect(watched.page.locator("main")).to_contain_text("No message with that id is indexed.")
+    expect(watched.page.locator("main")).to_contain_text("No message with this id is indexed.")
     watched.check()
 
 
@@ -179,12 +177,12 @@ def test_who_may_only_look_logs_in_and_cannot_send(watch: Callable[..., Watched]
         page.goto("/messages/orders_0_0")
         page.get_by_label("Token").fill("wrong")
         page.get_by_role("button", name="Log in").click()
-        expect(page.get_by_role("alert")).to_have_text("The token is not valid, or was revoked.")
+        expect(page.get_by_role("alert")).to_have_text("The token is invalid or was revoked.")
         shown.check()
         page.get_by_label("Token").fill(token)
         page.get_by_role("button", name="Log in").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("orders_0_0")
-        page.get_by_text("The same by curl").first.click()
+        page.get_by_text("With curl").first.click()
         expect(page.locator("code", has_text="curl").first).to_contain_text("Bearer $PERSISTOR_TOKEN")
         page.goto("/resubmit")
         expect(page.locator("main")).to_contain_text("This needs the role operator.")
@@ -194,7 +192,7 @@ def test_who_may_only_look_logs_in_and_cannot_send(watch: Callable[..., Watched]
         shown.leave()
 
 
-def test_figures_that_no_longer_come_are_told_from_those_that_do_not_change(
+def test_a_silent_service_is_announced_but_unchanged_figures_are_not(
     watch: Callable[..., Watched], site: Site
 ) -> None:
     site.archive(order(0))

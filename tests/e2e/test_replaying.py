@@ -44,7 +44,7 @@ def test_an_hour_of_one_version_is_found_planned_and_sent(watched: Watched, plac
         "published_to": f"{end.replace(' ', 'T')}Z",
         "where": [{"attributes.version": "2"}],
     }
-    expect(page.get_by_label("The selection as JSON")).to_have_value(json.dumps(wanted, indent=2))
+    expect(page.get_by_label("Selection as JSON")).to_have_value(json.dumps(wanted, indent=2))
     page.get_by_role("button", name="Search", exact=True).click()
     count = place.matching(wanted)
     assert count > 50
@@ -53,7 +53,7 @@ def test_an_hour_of_one_version_is_found_planned_and_sent(watched: Watched, plac
 
     page.get_by_role("link", name="Resubmit these …").click()
     page.get_by_label("Topic", exact=True).fill("orders-replay")
-    page.get_by_text("The same by curl").click()
+    page.get_by_text("With curl").click()
     expect(page.locator("#request-part code")).to_contain_text('"topic": "orders-replay"')
     watched.check()
     page.get_by_role("button", name="Make the plan").click()
@@ -75,25 +75,27 @@ def test_a_job_is_paused_given_another_pace_resumed_and_cancelled(watched: Watch
     page = watched.page
     make_plan(page, {"sources": ["orders"]}, "slow-replay")
     expect(page.locator("#estimate")).to_contain_text("less than a second")
-    page.get_by_label("At most, messages a second").fill("50")
-    page.get_by_label("At most, bytes a second").fill("5 MB")
-    expect(page.locator("#estimate")).to_contain_text("about 2 min, at most 50 messages and 5.0 MB a second")
-    page.locator("#estimate").get_by_text("The same by curl").click()
+    page.get_by_label("Maximum messages per second").fill("50")
+    page.get_by_label("Maximum bytes per second").fill("5 MB")
+    expect(page.locator("#estimate")).to_contain_text(
+        "about 2 min, at most 50 messages and 5.0 MB per second"
+    )
+    page.locator("#estimate").get_by_text("With curl").click()
     expect(page.locator("#estimate code")).to_contain_text('"bytes_per_second": 5000000.0')
     page.get_by_role("button", name="Send 6,000 messages").click()
     wait_until(lambda: len(place.arrived("slow-replay")), 60, "the first messages to arrive")
     watched.check()
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("h1 .state")).to_have_text("Paused")
-    expect(page.locator("#told")).to_have_text("The job is paused.")
+    expect(page.locator("#announced")).to_have_text("The job is paused.")
     watched.check()
 
     page.get_by_role("slider").fill("2.3")
-    expect(page.get_by_label("Messages a second", exact=True)).to_have_value("200")
-    expect(page.get_by_label("Bytes a second", exact=True)).to_have_value("5,000,000")
-    page.get_by_label("Bytes a second", exact=True).fill("")
-    page.get_by_role("button", name="Set the pace").click()
-    expect(page.locator("#progress")).to_contain_text("200 a second")
+    expect(page.get_by_label("Messages per second", exact=True)).to_have_value("200")
+    expect(page.get_by_label("Bytes per second", exact=True)).to_have_value("5,000,000")
+    page.get_by_label("Bytes per second", exact=True).fill("")
+    page.get_by_role("button", name="Set rate limit").click()
+    expect(page.locator("#progress")).to_contain_text("200 per second")
     expect(page.locator("#progress")).not_to_contain_text("MB")
     sent = len(place.arrived("slow-replay"))
     page.get_by_role("button", name="Resume").click()
@@ -114,7 +116,7 @@ def test_a_job_is_paused_given_another_pace_resumed_and_cancelled(watched: Watch
 def test_an_answer_about_a_state_that_is_over_is_let_go(watched: Watched, place: Place) -> None:
     page, held = watched.page, list[Route]()
     make_plan(page, {"sources": ["orders"]}, "slow-replay")
-    page.get_by_label("At most, messages a second").fill("50")
+    page.get_by_label("Maximum messages per second").fill("50")
     page.get_by_role("button", name="Send 6,000 messages").click()
     expect(page.locator("h1 .state")).to_have_text("Running")
     page.route("**/progress?*", lambda route: held.append(route))  # noqa: PLW0108 - needs a function's attributes
@@ -144,7 +146,7 @@ def test_dead_letters_go_back_to_where_they_came_from_as_they_were(watched: Watc
     watched.check()
 
 
-def test_what_failed_is_told_and_sent_again(watched: Watched, place: Place) -> None:
+def test_failed_messages_are_shown_and_retried(watched: Watched, place: Place) -> None:
     page = watched.page
     recent = place.now - 60_000_000
     rows = [order(offset, publish_time=recent + offset) for offset in range(3)]
@@ -155,12 +157,12 @@ def test_what_failed_is_told_and_sent_again(watched: Watched, place: Place) -> N
     make_plan(page, {"sources": ["damaged"]}, "telemetry")
     page.get_by_role("button", name="Send 3 messages").click()
     expect(page.locator("h1 .state")).to_have_text("Failed", timeout=60_000)
-    count = page.get_by_role("button", name=re.compile("^Send the [0-9] that failed"))
+    count = page.get_by_role("button", name=re.compile("^Retry [0-9] failed"))
     expect(page.get_by_role("region", name="Not sent")).to_contain_text("damaged_0_1")
     watched.check()
     file.write_bytes(intact)
     count.click()
-    expect(page.locator("main")).to_contain_text("It sends what failed in an earlier job.")
+    expect(page.locator("main")).to_contain_text("It retries the failed messages of an earlier job.")
     expect(page.locator("h1 .state")).to_have_text("Completed", timeout=60_000)
     assert sorted(message.value() for message in place.arrived("telemetry")) == [
         b"order 0",
@@ -182,9 +184,9 @@ def test_a_plan_says_what_speaks_against_it_and_cannot_be_run(watched: Watched, 
     expect(page.get_by_label("Topic", exact=True)).to_have_value("no topic")
     watched.check()
     make_plan(page, {"sources": ["uploads"]}, "orders-replay")
-    expect(page.get_by_text("It cannot run: this speaks against it")).to_be_visible()
-    expect(page.get_by_role("button", name="Throw the plan away")).to_be_visible()
+    expect(page.get_by_text("This plan cannot run")).to_be_visible()
+    expect(page.get_by_role("button", name="Discard the plan")).to_be_visible()
     expect(page.get_by_role("button", name=re.compile("^Send"))).to_have_count(0)
     watched.check()
-    page.get_by_role("link", name="Change it …").click()
+    page.get_by_role("link", name="Edit …").click()
     expect(page.get_by_label("Topic", exact=True)).to_have_value("orders-replay")

@@ -114,7 +114,7 @@ def test_a_command_that_waits_says_why_its_job_does_not_get_on(
         "job_name": name,
     }
     with Persist(tmp_path / "persist", **options) as persist:
-        said = "a task of the job has failed on Flink: "
+        said = "a task of the job failed on Flink: "
         wait_until(lambda: bool(persist.pid) and said in persist.output(), 120, "the reason")
         job = cluster.rest.find(name)
         assert job is not None

@@ -203,7 +203,7 @@ def test_a_job_that_has_to_wait_for_slots_is_told_so_and_leaves_no_jar(
 ) -> None:
     before = _jars(cluster)
     job, told = cluster.leave("persist", *words, parallelism=5)
-    assert "Flink has 4 of 4 slots free and the job takes 5: it waits until there are so many." in told
+    assert "Flink has 4 of 4 slots free and the job takes 5: waiting until they are free." in told
     assert f"Submitted to {cluster.flink.url} as job {job}." in told
     assert _jars(cluster) == before
 

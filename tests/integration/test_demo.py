@@ -78,7 +78,7 @@ def test_it_removes_no_files_but_those_of_a_demo(tmp_path: Path) -> None:
     process = demo(tmp_path, "--once")
     shown, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    assert "holds files that are not a demo's; name another --directory." in shown
+    assert "holds files of something else; choose another --directory." in shown
     assert precious.read_text() == "kept"
 
 

@@ -101,7 +101,7 @@ def test_a_kafka_that_does_not_answer_is_named(
     )
     assert code == 1
     assert "source It does not answer: kafka at 127.0.0.1:1,127.0.0.1:2: " in told
-    assert "-> Is it running, and reachable from here? Check address, network and credentials." in told
+    assert "-> Check that it is running, and check address, network and credentials." in told
     assert "a-secret" not in told
 
 
@@ -149,7 +149,7 @@ def test_what_a_site_does_not_have_yet_is_not_made_by_looking(
         index=f"sqlite://{place}/i/i.db",
     )
     assert code == 0, told
-    assert f"{place}/i/i.db is not there yet; {tmp_path} can be written to." in told
+    assert f"{place}/i/i.db does not exist yet; {tmp_path} is writable." in told
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "lake" / INTERNAL / "claims").mkdir(parents=True)
     code, told = doctor(
@@ -166,14 +166,14 @@ def test_a_lake_that_nobody_may_delete_from_is_right_for_archiving_alone(
     config = [f"{name}={value}" for name, value in seaweed.guest_config.items()]
     given = {"lake": bucket, "lake_config": config}
     _, told = doctor(capsys, "persist", source="nats://127.0.0.1:1/x", index="none", **given)
-    assert "stays: objects cannot be deleted, which archiving never does." in told
+    assert "stays, because objects cannot be deleted; archiving never deletes any." in told
     assert "1 to fix" in told
     _, told = doctor(capsys, "plan", index=f"sqlite://{existing(tmp_path)}", **given, **TO)
-    assert "The command deletes below _persistor/ what has served its time: allow it there." in told
+    assert "The command deletes old objects below _persistor/: allow it there." in told
     seaweed.allow(topic, "ListBucket", "GetObject")
     _, told = doctor(capsys, "persist", source="nats://127.0.0.1:1/x", index="none", **given)
     assert "denies access" in told
-    assert "-> Give these credentials the right to it." in told
+    assert "-> Grant these credentials the right to do it." in told
 
 
 def test_a_lake_that_hangs_is_given_up_after_seconds(
@@ -207,12 +207,9 @@ def test_topics_that_lose_what_is_needed_are_seen(
             metadata=f"{kafka.url}/{topic}-{metadata}",
         )
     assert [code for code, _ in found.values()] == [1, 0]
-    assert (
-        "of the entries of a large file only the last ones stay. -> Set its cleanup.policy"
-        in found["kept"][1]
-    )
+    assert "only the last entries of a large file are kept. -> Set its cleanup.policy" in found["kept"][1]
     assert "keeps messages for 1.0 h: what is not indexed by then is not found." in found["brief"][1]
-    assert f"{topic}-state is compacted: what a later message with its key replaces" in found["brief"][1]
+    assert f"{topic}-state is compacted: a message replaced by a later one" in found["brief"][1]
 
 
 def existing(directory: Path) -> Path:

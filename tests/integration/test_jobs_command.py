@@ -143,7 +143,7 @@ def test_a_plan_is_not_led_to_another_destination_and_stays_a_plan(
     ):
         with pytest.raises(ConfigurationError) as refused:
             resubmit.run(of(tmp_path, given, selection=None, plan=made.job))
-        assert str(refused.value) == f"{told}leave --destination out, or make a new plan."
+        assert str(refused.value) == f"{told}remove --destination, or make a new plan."
     assert look(index, made.job)["state"] == "PLANNED"
     assert resubmit.run(of(tmp_path, url, selection=None, plan=made.job)).published == 3
 
@@ -228,9 +228,7 @@ def test_a_followed_job_is_held_while_it_is_paused(
         wait_until(lambda: (found := sending()) and found[0]["progress"]["published"], 60, "a job that sends")
         id = index.list_jobs(1)[0]["id"]
         assert jobs(made, "--job", id, "--action", "pause") == 0
-        advice = (
-            f"Paused. It goes on when somebody resumes it: in the pages, or by `persistor jobs --job {id} "
-        )
+        advice = f"Paused. Resume it in the web pages, or with `persistor jobs --job {id} "
         assert any(advice in line for line in sender.stderr)
         assert possible(look(index, id)) == ["resume", "cancel", "rate"]
         assert jobs(made, "--job", id, "--action", "rate") == 0
@@ -247,7 +245,7 @@ def test_a_followed_job_is_held_while_it_is_paused(
     assert arrived(nats_site, subject, sent) == data(0, sent)
     if end is None:
         assert possible(row) == ["cancel", "rate"]
-        assert f"for the job was paused: go on with --resume {id}" in report["notes"][0]
+        assert f"because the job was paused: continue with --resume {id}" in report["notes"][0]
 
 
 def test_wishes_of_before_the_index_was_lost_do_not_overrule_the_job(
@@ -282,7 +280,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
         assert watcher.stderr.readline().startswith("RUNNING, ")
         watcher.send_signal(signal.SIGINT)
         assert watcher.wait(90) == 130
-        assert watcher.stderr.read().endswith("The job goes on without being watched.\n")
+        assert watcher.stderr.read().endswith("The job continues; this command no longer follows it.\n")
     assert jobs(made, "--job", id, "--action", "rate") == 0
     sender.join(60)
     assert look(index, id)["state"] == "COMPLETED"
@@ -308,7 +306,7 @@ def test_what_a_job_could_not_publish_is_tried_again_alone(
     assert jobs(made, "--job", first.job, "--action", "retry", "--json") == 0
     waiting = json.loads(capsys.readouterr().out)
     assert (waiting["state"], waiting["retry_of"]) == ("PAUSED", first.job)
-    assert waiting["reason"] == f"It waits for the command: persistor resubmit --resume {waiting['id']}"
+    assert waiting["reason"] == f"Run the command to start it: persistor resubmit --resume {waiting['id']}"
     assert jobs(made, "--job", first.job, "--action", "retry") == 2
     again = resubmit.run(of(tmp_path, None, selection=None, resume=waiting["id"]))
     assert (again.planned, again.published) == (20, 20)
@@ -327,6 +325,6 @@ def test_what_is_tried_again_is_not_led_to_another_destination(
     assert jobs(of(tmp_path, None), "--job", first.job, "--action", "retry") == 0
     again = look(index, first.job)["retried_by"]
     elsewhere = of(tmp_path, f"{nats_site.server.url}/{subject}.x", selection=None, resume=again)
-    with pytest.raises(ConfigurationError, match="leave --destination out, or start a new job"):
+    with pytest.raises(ConfigurationError, match="remove --destination, or start a new job"):
         resubmit.run(elsewhere)
     assert arrived(nats_site, subject, 40) == data(0, 20) + data(40, 60)

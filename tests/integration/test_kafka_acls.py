@@ -31,8 +31,8 @@ LOGIN = {
     "sasl.password": PASSWORD,
 }
 ACLS = (
-    "With ACLs a job needs READ, WRITE, DESCRIBE and DESCRIBE_CONFIGS on the topic, WRITE and DESCRIBE on "
-    "the transactional ids persistor-* and READ and DELETE on the groups persistor-resubmission-*."
+    "With ACLs a job needs READ, WRITE, DESCRIBE and DESCRIBE_CONFIGS on the topic; WRITE and DESCRIBE on "
+    "the transactional ids persistor-*; READ and DELETE on the groups persistor-resubmission-*."
 )
 
 
@@ -107,7 +107,7 @@ def test_doctor_asks_for_what_archiving_needs_and_no_more(
 
     unread, unknown = sorted(told(), reverse=True)
     assert unread.startswith("x\tsource\tThis user may not read the Kafka topic 'in'.")
-    assert unknown.startswith(f"x\tprogress\tWhat group {group} has read cannot be looked up: ")
+    assert unknown.startswith(f"x\tprogress\tThe progress of group {group} cannot be read: ")
     allow(kafka, ResourceType.TOPIC, "in", AclOperation.READ)
     allow(kafka, ResourceType.GROUP, group, AclOperation.READ)
     assert told() == []

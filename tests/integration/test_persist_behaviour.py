@@ -97,7 +97,7 @@ def test_an_open_batch_of_an_idle_topic_is_written_at_its_age(
     archive.check(there)
     assert len(archive.files()) == 1
     assert said[0] == f"Archiving {kafka.url}/{topic} to {archive.lake.url}"
-    assert said[-1] == "Stopped; everything that was read is archived."
+    assert said[-1] == "Stopped. Every message that was read is archived."
 
 
 def test_files_keep_to_the_bytes_of_a_batch(

@@ -240,7 +240,7 @@ def test_a_job_is_not_led_to_another_destination(
     kafka.create_topic("led", 1)
     archive(lake, index, numbered(10))
     first = resubmit.run(settings(kafka, tmp_path, "led"))
-    with pytest.raises(ConfigurationError, match="leave --destination out, or start a new job"):
+    with pytest.raises(ConfigurationError, match="remove --destination, or start a new job"):
         resubmit.run(settings(kafka, tmp_path, "other", selection=None, resume=first.job))
     assert (index.get_job(first.job) or {})["state"] == "COMPLETED"
 
@@ -330,7 +330,7 @@ def test_a_stopped_lane_ends_early_and_is_resumed(kafka: Kafka, lake: Lake, inde
     )
     assert 0 < first.published < 60_000
     assert first.notes == [
-        f"{60_000 - first.published} messages were not dealt with: go on with --resume {plan.job}."
+        f"{60_000 - first.published} messages were not handled: continue with --resume {plan.job}."
     ]
     again = replay_lane(
         load_plan(lake, plan.job), lane, [lake], broker.open_publisher(url, {}, name=f"{plan.job}-{lane}")

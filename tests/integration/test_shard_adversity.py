@@ -60,7 +60,7 @@ def test_a_late_acknowledgement_of_a_deleted_topic_is_not_believed_of_its_succes
     _made_anew(kafka, topic, _values(10, 20))
     crashing.acknowledge()  # Kafka takes it for the new topic, of which it knows the name only
     crashing.until(20)  # the same range of the new topic is claimed, and nothing is written
-    crashing.shard._following.close()
+    crashing.shard._assignment.close()
     crashing.shard._reader.close()
     with reading(source) as again:
         again.until(10)

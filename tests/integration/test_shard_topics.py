@@ -70,7 +70,7 @@ def test_messages_that_retention_took_are_a_claim_without_rows(
     assert second.ids == _ids(topic, 25, 40)
     assert [(one.start, one.next) for one in second.ready if one.batch is None] == [(10, 25)]
     claims = Claims(Lake(f"file://{tmp_path}/lake"))
-    [track] = second.shard._following.tracks.values()
+    [track] = second.shard._assignment.tracks.values()
     assert claims.ahead(track.chain, 10)[10].rows == 0
     assert _lost(topic) == 15
 
@@ -99,7 +99,7 @@ def test_rows_before_a_hole_are_not_counted_as_lost(kafka: Kafka, topic: str, so
     kafka.produce(topic, _values(0, 5))
     with reading(replace(source, limits=Limits(age=3600))) as opened:
         wait_until(lambda: opened.turn() == [] and opened.open_rows == 5, DEADLINE, "all read")
-        [track] = opened.shard._following.tracks.values()
+        [track] = opened.shard._assignment.tracks.values()
         track.lose(9)
         wait_until(lambda: opened.turn() is not None and len(opened.ready) == 2, DEADLINE, "the hole")
     assert [(one.start, one.next) for one in opened.ready] == [(0, 5), (5, 9)]

@@ -135,7 +135,7 @@ def test_what_cannot_be_read_is_given_up_where_that_is_said_and_named_in_a_claim
     skipping = replace(source, skip=((topic, 0, 5, 54), (topic, 0, 55, 59)))
     with reading(skipping) as opened:
         opened.until(10)
-        [track] = opened.shard._following.tracks.values()
+        [track] = opened.shard._assignment.tracks.values()
     assert opened.ids == ids(topic, 0, 5) + ids(topic, 55, 60)
     hole = Claims(Lake(f"file://{tmp_path}/lake")).ahead(track.chain, 0)[5]
     assert (hole.next, hole.rows) == (55, 0)

@@ -305,4 +305,4 @@ def test_what_a_template_cannot_do_is_told_with_exit_code_2(capsys: pytest.Captu
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "persistor: --command: write one of persist, index, resubmit, once."
     assert any("workers of Dataflow share no disk" in line for line in told)
-    assert any("it is a file of one machine" in line for line in told)
+    assert any("it is a file on one machine" in line for line in told)

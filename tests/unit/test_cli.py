@@ -108,7 +108,7 @@ def test_all_problems_come_at_once_without_a_stack_trace() -> None:
     assert done.stdout == ""
     assert done.stderr == (
         "persistor rebuild cannot start, 3 problems:\n"
-        "  - --indx is not known; did you mean --index?\n"
+        "  - --indx is unknown; did you mean --index?\n"
         "  - --index is missing: the index: mongodb://HOST/DATABASE, or sqlite:///FILE on one machine.\n"
         "  - --lake '/tmp/lake': write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.\n"
         "persistor rebuild --help explains every setting.\n"
@@ -119,13 +119,13 @@ def test_who_archives_or_indexes_says_what_without_a_login() -> None:
     words = ["--source=nats://me:hush@h:4222/a.>", "--lake=s3://b/p", "--index=mongodb://u:hush@m/d?x=hush"]
     persist, _ = parse(PersistSettings, words)
     assert text.begun(persist) == "Archiving nats://h:4222/a.> to s3://b/p; metrics on :2112"
-    assert text.ended(persist) == "Stopped; everything that was read is archived."
+    assert text.ended(persist) == "Stopped. Every message that was read is archived."
     disk, _ = parse(PersistSettings, [words[0], "--lake=file:///data/a@b/lake", words[2]])
     assert text.begun(disk) == "Archiving nats://h:4222/a.> to file:///data/a@b/lake; metrics on :2112"
     more = ["--metadata=kafka://h:9092/meta", "--dead_letter=kafka://h:9092/dead", "--metrics_port=0"]
     index, _ = parse(IndexSettings, [words[2], *more])
     assert text.begun(index) == "Indexing kafka://h:9092/meta in mongodb://m/d?…"
-    assert text.ended(index) == "Stopped; everything that was read is indexed or a dead letter."
+    assert text.ended(index) == "Stopped. Every message that was read is indexed or a dead letter."
 
 
 def test_every_command_says_its_exit_codes() -> None:
@@ -135,10 +135,10 @@ def test_every_command_says_its_exit_codes() -> None:
 @pytest.mark.parametrize(
     ("words", "told", "explained"),
     [
-        ([], "Say whose settings to try: persistor doctor persist|index|", "doctor"),
-        (["presist"], "'presist' is not a command that can be tried; did you mean persist?", "doctor"),
-        (["foo"], "'foo' is not a command that can be tried; write one of persist, index, plan,", "doctor"),
-        (["plan", "--indx=x"], "--indx is not known; did you mean --index?", "plan"),
+        ([], "Name the command to check: persistor doctor persist|index|", "doctor"),
+        (["presist"], "'presist' is not a command that can be checked; did you mean persist?", "doctor"),
+        (["foo"], "'foo' is not a command that can be checked; write one of persist, index, plan,", "doctor"),
+        (["plan", "--indx=x"], "--indx is unknown; did you mean --index?", "plan"),
     ],
 )
 def test_what_doctor_cannot_try_is_named(
@@ -199,7 +199,7 @@ def test_plan_and_report_are_plain_lines_where_there_is_no_terminal(
         "messages:               3 (4.2 kB, largest 2.0 kB)",
         "read from:              2 files in 2 reads",
         "published:              1970-01-01T00:00:00+00:00 to 1970-01-01T00:00:01+00:00",
-        "takes about:            < 0.1 s",
+        "estimated time:         < 0.1 s",
         "sent with:              original timestamps, partitions by key, order by partition",
         "repeats after a crash:  none",
         "source orders[x]:       3 (4.2 kB)",
@@ -213,7 +213,7 @@ def test_plan_and_report_are_plain_lines_where_there_is_no_terminal(
         "failed (missing):       1",
         "not sent:               orders_0_1 in file:///lake/a.parquet: the file is gone",
         "took:                   2 s",
-        "rate:                   1 message a second",
+        "rate:                   1 message per second",
     ]
 
 

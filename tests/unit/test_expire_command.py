@@ -59,7 +59,7 @@ def test_the_command_tells_people_what_it_would_do(
         "24",
         "orders",
     )
-    assert told["note"] == "Nothing is deleted yet: this is the plan, --yes carries it out."
+    assert told["note"] == "Nothing is deleted yet: this is the plan; --yes carries it out."
 
 
 def test_sigterm_ends_it_also_as_the_first_process_of_a_container(lake: Lake) -> None:
@@ -83,7 +83,7 @@ def test_sigterm_ends_it_also_as_the_first_process_of_a_container(lake: Lake) ->
 @pytest.mark.parametrize(
     ("before", "told"),
     [
-        ("2100-01-01", "still to come"),
+        ("2100-01-01", "in the future"),
         ("2020-13-01", "write it as"),
         ("2020-01-01T00:00:00", "with its time zone"),
         ("soon", "write a time as"),

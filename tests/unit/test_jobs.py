@@ -259,12 +259,12 @@ def test_every_change_is_kept_when_many_make_them(index: Index) -> None:
         change(index, "none", lambda row: row)
 
 
-def test_a_lease_is_taken_when_it_is_free_or_run_out_or_meant_for_this_process(index: Index) -> None:
+def test_a_lease_is_taken_if_it_is_free_expired_or_meant_for_this_process(index: Index) -> None:
     id = create(index, job(), "resubmit")["id"]
     assert take(index, id, "a:1:x")["lease"]["owner"] == "a:1:x"
     assert take(index, id, "a:1:x", lambda row: {**row, "reason": "its own"})["reason"] == "its own"
     change(index, id, lambda row: {**row, "reason": None})
-    with pytest.raises(HeldError, match=r"is being worked on by process a:1: pause it first"):
+    with pytest.raises(HeldError, match=r"Process a:1 is working on job .*: pause it first"):
         take(index, id, "b:1:x")
     here = {"host": socket.gethostname(), "pid": os.getpid()}
     change(index, id, lambda row: held_by({**row, "run": here}, "a:1:x", launching=True))
@@ -297,7 +297,7 @@ def test_a_job_that_waits_says_for_what(index: Index, lake: Lake) -> None:
     sender = threading.Thread(target=retry, args=(send, f"resubmit lane 1 of job {id}"))
     with keeper:
         sender.start()
-        waits = f"It waits and tries again: cannot resubmit lane 1 of job {id}: the broker does not answer"
+        waits = f"Waiting to try again: cannot resubmit lane 1 of job {id}: the broker does not answer"
         wait_until(lambda: (index.get_job(id) or {})["reason"] == waits, 30, "the reason")
         there.set()
         wait_until(lambda: (index.get_job(id) or {})["reason"] is None, 60, "no reason any more")

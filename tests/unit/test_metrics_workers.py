@@ -16,7 +16,7 @@ _WORKER = """
 import sys
 from transforms import metrics
 from transforms.metrics import workers
-workers._AGAIN = 0.1
+workers._RETRY_SECONDS = 0.1
 metrics.MESSAGES.labels(metrics.label(sys.argv[1])).inc(3)
 worker = workers.Exposition("persist", "127.0.0.1", int(sys.argv[2]))
 worker.begin()

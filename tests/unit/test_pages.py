@@ -180,14 +180,14 @@ def test_figures_and_times_are_told_in_words() -> None:
 
 def test_a_pace_is_told_and_read_in_words() -> None:
     none = {"messages_per_second": None, "bytes_per_second": None}
-    assert pace(none) == "as fast as it can"
+    assert pace(none) == "without a rate limit"
     assert pace({"messages_per_second": 0.5, "bytes_per_second": 5e6}) == (
-        "at most 0.5 messages and 5.0 MB a second"
+        "at most 0.5 messages and 5.0 MB per second"
     )
     for text, size in (("5 MB", 5e6), ("2.5k", 2500.0), ("1,000", 1000.0), ("7 b", 7.0), ("", None)):
         assert write_rate(MultiDict({"bytes_per_second": text})) == none | {"bytes_per_second": size}
     for wrong in ("MB", "5 TB", "-1", "1e3", "k"):
-        with pytest.raises(ConfigurationError, match=f"bytes a second: “{wrong}” is no number"):
+        with pytest.raises(ConfigurationError, match=f"bytes per second: “{wrong}” is not a number"):
             write_rate(MultiDict({"bytes_per_second": wrong}))
 
 

@@ -330,5 +330,5 @@ def test_a_retry_is_a_plan_of_exactly_the_rows_that_failed(lake: Lake, index: In
     _check_retries(lake, first)
     delete_plan(lake, first.job)
     assert {path.split("/")[2] for path, _ in lake.list("_persistor/plans")} == {"02second"}
-    with pytest.raises(ConfigurationError, match="Nothing of job 02second has failed"):
+    with pytest.raises(ConfigurationError, match="Job 02second has no failed messages"):
         freeze_retry(lake, second.job, "03third")

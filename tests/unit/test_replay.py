@@ -300,7 +300,7 @@ def test_a_report_tells_this_run_from_earlier_ones() -> None:
     assert (report.published, report.already_published, report.exit_code) == (3, 5, 1)
     told = json.loads(json.dumps(report.to_dict()))
     assert (told["rate"], told["exit_code"]) == (1.5, 1)
-    assert told["notes"] == ["1 messages were not dealt with: go on with --resume j."]
+    assert told["notes"] == ["1 messages were not handled: continue with --resume j."]
 
 
 def test_a_ledger_keeps_what_is_confirmed(lake: Lake) -> None:

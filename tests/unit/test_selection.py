@@ -79,7 +79,7 @@ class TestRefusing:
     @pytest.mark.parametrize("part", ["sources", "ids", "where"])
     def test_an_empty_list_is_refused(self, part: str) -> None:
         assert problems(f'{{"{part}": []}}') == [
-            f"selection: {part}: an empty list would match nothing; leave it out or name at least one."
+            f"selection: {part}: an empty list would match nothing; remove it or name at least one."
         ]
 
     def test_every_problem_is_named_with_its_place(self) -> None:
@@ -111,9 +111,9 @@ class TestRefusing:
         [
             ({"colour": 1}, "unknown field; known are id, key, topic"),
             ({"attributes": "a"}, "unknown field"),
-            ({"offset": {"above": 1}}, "operator 'above' is not known here"),
-            ({"offset": {"prefix": "1"}}, "operator 'prefix' is not known here"),
-            ({"key": {"gt": "a"}}, "known are eq, in, prefix"),
+            ({"offset": {"above": 1}}, "operator 'above' is not allowed here"),
+            ({"offset": {"prefix": "1"}}, "operator 'prefix' is not allowed here"),
+            ({"key": {"gt": "a"}}, "allowed are eq, in, prefix"),
             ({"key": {"base64": "%"}}, "base64 is not valid"),
             ({"key": {"eq": {"base64": "", "hex": ""}}}, 'or {"base64": "…"}'),
             ({"offset": "5"}, "takes an integer, not a string"),

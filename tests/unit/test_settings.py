@@ -147,9 +147,9 @@ def test_every_problem_is_told_at_once() -> None:
         ],
     )
     assert told == [
-        "--batch_mesages is not known; did you mean --batch_messages?",
+        "--batch_mesages is unknown; did you mean --batch_messages?",
         "--port is a setting of persistor api, not of persist.",
-        "'stray' stands alone; write --SETTING VALUE.",
+        "'stray' has no setting before it; write --SETTING VALUE.",
         "--format 'xml': write one of avro, jsonl, parquet.",
         "--batch_bytes '5XB': write a size such as 500kB, 64MiB or 1GiB.",
         "--give_up_after 'soon': write a time such as 500ms, 30s, 5m or 2h.",
@@ -165,13 +165,13 @@ def test_every_problem_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--runner=FlinkRunner"], "it is a file of one machine"),
+        (["--runner=FlinkRunner"], "it is a file on one machine"),
         (["--runner=DataflowRunner"], "workers of Dataflow share no disk"),
-        (["--runner=DataflowRunner", "--metrics_port=2112"], "workers of Dataflow serve none"),
-        (["--runner=PortableRunner"], "does not tell which engine works"),
+        (["--runner=DataflowRunner", "--metrics_port=2112"], "workers of Dataflow serve no metrics"),
+        (["--runner=PortableRunner"], "does not name the engine"),
         (["--runner=FlinkRunner", "--processes=2"], "--processes belongs to one machine"),
         (["--runner=FlinkRunner", "--shard=1/2"], "FlinkRunner divides by --shards"),
-        (["--shard=1/2", "--processes=2"], "leave out --processes"),
+        (["--shard=1/2", "--processes=2"], "remove --processes"),
         (["--shard=2/2"], "write I/N, I from 0 to N-1"),
         (["--shard=/8"], "write I/N, I from 0 to N-1"),
         (["--on_failure=dead_letter", "--give_up_after=5m"], "needs --dead_letter TOPIC"),
@@ -210,9 +210,9 @@ def test_what_cannot_work_is_refused(words: list[str], problem: str) -> None:
         (["--selection", "@/no/such/file", "--destination", "kafka://h/t"], "the file cannot be read"),
         (
             ["--selection", SELECTION, "--resume", "j"],
-            "--selection belongs to the job; leave it out beside --resume.",
+            "--selection belongs to the job; remove it, or remove --resume.",
         ),
-        (["--plan", "p", "--resume", "j"], "give one of them"),
+        (["--plan", "p", "--resume", "j"], "give only one of them"),
     ],
 )
 def test_a_resubmission_that_makes_no_sense_is_refused(words: list[str], problem: str) -> None:
@@ -225,7 +225,7 @@ def test_what_belongs_to_a_plan_is_not_given_beside_it(tmp_path: Path) -> None:
     file.write_text("timestamp: original\npartitions: key\nrestore: true\nlossy: true\n")
     words = ["--selection", SELECTION, "--order=none", "--source_prefix=eu.", f"--config={file}"]
     told = problems(ResubmitSettings, *here(tmp_path), *words, "--plan=p")
-    assert told == [f"--{name} belongs to the plan; leave it out beside --plan." for name in names]
+    assert told == [f"--{name} belongs to the plan; remove it, or remove --plan." for name in names]
     file.write_text("timestamp:\nmessages_per_second: 5\n")
     for name in ("plan", "resume"):
         settings, _ = parse(ResubmitSettings, [*here(tmp_path), f"--config={file}", f"--{name}=p"])
@@ -237,7 +237,7 @@ def test_what_belongs_to_a_plan_is_not_given_beside_it(tmp_path: Path) -> None:
     [
         ("@/no/such/file", " '@/no/such/file': the file cannot be read (No such file or directory)."),
         ('{"all": true, "limt": 1}', ": limt is unknown; known are "),
-        ("", " is empty: leave it out or give a value."),
+        ("", " is empty: remove it or give a value."),
     ],
 )
 def test_a_selection_that_is_wrong_is_one_problem(selection: str, told: str, tmp_path: Path) -> None:

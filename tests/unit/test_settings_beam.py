@@ -18,7 +18,7 @@ def test_options_that_only_the_job_server_knows_pass_unless_they_are_typing_mist
     words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner", "--checkpointing_interval=10000"]
     assert parse(PersistSettings, words)[1] == words[-2:]
     assert problems(PersistSettings, *words, "--batch_mesages=5") == [
-        "--batch_mesages is not known; did you mean --batch_messages?"
+        "--batch_mesages is unknown; did you mean --batch_messages?"
     ]
 
 
@@ -32,7 +32,7 @@ def test_options_that_only_the_job_server_knows_pass_unless_they_are_typing_mist
 )
 def test_an_option_of_beam_is_suggested_where_it_is_nearly_that(word: str, told: str) -> None:
     name = word.partition("=")[0]
-    assert problems(PersistSettings, *PERSIST, word) == [f"{name} is not known; {told}"]
+    assert problems(PersistSettings, *PERSIST, word) == [f"{name} is unknown; {told}"]
 
 
 def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() -> None:
@@ -47,7 +47,7 @@ def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() ->
     assert [problem.partition(":")[0] for problem in told] == never
     assert parse(PersistSettings, [*words, "--finish_bundle_before_checkpointing"])
     ignored = [*words, "--savepoint_path=s3://bucket/savepoint"]
-    assert "--savepoint_path is not heeded" in problems(PersistSettings, *ignored)[0]
+    assert "--savepoint_path is ignored" in problems(PersistSettings, *ignored)[0]
 
 
 def test_a_job_server_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def test_api_destination_settings_may_be_nested_in_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "write one 'name: value' a line."),
-        ("- a\n- b\n", "write one 'name: value' a line."),
+        ("", "write one 'name: value' per line."),
+        ("- a\n- b\n", "write one 'name: value' per line."),
         ("source: a\nexclude: [a\nlake: b", "line 3 is not YAML: expected ',' or ']', but got ':'."),
         ("{1", "line 1 is not YAML: expected ',' or '}', but got '<stream end>'."),
     ],
@@ -79,8 +79,8 @@ def test_a_name_that_stands_twice_in_a_file_is_one_of_the_problems(tmp_path: Pat
         "lake_config: &same\n  region: a\n  region: b\nsource_config: {<<: *same, region: c}\n",
     )
     assert problems(PersistSettings, "--config", str(file)) == [
-        f"--config {file}: line 3: 'lake' stands there twice; leave one of them out.",
-        f"--config {file}: line 8: 'region' stands there twice; leave one of them out.",
+        f"--config {file}: line 3: 'lake' appears twice; remove one of them.",
+        f"--config {file}: line 8: 'region' appears twice; remove one of them.",
         "--batch_messages '0': write a whole number from 1 on.",
     ]
 

@@ -75,7 +75,7 @@ def test_a_plan_on_a_terminal_has_a_histogram_and_some_of_the_messages() -> None
         "messages               9 (4.2 kB, largest 2.0 kB)",
         "read from              2 files in 2 reads",
         "published              1970-01-01T00:00:00+00:00 to 1970-01-01T00:05:00+00:00",
-        "takes about            < 0.1 s",
+        "estimated time         < 0.1 s",
         "sent with              original timestamps, partitions by key, order by partition",
         "repeats after a crash  none",
         "",
@@ -88,11 +88,11 @@ def test_a_plan_on_a_terminal_has_a_histogram_and_some_of_the_messages() -> None
         "                ████████",
         "                ████████",
         "▅▅▅▅▅▅▅▅        ████████",
-        "from 1970-01-01 00:00:00.000; a bar is 1 min, the highest 8 messages",
+        "from 1970-01-01 00:00:00.000; 1 min per bar, highest 8 messages",
         "",
-        "some of them  published                bytes  key",
-        "orders_0_1    1970-01-01 00:00:00.000   20 B  k\ufffd[2J",
-        "b             -                          5 B  base64 /w==",
+        "samples     published                bytes  key",
+        "orders_0_1  1970-01-01 00:00:00.000   20 B  k\ufffd[2J",
+        "b           -                          5 B  base64 /w==",
         "",
         "warning  It is old.",
         "problem  It is full.",
@@ -159,15 +159,15 @@ def test_a_job_tells_how_it_stands_and_what_may_be_asked_of_it() -> None:
         ("to", "kafka://h:9092/copy"),
         ("selection", '{"all": true}'),
         ("done", "4,070 of 18,000 published, 5 failed"),
-        ("rate", "451 messages a second"),
+        ("rate", "451 messages per second"),
         ("time left", "31 s"),
         ("sent up to", "2026-11-23T10:00:00.000000Z (publish time)"),
-        ("at most", "500 messages a second"),
+        ("at most", "500 messages per second"),
         ("possible", "pause, cancel, rate"),
         ("source orders", "4,070 of 18,000 published, 5 failed"),
     ]
     assert facts[12] == ("not sent", "orders_0_0: the file is gone")
-    assert facts[-1] == ("not sent", "and others; --json names 12 of them")
+    assert facts[-1] == ("not sent", "and others; --json lists 12 of them")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_job_tells_how_it_stands_and_what_may_be_asked_of_it() -> None:
             {"state": "PLANNED", "plan": {"problems": []}},
             ("run it by", f"persistor resubmit --plan {ID}"),
         ),
-        ({"state": "COMPLETED"}, ("possible", "nothing any more")),
+        ({"state": "COMPLETED"}, ("possible", "none")),
         ({"retry_of": "j0"}, ("retry of", "j0")),
     ],
 )

@@ -18,7 +18,7 @@ from transforms.errors import TransientError
 from transforms.model import Trait
 
 __all__ = [
-    "UNTOLD",
+    "UNNAMED",
     "Acknowledgement",
     "BrokerModule",
     "Destination",
@@ -42,7 +42,7 @@ class Partition:
 
     Attributes:
         topic: Kafka topic; NATS subject filter; Pub/Sub subscription.
-        number: the partition; 0 for NATS; None where messages have no positions (Pub/Sub).
+        number: the partition; 0 for NATS; None if messages have no positions (Pub/Sub).
     """
 
     topic: str
@@ -51,14 +51,14 @@ class Partition:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Messages of one partition as they came, in order.
+    """Messages of one partition as received, in order.
 
     Attributes:
-        messages: ``MESSAGE_SCHEMA``; none where only the position went on. ``id`` is null, or the
-            broker's message id where ``offset`` is null. ``headers`` is null where the client cannot
-            read them: such a message cannot be archived.
-        position: where reading goes on; behind the last row even where offsets have holes.
-        receipts: one per row where the broker has no offsets: what acknowledges that row.
+        messages: ``MESSAGE_SCHEMA``; empty if only the position advanced. ``id`` is null, or the broker's
+            message id if ``offset`` is null. ``headers`` is null if the client cannot read them: such a
+            message cannot be archived.
+        position: where reading continues; after the last row even if offsets have holes.
+        receipts: one per row if the broker has no offsets: acknowledges that row.
     """
 
     partition: Partition
@@ -71,7 +71,7 @@ class Fetched:
 class Acknowledgement:
     """All messages of a partition below ``position``, or exactly ``receipts``, are durable.
 
-    ``note`` (ASCII, up to 100 characters) is kept with the position where the broker can.
+    ``note`` (ASCII, up to 100 characters) is stored with the position if the broker supports it.
     """
 
     partition: Partition
@@ -82,10 +82,10 @@ class Acknowledgement:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What a partition has at a position cannot be read.
+    """A partition cannot be read at a position.
 
     Attributes:
-        position: where reading stands; it is tried again there.
+        position: the position that is tried again.
         code: the error's short name at the broker or its client.
         reason: one sentence, without any payload.
     """
@@ -97,89 +97,88 @@ class Unreadable:
 
 
 class Reader(Protocol):
-    """Reads this shard's partitions of a source. Used by one thread at a time.
-
-    Delivery: messages are given in partition order from the assigned position on, and are
-    removed from or committed at the broker only by :meth:`acknowledge`. Transient trouble is
-    waited out inside (``poll`` returns empty) or raised as ``TransientError``.
+    """Reads this shard's partitions of a source. Used by one thread at a time. Delivery: messages are
+    returned in partition order from the assigned position on, and are removed or committed at the broker only
+    by :meth:`acknowledge`. Transient errors are retried inside (``poll`` returns empty) or raised as
+    ``TransientError``.
     """
 
     positions: bool
-    """True where messages have offsets; False where they are acknowledged one by one."""
+    """True if messages have offsets; False if they are acknowledged one by one."""
 
     def identity(self) -> str:
-        """What tells this broker from another one: Kafka cluster id, and so on."""
+        """The identity of this broker, such as the Kafka cluster id."""
 
     def discover(self) -> Mapping[Partition, str]:
-        """This shard's partitions as they are now, each with its topic's incarnation.
+        """The present partitions of this shard, each with its topic's incarnation.
 
         The incarnation (Kafka topic id, NATS stream creation time, "" where unknown) changes
         when a topic is deleted and created again.
 
         Raises:
-            ConfigurationError: a topic that is named (not matched by a pattern) does not exist.
-            TransientError: the broker is away.
+            ConfigurationError: a named topic (not a pattern) does not exist.
+            TransientError: the broker does not answer.
         """
 
     def committed(self, partition: Partition) -> tuple[int, str] | None:
-        """Position and note of the group's last acknowledgement, None where there is none."""
+        """Position and note of the group's last acknowledgement, or None."""
 
     def earliest(self, partition: Partition) -> int:
         """The first position that the broker still has."""
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Read exactly these partitions, each from its position; others are dropped.
+        """Read exactly these partitions, each from its position; drop all others.
 
-        A partition that is assigned already and whose position is where it reads stays undisturbed.
+        A partition that is already assigned and at its position continues undisturbed.
         """
 
     def poll(self, seconds: float) -> list[Fetched]:
-        """What has arrived, waiting up to ``seconds`` for the first message.
+        """Messages that have arrived, after waiting up to ``seconds`` for the first one.
 
         Raises:
-            OffsetGapError: see :mod:`transforms.brokers`; the partition must be assigned anew.
+            OffsetGapError: see :mod:`transforms.brokers`; the partition must be assigned again.
         """
 
     def unreadable(self) -> Sequence[Unreadable]:
-        """Partitions that could not be read since this was asked the last time, and why.
+        """Partitions that could not be read since the last call, and why.
 
-        Each stands where it is, is tried again, and is named again each time; the others go on.
+        Each stays at its position, is tried again and is returned again each time; the others continue.
         """
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Tell the broker what is durable.
+        """Report durable positions to the broker.
 
         Where messages have positions that is a hint, for which nothing waits: the lake's claims say how
         far a source is archived. Raises ``TransientError`` where it failed at once: retry it.
         """
 
     def release(self, receipts: Sequence[Any]) -> None:
-        """Give back deliveries that will not be acknowledged; nothing for brokers with offsets."""
+        """Release deliveries that will not be acknowledged; does nothing for brokers with offsets."""
 
     def retention(self, partition: Partition) -> float | None:
-        """Seconds for which the broker keeps messages that nobody has read; None for ever.
+        """Seconds for which the broker keeps unread messages; None means for ever.
 
-        Raises ``TransientError`` where it does not answer, or does not tell this user.
+        Raises ``TransientError`` if it does not answer, or this user may not know.
         """
 
     def examine(self, partition: Partition) -> tuple[list[str], list[str]]:
-        """Problems and warnings of a topic as a source, as far as the broker tells who does not read it.
+        """Problems and warnings of a topic as a source, as far as known without reading it.
 
-        Raises as :meth:`retention`.
+        Raises like :meth:`retention`.
         """
 
     def lag(self) -> Mapping[Partition, int]:
-        """Messages from the reading position to the end, as far as known without waiting; from any thread."""
+        """Messages from the reading position to the end, as far as known without waiting; thread-safe."""
 
     def close(self) -> None:
-        """Leave without acknowledging; unacknowledged messages are delivered again."""
+        """Close without acknowledging; unacknowledged messages are delivered again."""
 
 
 class OffsetGapError(Exception):
-    """Positions asked for are gone from the broker: retention overtook the reader.
+    """Requested positions are gone from the broker: retention overtook the reader.
 
     Attributes:
-        gaps: for each partition the first position that is still there.
+        gaps: for each partition the first position that still exists.
     """
 
     def __init__(self, gaps: Mapping[Partition, int]) -> None:
@@ -196,20 +195,20 @@ class FencedError(TransientError):
 
 @dataclass(frozen=True)
 class Destination:
-    """What a destination is like, for the preflight.
+    """The properties of a destination, for the preflight checks.
 
     Attributes:
         topic: its name at the broker.
-        carries: what of a message survives; see ``Trait``.
-        partitions: how many it has, None where it has none.
-        max_bytes: the largest message it takes, None if there is no known limit.
+        carries: the traits of a message that survive; see ``Trait``.
+        partitions: number of partitions, None if it has none.
+        max_bytes: the largest message it accepts, None if no limit is known.
         original_time: whether a message keeps the original publish time.
         lost_times_us: publish times (µs since 1970) in this range are not kept, though others are.
-        problems: what would go wrong whatever is sent (not reachable, not writable), in sentences.
+        problems: problems independent of the messages (not reachable, not writable), in sentences.
         warnings: what an operator should know, in sentences.
-        for_jobs: what resubmissions need and single messages do not, in sentences.
-        compacted: whether of messages with one key only the last one is kept.
-        newest_taken_us: publish times (µs since 1970) behind this would be refused; None if any is taken.
+        for_jobs: problems for resubmissions but not for single messages, in sentences.
+        compacted: whether only the last message of each key is kept.
+        newest_taken_us: publish times (µs since 1970) after this would be refused; None if all are accepted.
         oldest_kept_us: publish times (µs since 1970) before this would be refused or deleted by
             retention soon after; None if any time is kept.
         deduplication: how repeats after a crash are prevented, one sentence for the report.
@@ -234,7 +233,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Undelivered:
-    """A message that the destination did not take, and why (no payload in the reason)."""
+    """A message that the destination refused, and why (the reason contains no payload)."""
 
     id: str
     reason: str
@@ -245,7 +244,7 @@ class PublishOptions:
     """How messages are sent.
 
     Attributes:
-        original_time: send the record's publish time; else the broker's or the current time.
+        original_time: send the original publish time; else the broker's or the current time.
         partitions: ``original`` keeps the partition number, ``key`` lets the key choose it.
         extra_headers: appended to every message, as name and value.
     """
@@ -255,8 +254,8 @@ class PublishOptions:
     extra_headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
 
 
-UNTOLD = "*"
-"""Stands for messages that are too many to be named."""
+UNNAMED = "*"
+"""Stands for messages that are too many to list."""
 
 
 def digest(id: str) -> str:
@@ -275,28 +274,28 @@ class Publisher(Protocol):
 
     Attributes:
         left_out: digests of the messages that the commit did not hold whose number :meth:`begin`
-            gives, or ``UNTOLD``; nothing where the destination keeps no progress.
+            gives, or ``UNNAMED``; nothing where the destination keeps no progress.
     """
 
     left_out: frozenset[str]
 
     def destination(self) -> Destination:
-        """Look the destination up. Raises ``TransientError`` where it does not answer."""
+        """Look up the destination. Raises ``TransientError`` if it does not answer."""
 
     def begin(self) -> int | None:
-        """Take over this lane, shutting out an older publisher of the same name where the broker can.
+        """Take over this lane, and fence an older publisher of the same name if the broker supports it.
 
         Returns:
-            The number last given to :meth:`commit`, where the destination keeps it, else None.
+            The number last passed to :meth:`commit` if the destination stores it, else None.
         """
 
     def send(self, messages: pa.Table, options: PublishOptions) -> None:
         """Send rows (``MESSAGE_SCHEMA``) in order; blocks while the client's queue is full."""
 
     def commit(self, done: int) -> list[Undelivered]:
-        """Wait until the broker has confirmed all that was sent since the last commit.
+        """Wait until the broker has confirmed all messages sent since the last commit.
 
-        Where the destination can, messages and ``done`` become visible together or not at all.
+        If the destination supports it, messages and ``done`` become visible together or not at all.
 
         Returns:
             The messages that were not delivered; all others are confirmed.
@@ -306,10 +305,10 @@ class Publisher(Protocol):
         """
 
     def finish(self) -> None:
-        """The lane is done: delete what :meth:`begin` reads at the destination, where there is any."""
+        """The lane is done: delete its stored progress at the destination, if any."""
 
     def close(self) -> None:
-        """Drop what is not committed and disconnect."""
+        """Drop uncommitted messages and disconnect."""
 
 
 class BrokerModule(Protocol):
@@ -345,6 +344,6 @@ class BrokerModule(Protocol):
         Args:
             url: with exactly one topic; may hold references to secrets.
             config: as for :meth:`open_reader`.
-            name: of a lane of a job (letters, digits, ``-``), the same again when it is restarted;
-                None keeps no progress.
+            name: of a lane of a job (letters, digits, ``-``), and stays the same after a restart; None
+                keeps no progress.
         """

@@ -1,1 +1,1 @@
-"""What a Beam bundle needs besides its messages: overlapping writes, an outbox, coders."""
+"""Helpers of Beam bundles: overlapping writes, an outbox, coders."""

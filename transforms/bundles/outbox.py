@@ -1,4 +1,4 @@
-"""Messages of one bundle on their way to a topic: sent as they come, confirmed before the bundle ends."""
+"""Publishes a bundle's messages to a topic, confirmed before the bundle ends."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _OPTIONS = PublishOptions(original_time=False, partitions="key")
 class Outbox:
     """Publishes to one topic with the current time. Used by one thread.
 
-    Delivery: at least once; what was sent is kept until it is confirmed, and sent again if the
-    broker was away.
+    Delivery: at least once; sent messages are kept until confirmed, and sent again if the broker did not
+    answer.
     """
 
     def __init__(self, name: str, url: str, config: Mapping[str, str]) -> None:
-        """Connect to ``url``, to be called the ``name`` topic; raises as ``open_publisher`` does."""
+        """Connect to ``url``, called the ``name`` topic in messages; raises like ``open_publisher``."""
         self._name = name
         self._publisher: Publisher = registry.broker(url).open_publisher(url, config)
         self._what = f"publish to {url.rpartition('/')[2]}"
@@ -36,7 +36,7 @@ class Outbox:
         self.max_bytes: int | None = None
 
     def look_up(self) -> None:
-        """Learn the topic's size limit."""
+        """Look up the topic's size limit."""
         self.max_bytes = self._retry(self._publisher.destination).max_bytes
 
     def send(self, messages: pa.Table) -> None:
@@ -47,7 +47,7 @@ class Outbox:
         try:
             self._publisher.send(messages, _OPTIONS)
         except TransientError:
-            # With its connection a publisher forgets what it sent, and then has nothing to confirm.
+            # A publisher that loses its connection forgets what it sent, and then has nothing to confirm.
             self._lost = True
             self._retries.inc()  # confirm() sends all of it again
 
@@ -55,7 +55,7 @@ class Outbox:
         """Wait until all is confirmed.
 
         Raises:
-            PermanentError: the broker refuses some of it for good.
+            PermanentError: the broker refuses some messages permanently.
         """
         if not self._waiting:
             return
@@ -73,7 +73,7 @@ class Outbox:
             )
 
     def forget(self) -> None:
-        """Drop what is not confirmed, such as what a failed bundle left behind."""
+        """Drop unconfirmed messages, such as those of a failed bundle."""
         self._waiting, self._lost = [], False
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Work of one bundle on a few threads: begun as elements come, waited for before the bundle ends."""
+"""Processes a bundle's elements on a few threads, and waits for them before the bundle ends."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ _Out = TypeVar("_Out")
 
 
 class Overlap(Generic[_In, _Out]):
-    """Calls a function for each element on other threads, in bounded number and bytes.
+    """Calls a function for each element on other threads, bounded in number and bytes.
 
-    Results come in the order of the elements. The first exception is raised where its result
-    would have come.
+    Results come in the order of the elements. The first exception is raised in place of its result.
     """
 
     def __init__(self, call: Callable[[_In], _Out], threads: int, most_bytes: int) -> None:
@@ -28,7 +27,7 @@ class Overlap(Generic[_In, _Out]):
         self._running: deque[tuple[Future[_Out], int]] = deque()
 
     def add(self, element: _In, size: int) -> Iterator[_Out]:
-        """Begin one; yields what is finished, waiting only while too many bytes are under way."""
+        """Start one element; yields finished results, waiting only while too many bytes are in progress."""
         self._running.append((self._pool.submit(self._call, element), size))
         self._bytes += size
         while self._running and (self._bytes > self._most_bytes or self._running[0][0].done()):
@@ -40,7 +39,7 @@ class Overlap(Generic[_In, _Out]):
             yield self._next()
 
     def abandon(self) -> None:
-        """Forget what an earlier, failed bundle left behind."""
+        """Drop the remains of an earlier, failed bundle."""
         while self._running:
             future, _ = self._running.popleft()
             future.cancel()

@@ -22,11 +22,11 @@ class FormatModule(Protocol):
     def encode(self, table: pa.Table) -> bytes | memoryview | pa.Buffer:
         """A file with the rows of ``table`` (``FILE_SCHEMA``).
 
-        Equal rows give equal bytes: no clock, no host, no random.
+        Equal rows yield equal bytes: no clock, no host name, no random numbers.
         """
 
     def decode(self, data: bytes | memoryview | pa.Buffer) -> pa.Table:
-        """The inverse, exactly: null stays null, empty stays empty, every byte and every repeat stays.
+        """The exact inverse: null stays null, empty stays empty, every byte and every repeat is kept.
 
         Raises:
             PermanentError: ``data`` is not a whole file of this format.

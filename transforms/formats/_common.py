@@ -1,4 +1,4 @@
-"""What the formats share: damage becomes a ``PermanentError``, rows are taken by position."""
+"""Shared by the formats: damage becomes a ``PermanentError``, rows are taken by position."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
 
 Rows = npt.NDArray[np.int64]
 
-# A file takes many times its size while it is decoded, of which each thread's part of the heap keeps much.
+# Decoding a file takes many times its size, and each thread's part of the heap keeps much of that.
 _DECODING = ThreadPoolExecutor(2)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a file holds, told without its messages.
+    """The bounds of a file, without its messages.
 
     Attributes:
         rows: how many messages.
@@ -62,7 +62,7 @@ def bounds_of(table: pa.Table) -> Bounds:
 
 
 def bounds_of_whole(file: LakeFile, decode: Callable[[memoryview], pa.Table]) -> Bounds:
-    """The bounds of a file that has to be read whole for them; raises as ``read_rows``."""
+    """The bounds of a file that must be read completely; raises like ``read_rows``."""
     return _DECODING.submit(lambda: bounds_of(decode(file.read()))).result()
 
 
@@ -72,43 +72,43 @@ def _least(values: pa.Array) -> Any:
 
 @contextmanager
 def damage(kind: str, *errors: type[Exception]) -> Iterator[None]:
-    """Turn what a library raises on data that is not of its format into a ``PermanentError``.
+    """Turn a library's errors about data of another format into a ``PermanentError``.
 
     Args:
         kind: the format, for the message.
-        errors: what the library raises beside Arrow's own errors.
+        errors: the library's errors besides Arrow's own.
     """
     try:
         yield
     except (pa.ArrowException, *errors) as error:
-        # The text may quote the data, so only the kind of error is told.
+        # The text may quote the data, so only the kind of error is shown.
         raise PermanentError(f"not a whole {kind} file of messages ({type(error).__name__})") from error
 
 
 def checked(table: pa.Table) -> pa.Table:
-    """A table that was put together from a file, valid in itself."""
+    """A validated table assembled from a file."""
     table.validate()
     return table
 
 
 def take(table: pa.Table, rows: Rows) -> pa.Table:
-    """Rows by position, strictly ascending. Raises ``PermanentError`` for one behind the last."""
+    """Rows by position, strictly ascending. Raises ``PermanentError`` for one after the last."""
     check_rows(rows, len(table))
     return table if len(rows) == len(table) else table.take(pa.array(rows))
 
 
 def check_rows(rows: Rows, count: int) -> None:
-    """Raise ``PermanentError`` where a position lies behind the last row."""
+    """Raise ``PermanentError`` if a position is after the last row."""
     if len(rows) and (rows[-1] >= count or rows[0] < 0):
-        raise PermanentError(f"row {rows[-1]} was asked for, the file has {count}")
+        raise PermanentError(f"row {rows[-1]} was requested, but the file has {count}")
 
 
 def header_lists(
     counts: Sequence[int], names: Sequence[bytes | None], values: Sequence[bytes | None]
 ) -> pa.Array:
-    """The column ``headers`` from all headers one behind the other.
+    """The column ``headers`` from the concatenated headers of all rows.
 
-    Names are given as bytes: they are kept even where they are not valid UTF-8.
+    Names are bytes, so they are kept even if they are not valid UTF-8.
     """
     kind = FILE_SCHEMA.field("headers").type
     offsets = np.zeros(len(counts) + 1, np.int32)

@@ -1,8 +1,8 @@
 """Avro object container files, whose first fields are those of Dataphos Persistor.
 
-Its tools read ``ID``, ``Data`` and ``Metadata`` of our files (the headers as attributes: those that
-are valid UTF-8, the last one of a name). Its own files have nothing else: they are read with
-null checksums, every ``Metadata`` value as the bytes it is, the topic empty.
+Its tools read ``ID``, ``Data`` and ``Metadata`` of our files (headers as attributes: those that are valid
+UTF-8, the last value of a name). Its own files have no other fields: they are read with null checksums,
+``Metadata`` values as bytes, and an empty topic.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ERRORS = (
     zlib.error,
 )
 _COUNT = "persistor.messages"
-# The one codec that every Avro library has; level 1 is three times as quick as the default.
+# The only codec that every Avro library has; level 1 is three times as fast as the default.
 _CODEC, _LEVEL = "deflate", 1
 _BLOCK = 256 * 1024
 
@@ -92,7 +92,7 @@ def encode(table: pa.Table) -> bytes:
 def decode(data: bytes | memoryview | pa.Buffer) -> pa.Table:
     """See :mod:`transforms.formats`; also reads the files of Dataphos Persistor."""
     with damage("Avro", *_ERRORS):
-        # Dataphos Persistor copies header values into strings unchecked, so not all are valid UTF-8.
+        # Dataphos Persistor copies header values into strings unchecked, so some are not valid UTF-8.
         reader = fastavro.reader(io.BytesIO(data), handle_unicode_errors="surrogateescape")
         fields = [field["name"] for field in json.loads(reader.metadata["avro.schema"])["fields"]]
         records = list(reader)
@@ -144,7 +144,7 @@ def _headers(table: pa.Table) -> list[list[dict[str, bytes | None]]]:
 
 
 def _sync_marker(table: pa.Table) -> bytes:
-    """Sixteen bytes that the same rows give again; a random one would make every file another."""
+    """Sixteen bytes derived from the rows; a random marker would make equal rows yield different files."""
     identity = [column(table, name).to_pylist() for name in ("id", "checksum")]
     return hashlib.sha256(repr(identity).encode()).digest()[:16]
 

@@ -1,8 +1,8 @@
-"""JSON Lines: one message per line, for eyes and line tools; not compressed, so that they can read it.
+"""JSON Lines: one message per line, uncompressed, for people and line tools.
 
-Bytes that are valid UTF-8 are strings under ``key``, ``data``, ``name`` and ``value``; others are
-base64 under the same name with ``_base64`` behind it. The last line has ``"last": true``: without
-it a file cut at the end of a line would look whole. A file of no messages is one empty line.
+Bytes that are valid UTF-8 are strings under ``key``, ``data``, ``name`` and ``value``; others are base64
+under the same name with the suffix ``_base64``. The last line has ``"last": true``: without it a file cut
+at the end of a line would look complete. A file of no messages is one empty line.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def bounds(file: LakeFile) -> Bounds:
 
 
 def _texts(name: str, values: Parts) -> list[dict[str, str | None]]:
-    """What each value is in JSON, with its name."""
+    """The JSON name and value of each row."""
     text = values.text
     if text.all():
         return [{name: value} for value in values.array.cast(pa.string()).to_pylist()]

@@ -1,8 +1,8 @@
-"""Parquet: the default. Compressed columns, read by query engines and row group by row group by us.
+"""Parquet, the default format: compressed columns for query engines, read by us row group by row group.
 
-Pages have Parquet's own CRC. The footer has none there, and a damaged one can end the whole
-process inside of Arrow, so its CRC-32 (little endian) lies in the four bytes before it, where
-other readers do not look. The footer says where the data before that ends: another tool that
+Pages have Parquet's own CRC. The footer has none, and a damaged footer can crash the process inside
+Arrow. Its CRC-32 (little endian) is therefore stored in the four bytes before it, which other readers
+ignore. The footer says where the data before that ends: another tool that
 writes the file again may copy that word, but not make it true, and its footer is taken as it is.
 """
 
@@ -26,16 +26,16 @@ from transforms.model import FILE_SCHEMA
 __all__ = ["bounds", "decode", "encode", "read_rows"]
 
 _MIB = 1024 * 1024
-# A row group is what is read and decompressed to get at one message.
+# A row group is read and decompressed to get one message.
 _ROW_GROUP_BYTES = _MIB
-# Below this a second request takes longer than the bytes it would save.
+# Below this size a second request takes longer than the bytes it would save.
 _SMALL_FILE = _MIB
 _TAIL = 64 * 1024
 _END, _CRC = 8, 4
 _DATA_END = "persistor.data_end"
 _SAID = re.compile(_DATA_END.encode() + rb"\x18.(\d+)", re.DOTALL)
 _REPEATING = ["topic", "partition", "headers.list.element.name", "headers.list.element.value"]
-# Bounds of payloads serve no query and can be as large as the payloads.
+# Bounds of payloads help no query and can be as large as the payloads.
 _WITH_BOUNDS = ["id", "topic", "partition", "offset", "publish_time"]
 _BOUNDED = ["id", "partition", "offset", "publish_time"]
 _ERRORS = (OSError, ValueError, KeyError, MemoryError)
@@ -61,7 +61,7 @@ _SCHEMA = _with_field_ids()
 
 def encode(table: pa.Table) -> bytes:
     """See :mod:`transforms.formats`. Row groups hold about 1 MiB, pages have a CRC."""
-    # One chunk each, since chunks would show in the pages.
+    # One chunk each, because chunks would change the pages.
     whole = pa.table(table.combine_chunks().columns, schema=_SCHEMA)
     groups = max(1, -(-whole.nbytes // _ROW_GROUP_BYTES))
     sink = pa.BufferOutputStream()
@@ -89,9 +89,9 @@ def decode(data: bytes | memoryview | pa.Buffer) -> pa.Table:
 
 
 def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
-    """See :mod:`transforms.formats`. Only the row groups needed are decoded, and from 1 MiB on read."""
+    """See :mod:`transforms.formats`. Decodes only the needed row groups; reads only those from 1 MiB on."""
     small = file.size < _SMALL_FILE
-    # Zeroed memory is not taken from the system before it is written to, so the gaps cost nothing.
+    # Zeroed memory is allocated only when written to, so the gaps cost nothing.
     data = np.frombuffer(file.read(), np.uint8) if small else np.zeros(file.size, np.uint8)
     with damage("Parquet", *_ERRORS):
         if not small:
@@ -104,13 +104,13 @@ def read_rows(file: LakeFile, rows: Rows) -> pa.Table:
     if not small:
         _fetch(file, data, [_extent(parquet.metadata.row_group(int(group))) for group in wanted])
     with damage("Parquet", *_ERRORS):
-        # Threads cost more than they give where a single row group is read for a message or two.
+        # Threads cost more than they save if a single row group is read for a message or two.
         table = parquet.read_row_groups(wanted.tolist(), use_threads=len(wanted) > 1)
         return _typed(table.take(pa.array(_positions(rows, starts, wanted))))
 
 
 def bounds(file: LakeFile) -> Bounds:
-    """See :mod:`transforms.formats`. Reads the footer alone, in a request or two."""
+    """See :mod:`transforms.formats`. Reads only the footer, in one or two requests."""
     data = np.zeros(file.size, np.uint8)
     with damage("Parquet", *_ERRORS):
         _fetch_footer(file, data)
@@ -201,7 +201,7 @@ def _extent(group: pq.RowGroupMetaData) -> tuple[int, int]:
 
 
 def _positions(rows: Rows, starts: Rows, wanted: Rows) -> Rows:
-    """Where rows of the file are in a table of the wanted row groups alone."""
+    """The positions of rows in a table of only the wanted row groups."""
     sizes = np.diff(starts)[wanted]
     moved = starts[wanted] - (np.cumsum(sizes) - sizes)
     return rows - np.repeat(moved, np.diff([*np.searchsorted(rows, starts[wanted]), len(rows)]))

@@ -20,16 +20,16 @@ __all__ = ["ConflictError", "Index", "IndexModule", "SourceSummary"]
 
 
 class ConflictError(PermanentError):
-    """Ids are in the index already, for other messages: their checksums differ."""
+    """Ids are already indexed for other messages: their checksums differ."""
 
     def __init__(self, ids: list[str]) -> None:
         self.ids = ids
-        super().__init__(f"{len(ids)} ids are indexed for other messages already, such as {ids[0]}")
+        super().__init__(f"{len(ids)} ids are already indexed for other messages, such as {ids[0]}")
 
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What a selection holds of one source."""
+    """The messages of one source in a selection."""
 
     source: str
     messages: int
@@ -41,34 +41,34 @@ class SourceSummary:
 
 
 class Index(Protocol):
-    """Where the entries (``ENTRY_SCHEMA``) and the jobs are kept. Thread-safe.
+    """Stores the entries (``ENTRY_SCHEMA``), the jobs and the audit trail. Thread-safe.
 
     Every method raises ``TransientError`` while the store is away.
     """
 
     def insert(self, entries: pa.Table) -> int:
-        """Store entries durably; ids that are there already stay as they are.
+        """Store entries durably; existing ids stay unchanged.
 
         Returns:
-            How many were new.
+            The number of new entries.
 
         Raises:
-            ConflictError: an id is there with another checksum (null checksums do not
-                conflict). Every other entry of the table is stored all the same.
+            ConflictError: an id exists with another checksum (null checksums do not conflict). All other
+                entries of the table are stored nevertheless.
         """
 
     def forget(self, locations: Sequence[str]) -> int:
-        """Remove every entry of these files durably; jobs are left alone.
+        """Remove every entry of these files durably; jobs stay.
 
         Returns:
-            How many entries there were.
+            The number of removed entries.
         """
 
     def summarize(self, selection: Selection) -> list[SourceSummary]:
-        """Count what matches, without ``limit`` and ``sample``, ordered by source."""
+        """Count matching messages, without ``limit`` and ``sample``, ordered by source."""
 
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
-        """Stream what matches, without ``limit`` and ``sample``, in bounded memory.
+        """Stream matching entries, without ``limit`` and ``sample``, in bounded memory.
 
         Ordered by source, incarnation, partition, offset and id, the replay order; null comes first.
         """
@@ -76,11 +76,11 @@ class Index(Protocol):
     def search(
         self, selection: Selection, limit: int, after: tuple[int | None, str] | None = None
     ) -> pa.Table:
-        """One page of what matches, ordered by (publish time, id), behind ``after``.
+        """One page of matching entries, ordered by (publish time, id), after ``after``.
 
-        ``after`` is (publish time in µs since 1970, id) of the last row of the page before; its time
-        is None where the row has none, and such rows come first.
-        The order is unique and steady, so that paging meets each message once while others are added.
+        ``after`` is (publish time in µs since 1970, id) of the last row of the previous page; its time is
+        None if the row has none, and such rows come first. The order is unique and stable, so paging
+        returns each message once while others are added.
         """
 
     def get(self, id: str) -> pa.Table:
@@ -90,37 +90,36 @@ class Index(Protocol):
         """Names of all indexed sources, sorted."""
 
     def files(self) -> dict[str, int]:
-        """How many files hold the messages of each source; may read the whole index."""
+        """The number of files per source; may read the whole index."""
 
     def histogram(self, selection: Selection, start: int, width: int) -> dict[int, int]:
-        """Count what matches by publish time, without ``limit`` and ``sample``.
+        """Count matching messages by publish time, without ``limit`` and ``sample``.
 
         Args:
-            selection: what to count.
-            start: where bucket 0 begins, in µs since 1970; messages before it are left out.
-            width: of a bucket, in µs.
+            selection: the messages to count.
+            start: start of bucket 0, in µs since 1970; earlier messages are left out.
+            width: width of a bucket, in µs.
 
         Returns:
-            Messages by the number of their bucket, for buckets that have any.
+            Messages by bucket number, without empty buckets.
         """
 
     def create_job(self, row: Row, record: Mapping[str, Any]) -> Row:
-        """Store a new job and the record of the audit trail that says who asked for it.
+        """Store a new job with its record of the audit trail.
 
-        Both are durable then, or neither is.
+        Either both are durable, or neither.
 
         Args:
             row: the job, JSON types only.
             record: as for :meth:`append_audit`; its ``id`` is the job's.
 
         Returns:
-            ``row``, or the job that is there already: of the same ``id``, or of the same
-            ``requested_by`` with the same ``idempotency_key`` (where that is not None). Then
-            ``record`` is not stored.
+            ``row``, or an existing job with the same ``id``, or with the same ``requested_by`` and
+            ``idempotency_key`` (if not None). Then ``record`` is not stored.
         """
 
     def replace_job(self, row: Row, version: int, record: Mapping[str, Any] | None = None) -> bool:
-        """Store a job durably as ``version + 1`` if what is stored has that version.
+        """Store a job durably as ``version + 1`` if the stored one has ``version``.
 
         Args:
             row: the job, JSON types only.
@@ -129,7 +128,7 @@ class Index(Protocol):
                 change without its record nor a record of what did not happen.
 
         Returns:
-            Whether it was stored; if not, another one was quicker, or there is no such job.
+            Whether it was stored; if not, another change came first, or the job does not exist.
         """
 
     def get_job(self, id: str) -> Row | None:
@@ -138,29 +137,29 @@ class Index(Protocol):
     def list_jobs(
         self, limit: int, before: str | None = None, states: Sequence[str] | None = None
     ) -> list[Row]:
-        """Jobs by id, last first (ids begin with their time).
+        """Jobs by id, latest first (ids begin with their time).
 
         Args:
-            limit: at most so many.
-            before: those below this id only.
-            states: those whose ``state`` is one of these only.
+            limit: maximum number.
+            before: only jobs before this id.
+            states: only jobs in one of these states.
         """
 
     def append_audit(self, record: Mapping[str, Any]) -> None:
-        """Store a record of the audit trail durably; nothing changes or deletes one.
+        """Store a record of the audit trail durably; records are never changed or deleted.
 
         Args:
             record: JSON types; its ``id`` is new, and begins with its time.
         """
 
     def list_audit(self, limit: int, before: str | None = None) -> list[dict[str, Any]]:
-        """Records of the audit trail by id, last first, those below ``before`` only."""
+        """Records of the audit trail by id, latest first, only those before ``before``."""
 
     def ping(self) -> None:
-        """Return when the store answers."""
+        """Return once the store has answered."""
 
     def close(self) -> None:
-        """Give back connections; the index is not used afterwards."""
+        """Close all connections; do not use the index afterwards."""
 
 
 class IndexModule(Protocol):

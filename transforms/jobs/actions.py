@@ -1,4 +1,4 @@
-"""Asking something of a job, with a record in the audit trail: the same for service and command."""
+"""Actions on a job, each recorded in the audit trail, for service and command alike."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def act(
     Args:
         index: where the job is kept.
         id: the job's id.
-        action: as the audit trail calls it.
-        function: what becomes of the row; one of :mod:`transforms.jobs.states`.
-        who: asks for it.
-        others: what the record says besides.
+        action: its name in the audit trail.
+        function: computes the new row; one of :mod:`transforms.jobs.states`.
+        who: the caller.
+        others: further fields of the record.
 
     Raises:
-        UnknownJobError: there is no such job.
-        WrongStateError: its state does not allow that.
-        TransientError: the index is away.
+        UnknownJobError: the job does not exist.
+        WrongStateError: its state does not allow this.
+        TransientError: the index does not answer.
     """
     row = change(index, id, function, note=lambda _, after: record(after, action, who, **others))
     release(index, row)
@@ -48,7 +48,7 @@ def create(index: Index, row: Row, action: str) -> Row:
     """Store a job together with a record of who asked for it; where the answer is lost, ask again.
 
     Returns:
-        The row, or the one that is there already; see :meth:`Index.create_job`.
+        The row, or an existing one; see :meth:`Index.create_job`.
 
     Raises:
         TransientError: the index is away, and whether the job is stored is not known.
@@ -60,32 +60,32 @@ def create(index: Index, row: Row, action: str) -> Row:
 
 
 def release(index: Index, row: Row) -> None:
-    """Let a job be tried again whose retry ``row`` ended before anything counted as sent.
+    """Allow another retry of a job, because its retry ``row`` ended before anything was sent.
 
     Raises:
-        TransientError: the index is away.
+        TransientError: the index does not answer.
     """
     if (of := row["retry_of"]) and is_void(row):
-        with contextlib.suppress(UnknownJobError):  # the index was made anew
+        with contextlib.suppress(UnknownJobError):  # the index was created anew
             change(index, of, lambda old: _released(old, row["id"]))
 
 
 def retry_of(index: Index, id: str, who: str | None) -> Row:
-    """A job of what another one could not publish, which names it from now on; it is not stored yet.
+    """A new job for the failed messages of another one, which now refers to it; it is not stored yet.
 
-    One of the command waits, PAUSED, until the command goes on with it.
+    A job of the command stays PAUSED until the command continues it.
 
     Raises:
-        UnknownJobError: there is no such job.
-        WrongStateError: nothing of it can be tried again, or that was done already.
-        TransientError: the index is away.
+        UnknownJobError: the job does not exist.
+        WrongStateError: nothing can be retried, or it was retried already.
+        TransientError: the index does not answer.
     """
     by = new_job_id()
     known = index.get_job(id)
     named = known and known["retried_by"]
     if named and (earlier := index.get_job(named)):
-        release(index, earlier)  # where whoever ended it died before
-    # Whoever dies between the two steps leaves a name that the next one gives to the new job.
+        release(index, earlier)  # if the process that ended it died before
+    # A process that dies between the two steps leaves an id that the next one gives to the new job.
     old = change(index, id, lambda row: row if row["retried_by"] else retry(row, by))
     named = old["retried_by"] or by
     if named != by and index.get_job(named) is not None:
@@ -113,4 +113,4 @@ def _failed(row: Row) -> Selection:
 
 
 def _waiting(id: str) -> dict[str, Any]:
-    return {"state": "PAUSED", "reason": f"It waits for the command: persistor resubmit --resume {id}"}
+    return {"state": "PAUSED", "reason": f"Run the command to start it: persistor resubmit --resume {id}"}

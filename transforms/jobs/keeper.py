@@ -1,4 +1,4 @@
-"""The keeper: holds a job's lease, tells its lanes what is wished, and tells the row how far they are."""
+"""The keeper: holds a job's lease, passes the wish to its lanes, and writes their progress to the row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["Keeper", "LostError"]
 _BEAT = 1.0
 _LOOK_EVERY = 0.2
 _RATE_OVER = 10
-"""Beats over which the rate is measured."""
+"""Number of beats over which the rate is measured."""
 _GIVE_UP_AFTER = 600.0
 
 
@@ -46,11 +46,11 @@ class LostError(Exception):
 
 
 class Keeper:
-    """Holds a job while the block runs, renewing its lease each second from a thread of its own.
+    """Holds a job while the block runs; its own thread renews the lease each second.
 
-    Where the block fails for good (``ConfigurationError``, ``PermanentError``) the job ends FAILED
-    with that reason; after any other failure its lease is given back, and it may be taken up again.
-    While the index is away the lanes go on: nobody else can take the job then.
+    If the block fails permanently (``ConfigurationError``, ``PermanentError``), the job ends FAILED with
+    that reason. After any other failure its lease is released, and another process may take it over. While
+    the index does not answer, the lanes continue, because nobody else can take the job.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Keeper:
         """Keep job ``id``.
 
         Args:
-            index: where its row is.
-            lake: where its plan and its ledger are.
+            index: stores its row.
+            lake: stores its plan and its ledger.
             id: the job's id.
-            on_lost: called once, from the keeper's thread, when another process has taken the job.
-            owner: the name under which the lease is held already, see :func:`new_owner`.
-            progress: told messages published, failed and planned, from a thread of the keeper.
+            on_lost: called once, from the keeper's thread, when another process takes the job.
+            owner: name of the present holder of the lease, see :func:`new_owner`.
+            progress: called with messages published, failed and planned, from a keeper thread.
         """
         self._index, self._lake, self._id = index, lake, id
         self._on_lost = on_lost
@@ -79,13 +79,13 @@ class Keeper:
         self._progress = progress
         self._plan: Plan | None = None
         self._wished: tuple[Wish, int] | None = None
-        self._told: Wish | None = None
+        self._written: Wish | None = None
         self._paused = False
         self._tally: Tally | None = None
         self._rate: float | None = None
         self._counts: deque[tuple[float, int]] = deque(maxlen=_RATE_OVER)
         self._ended = threading.Event()
-        # A lake that hangs must not keep the lease from being renewed: each has a thread of its own.
+        # An unresponsive lake must not block the renewal of the lease, so each has its own thread.
         self._threads = [threading.Thread(target=self._run, args=(beat,), name=f"keeper-{id}", daemon=True)
                          for beat in (self._renew, self._look)]  # fmt: skip
         self.lost = False
@@ -109,7 +109,7 @@ class Keeper:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the lease back where :meth:`finish` has not, and say why the block failed."""
+        """Release the lease unless :meth:`finish` did, and store why the block failed."""
         self._stop()
         if self.lost or kind is None:
             return
@@ -117,28 +117,30 @@ class Keeper:
         self._change(lambda row: _ended_by(row, str(error) or kind.__name__, for_good=for_good))
 
     def planned(self, plan: Plan) -> None:
-        """Tell the row of the plan, and the plan's lanes what is wished of them.
+        """Store the plan in the row, and write the wish for its lanes.
 
         Raises:
-            TransientError: the lake or the index stays away.
+            TransientError: the lake or the index did not answer for too long.
         """
         row = self._change(lambda row: planned(row, plan))
         if row is not None:
             self._wished = wish_of(row), row["version"]
-            retry(self._tell, f"tell job {self._id}", give_up_after=_GIVE_UP_AFTER)
+            retry(
+                self._write_wish, f"write the control object of job {self._id}", give_up_after=_GIVE_UP_AFTER
+            )
             self._plan = plan
 
     @property
     def halted(self) -> str | None:
-        """``pause`` or ``cancel`` where the lanes were told so last."""
-        return None if self._told is None or self._told.state == "run" else self._told.state
+        """``pause`` or ``cancel`` if that was the last wish for the lanes."""
+        return None if self._written is None or self._written.state == "run" else self._written.state
 
     def goes_on(self, stopped: Callable[[], bool], held: Callable[[], object] | None = None) -> bool:
-        """Whether a job whose lanes have ended was paused, and they are wished to run again.
+        """Whether a paused job, whose lanes have ended, was resumed.
 
         Args:
-            stopped: asked while waiting; where it says yes, there is no more waiting.
-            held: where given, a paused job is held until it is resumed or cancelled; called before.
+            stopped: polled while waiting; True ends the wait.
+            held: if given, called before waiting for a paused job to be resumed or cancelled.
         """
         if held is not None and self.halted == "pause":
             held()
@@ -147,14 +149,14 @@ class Keeper:
         again = self._paused and self.halted is None and not self.lost and not stopped()
         if again:
             self._paused = False
-            self._ended.wait(LOOK_EVERY)  # until then lanes may take the earlier wish for the last one
+            self._ended.wait(LOOK_EVERY)  # until then lanes may follow the earlier wish
         return again
 
     def finish(self, report: Report, *, stopped: bool = False) -> Row | None:
-        """Tell the row what became of all messages; see :func:`transforms.jobs.rows.finished`.
+        """Store the outcome of all messages in the row; see :func:`transforms.jobs.rows.finished`.
 
         Returns:
-            The row as it is now, None where another process has taken the job.
+            The stored row, or None if another process has taken the job.
         """
         self._stop()
         self._show(outcome(report))
@@ -164,7 +166,7 @@ class Keeper:
         return row
 
     def give_back(self, function: Callable[[Row], Row] = lambda row: row) -> Row | None:
-        """Give the lease back, with another change of the row."""
+        """Release the lease, with another change of the row."""
         self._stop()
         return self._change(lambda row: {**function(row), "lease": None})
 
@@ -173,8 +175,8 @@ class Keeper:
         trouble = waiting(self._id) if rate is None else None
 
         def renewed(row: Row) -> Row:
-            told = row if tally is None else progressed(row, tally, rate)
-            return held_by(waits(told, trouble), self._owner)
+            updated = row if tally is None else progressed(row, tally, rate)
+            return held_by(waits(updated, trouble), self._owner)
 
         row = self._change(renewed, patience=0.0)
         if row is not None:
@@ -183,7 +185,7 @@ class Keeper:
     def _look(self) -> None:
         if self._plan is None:
             return
-        self._tell()
+        self._write_wish()
         self._tally = total(self._lake, self._plan)
         self._counts.append((time.monotonic(), self._tally.done))
         (since, before), (now, count) = self._counts[0], self._counts[-1]
@@ -194,11 +196,11 @@ class Keeper:
         if self._plan is not None:
             self._progress(tally.published, tally.done - tally.published, self._plan.messages)
 
-    def _tell(self) -> None:
-        if self._wished is not None and self._wished[0] != self._told:
+    def _write_wish(self) -> None:
+        if self._wished is not None and self._wished[0] != self._written:
             wish, version = self._wished
             write_control(self._lake, self._id, wish, version)
-            self._told = wish
+            self._written = wish
             self._paused = self._paused or wish.state == "pause"
 
     def _change(self, function: Callable[[Row], Row], patience: float = _GIVE_UP_AFTER) -> Row | None:
@@ -226,7 +228,7 @@ class Keeper:
             try:
                 beat()
             except PersistorError:
-                continue  # the lanes go on, and wait for index and lake by themselves
+                continue  # the lanes continue, and wait for index and lake themselves
 
     def _stop(self) -> None:
         self._ended.set()
@@ -238,4 +240,4 @@ class Keeper:
 def _ended_by(row: Row, reason: str, *, for_good: bool) -> Row:
     if for_good or by_command(row):
         return failed(row, reason)
-    return {**row, "lease": None, "reason": f"It is to be taken up again: {reason}"}
+    return {**row, "lease": None, "reason": f"It will be taken over again: {reason}"}

@@ -1,4 +1,4 @@
-"""Changing a job's row where others change it too, and holding it for a while."""
+"""Compare-and-set changes of a job's row, and the lease on it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ __all__ = [
 ]
 
 LEASE_SECONDS = 10.0
-"""A holder that has not renewed its lease for so long is taken for dead. Clocks must agree to seconds."""
+"""Seconds without renewal after which a holder counts as dead. Clocks must agree to seconds."""
 _ATTEMPTS = 200
 _LOOK_EVERY = 0.2
 
 
 class UnknownJobError(ConfigurationError):
-    """No job has that id."""
+    """No job has this id."""
 
 
 class HeldError(ConfigurationError):
-    """Another process works on the job."""
+    """Another process holds the job."""
 
 
 Note = Callable[[Row, Row], Mapping[str, Any] | None]
@@ -52,22 +52,22 @@ def change(
     known: Row | None = None,
     note: Note = lambda _before, _after: None,
 ) -> Row:
-    """Replace a job's row by what ``function`` makes of it, again if another change came between.
+    """Replace a job's row by the result of ``function``, repeated if another change came first.
 
     Args:
-        index: where the job is kept.
+        index: stores the job.
         id: the job's id.
-        function: from the row as it is to the row as it shall be; may raise, which changes nothing.
-        known: the row as it was last seen, tried first: it saves a look where nobody else changes it.
+        function: from the current row to the new row; if it raises, nothing changes.
+        known: the row as last read, tried first to save a request.
         note: what the audit trail says of the change, stored in the same write. Where nothing
             changes, it is stored too: somebody asked for it.
 
     Returns:
-        The row as it is now.
+        The stored row.
 
     Raises:
-        UnknownJobError: there is no such job.
-        TransientError: the index is away, or others change the job all the time.
+        UnknownJobError: the job does not exist.
+        TransientError: the index does not answer, or others keep changing the job.
     """
     lost = 0
     for attempt in range(_ATTEMPTS):
@@ -90,7 +90,7 @@ def change(
         if replaced:
             return {**wanted, "version": row["version"] + 1}
         time.sleep(min(attempt, 10) * 0.001)
-    raise TransientError(f"job {id} is changed by others all the time")
+    raise TransientError(f"other processes keep changing job {id}")
 
 
 def _is_stored(index: Index, wanted: Row, version: int, record: Mapping[str, Any] | None) -> bool:
@@ -102,17 +102,17 @@ def _is_stored(index: Index, wanted: Row, version: int, record: Mapping[str, Any
 
 
 def owner_prefix(host: str, pid: int) -> str:
-    """How the names of all holders in a process begin."""
+    """The common prefix of all owner names of this process."""
     return f"{host}:{pid}:"
 
 
 def new_owner() -> str:
-    """A name for a holder of leases in this process."""
+    """A new owner name for leases in this process."""
     return owner_prefix(socket.gethostname(), os.getpid()) + secrets.token_hex(4)
 
 
 def is_free(row: Row) -> bool:
-    """Whether nobody holds the job's lease, or who held it is gone."""
+    """Whether the job's lease is free or expired."""
     lease = row["lease"]
     return lease is None or str(lease["until"]) < at()
 
@@ -132,20 +132,20 @@ def take(
     patience: float = 0.0,
     note: Note = lambda _before, _after: None,
 ) -> Row:
-    """Take a job's lease: one that is free, the owner's own, or held for this process until it started.
+    """Take a job's lease if it is free, already the owner's, or held for the start of this process.
 
     Args:
-        index: where the job is kept.
+        index: stores the job.
         id: the job's id.
-        owner: who holds it then.
-        otherwise: a further change of a row that was not held for this process.
+        owner: the new holder.
+        otherwise: a further change, for a row that was not held for this process.
         patience: seconds to wait for a lease that is held.
         note: as for :func:`change`, of a row that was not held for this process.
 
     Raises:
-        HeldError: another one holds it.
-        UnknownJobError: there is no such job.
-        TransientError: the index is away.
+        HeldError: another process holds it.
+        UnknownJobError: the job does not exist.
+        TransientError: the index does not answer.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -168,12 +168,12 @@ def _taken(row: Row, owner: str, otherwise: Callable[[Row], Row]) -> Row:
     lease = row["lease"]
     if lease is not None and not is_free(row) and lease["owner"] != owner:
         holder = lease["owner"].rpartition(":")[0]
-        raise HeldError(f"Job {row['id']} is being worked on by process {holder}: pause it first.")
+        raise HeldError(f"Process {holder} is working on job {row['id']}: pause it first.")
     return held_by(otherwise(row), owner)
 
 
 def _is_for_us(row: Row) -> bool:
-    """Whether the holder has started this process and waits for it to take over."""
+    """Whether the holder started this process and waits for it to take over."""
     run = row["run"] or {}
     ours = (run.get("host"), run.get("pid")) == (socket.gethostname(), os.getpid())
     return bool(row["lease"] and row["lease"].get("launching")) and ours

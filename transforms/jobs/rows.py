@@ -1,4 +1,4 @@
-"""What a job's row holds, and what happens to it while it is worked on."""
+"""The row of a job, and its changes while the job runs."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def new_row(
     rate: Mapping[str, float | None] = UNLIMITED,
     **others: Any,
 ) -> Row:
-    """A job that was just asked for.
+    """The row of a new job.
 
     Args:
-        destination: the configured name, or the URL that the command was given.
+        destination: the configured name, or the URL given to the command.
         topic: may be a pattern with ``{topic}``.
-        selection: what to send; it stays as it is.
+        selection: what to send; it never changes.
         options: how.
-        requested_by: who asked for it.
-        mode: ``inline`` where the service sends by itself, else ``job``.
-        state: ``RUNNING``, or ``PLANNED`` where nothing is to be sent yet.
+        requested_by: the caller.
+        mode: ``inline`` if the service sends the messages itself, else ``job``.
+        state: ``RUNNING``, or ``PLANNED`` if nothing is to be sent yet.
         rate: ``messages_per_second`` and ``bytes_per_second``, None is unlimited.
-        others: ``id``, ``lease``, ``idempotency_key``, ``request``, ``retry_of`` where they are given.
+        others: ``id``, ``lease``, ``idempotency_key``, ``request``, ``retry_of``, if given.
     """
     made: Row = {
         "id": new_job_id(),
@@ -98,34 +98,34 @@ def new_row(
 
 
 def by_command(row: Row) -> bool:
-    """Whether the command made it: its destination is an address, which no configuration names."""
+    """Whether the command created it: its destination is then an address, not a configured name."""
     return "://" in row["destination"]
 
 
 def selection_of(row: Row) -> Selection:
-    """What the job sends."""
+    """The selection of a job."""
     return Selection.model_validate(row["selection"])
 
 
 def options_of(row: Row) -> Options:
-    """How the job sends."""
+    """The options of a job."""
     return Options(**row["options"])
 
 
 def wish_of(row: Row) -> Wish:
-    """What the job's lanes shall do."""
+    """The wish for the job's lanes."""
     return Wish(_WISHES.get(row["state"], "run"), **row["rate"])
 
 
 def planned(row: Row, plan: Plan) -> Row:
     """The row with the plan's figures."""
-    told = plan.report() | {"destination": row["destination"], "topic": row["topic"]}
-    for part in (told, *told["sources"], *told["samples"], told["histogram"] or {}):
+    figures = plan.report() | {"destination": row["destination"], "topic": row["topic"]}
+    for part in (figures, *figures["sources"], *figures["samples"], figures["histogram"] or {}):
         part |= {name: _precise(part[name]) for name in _TIMES & part.keys()}
     sources: dict[str, SourceProgress] = {
         s.source: {"planned": s.messages, "published": 0, "failed": 0} for s in plan.sources
     }
-    # Counts that an earlier run had confirmed already.
+    # Counts that an earlier run had already confirmed.
     known = row["progress"] if row["plan"] else None
     progress: Progress = {
         "planned": plan.messages,
@@ -134,11 +134,11 @@ def planned(row: Row, plan: Plan) -> Row:
         "sources": sources,
     }
     started = row["started"] if row["state"] == "PLANNED" else row["started"] or at()
-    return {**row, "started": started, "plan": told, "progress": progress}
+    return {**row, "started": started, "plan": figures, "progress": progress}
 
 
 def progressed(row: Row, tally: Tally, rate: float | None = None) -> Row:
-    """The row with what is confirmed so far; ``rate`` is in messages per second, of late."""
+    """The row with the confirmed progress; ``rate`` is the current messages per second."""
     failed = sum(tally.failed.values())
     left = row["progress"]["planned"] - tally.done
     sources = row["progress"].get("sources", {})
@@ -164,21 +164,21 @@ def progressed(row: Row, tally: Tally, rate: float | None = None) -> Row:
 
 
 def waits(row: Row, trouble: str | None) -> Row:
-    """The row of a job that runs, with what it waits for as its reason."""
+    """The row of a running job, with the cause of its waiting as reason."""
     if row["state"] != "RUNNING":
         return row
-    return {**row, "reason": trouble and f"It waits and tries again: {trouble}"}
+    return {**row, "reason": trouble and f"Waiting to try again: {trouble}"}
 
 
 def finished(row: Row, report: Report, *, stopped: bool = False) -> Row:
-    """The row when its lanes have ended, whose lease is given back.
+    """The row after its lanes have ended, with its lease released.
 
     Args:
-        row: as it is stored.
-        report: what all runs did.
-        stopped: whether they ended early because their process was told to.
+        row: the stored row.
+        report: the result of all runs.
+        stopped: whether they ended early because their process was asked to stop.
     """
-    # What no longer moves has no rate and no time left.
+    # An ended job has no rate and no time left.
     row = {**progressed(row, outcome(report)), "lease": None}
     left = report.planned - row["progress"]["published"] - row["progress"]["failed"]
     if left <= 0:
@@ -187,29 +187,29 @@ def finished(row: Row, report: Report, *, stopped: bool = False) -> Row:
         reason = f"It was cancelled; {left:,} of {report.planned:,} messages were not sent."
         return {**ended(row, report), "state": "CANCELLED", "reason": reason}
     if row["state"] == "RUNNING" and (stopped or by_command(row)):
-        why = "Its process was told to stop" if stopped else "It ended before all was sent"
-        return {**row, "state": "PAUSED", "reason": f"{why}; it may be resumed."}
+        why = "Its process was stopped" if stopped else "It ended before all messages were sent"
+        return {**row, "state": "PAUSED", "reason": f"{why}; it can be resumed."}
     return row
 
 
 def ended(row: Row, report: Report) -> Row:
-    """The row with a report of all its messages: completed where every one of them was published."""
+    """The row with its final report: COMPLETED if every message was published."""
     missing = row["progress"]["planned"] - row["progress"]["published"]
-    told = {name: value for name, value in report.to_dict().items() if name != "errors"}
+    result = {name: value for name, value in report.to_dict().items() if name != "errors"}
     return {
         **row,
         "state": "FAILED" if missing else "COMPLETED",
         "reason": f"{missing:,} of {report.planned:,} messages were not published." if missing else None,
         "finished": at(),
         "lease": None,
-        "report": told,
+        "report": result,
     }
 
 
 def failed(row: Row, reason: str) -> Row:
-    """The row of a job that cannot go on."""
+    """The row of a job that cannot continue."""
     progress: Progress = {**row["progress"], "rate": None, "seconds_left": None}
-    # To go on with a plan would send what nobody has seen.
+    # Continuing with a plan would send messages that nobody has reviewed.
     unseen = row["state"] == "PLANNED" or (row["state"] == "CANCELLING" and row["plan"] is None)
     now = at()
     cleared = now if unseen else row["cleared"]
@@ -220,13 +220,13 @@ def failed(row: Row, reason: str) -> Row:
 
 
 def record(row: Row, action: str, who: str | None, **others: Any) -> dict[str, Any]:
-    """A record of the audit trail: who did what to which job, which sends what where.
+    """A record of the audit trail: who did what to which job, with its sources and destination.
 
     Args:
         row: the job.
         action: as the audit trail calls it.
-        who: did it.
-        others: what it says besides, or instead.
+        who: the caller.
+        others: further or replaced fields.
     """
     plan = row["plan"]
     sources = [s["source"] for s in plan["sources"]] if plan else row["selection"].get("sources", [])
@@ -245,12 +245,12 @@ def record(row: Row, action: str, who: str | None, **others: Any) -> dict[str, A
 
 
 def at(seconds: float = 0.0) -> str:
-    """So many seconds from now, ISO 8601 in UTC with microseconds; such texts sort by their time."""
+    """A time this many seconds from now, ISO 8601 in UTC with microseconds; such texts sort by time."""
     return _iso(datetime.now(timezone.utc) + timedelta(seconds=seconds))
 
 
 def outcome(report: Report) -> Tally:
-    """What became of the messages in all runs."""
+    """The outcome of the messages in all runs."""
     names = ("failed", "errors", "sources", "last_publish_time_us")
     kept = {name: getattr(report, name) for name in names}
     return Tally(published=report.published + report.already_published, **kept)

@@ -1,4 +1,4 @@
-"""Which state may follow which: what may be asked of a job, and what becomes of it then."""
+"""The states of a job, the actions possible in each, and the state that follows."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
 
 
 LISTED = ("RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED")
-"""The states that a list shows unless it is asked for one: all but plans."""
+"""The states listed by default: all except plans."""
 
 
 class WrongStateError(PersistorError):
-    """A job is in a state in which it cannot be done what is asked.
+    """The state of a job does not allow an action.
 
     Attributes:
-        possible: what can be asked of it instead.
+        possible: the actions that are possible instead.
     """
 
     exit_code = 2
@@ -44,7 +44,7 @@ class WrongStateError(PersistorError):
         if action == "run" and row["state"] == "COMPLETED":
             super().__init__("It was sent already (COMPLETED); make a new plan to send it again.")
             return
-        instead = f"possible: {', '.join(self.possible)}" if self.possible else "nothing is possible any more"
+        instead = f"possible: {', '.join(self.possible)}" if self.possible else "no action is possible"
         what = {"rate": "a new rate"}.get(action, action)
         how = command_for(row, action)
         why = f"the command's own: {how} does that" if how else f"{row['state']}, which does not allow {what}"
@@ -52,14 +52,14 @@ class WrongStateError(PersistorError):
 
 
 def possible(row: Row) -> list[str]:
-    """What may be asked of a job as it is: ``run pause resume cancel retry rate``."""
+    """The actions possible on a job now: ``run pause resume cancel retry rate``."""
     state = row["state"]
     if state == "PLANNED":
         return ["run", "cancel"] if _is_ready(row) and not by_command(row) else ["cancel"]
     if state == "RUNNING":
         return ["pause", "cancel", "rate"] if row["mode"] == "job" else []
     if state == "PAUSED":
-        # No service can start the command again, but one that follows its job waits for this.
+        # No service can restart the command, but a command that follows its job waits for this.
         goes_on = not by_command(row) or not is_free(row)
         return ["resume", "cancel", "rate"] if goes_on else ["cancel", "rate"]
     if state == "CANCELLING":
@@ -70,16 +70,16 @@ def possible(row: Row) -> list[str]:
 def _after_the_end(row: Row) -> list[str]:
     if row["cleared"] or is_void(row):
         return []
-    if _may_go_on(row):  # what failed so far is tried again when all is dealt with
+    if _may_go_on(row):  # failed messages are retried after all messages are handled
         return [] if by_command(row) else ["resume"]
     progress = row["progress"]
-    # Of one that was sent inline nothing is kept in the lake: its failures are known by the first hundred.
+    # An inline job stores nothing in the lake: only its first hundred failures are known.
     kept = row["mode"] == "job" or progress["failed"] == len(row["errors"])
     return ["retry"] if progress["failed"] and kept and row["retried_by"] is None else []
 
 
 def is_void(row: Row) -> bool:
-    """Whether it is a retry that ended before anything counted as sent: another may take its place."""
+    """Whether it is a retry that ended before anything was sent: another may take its place."""
     progress = row["progress"]
     lost = row["state"] == "FAILED" and row["mode"] == "inline" and not progress["planned"]
     return bool(row["retry_of"]) and (lost or row["state"] == "CANCELLED") and not progress["published"]
@@ -90,19 +90,19 @@ def _is_ready(row: Row) -> bool:
 
 
 def _is_left(row: Row) -> bool:
-    """Whether the command's process is gone: the service, which settles its own jobs, may not be there."""
+    """Whether the command's process is gone; a service, which settles its own jobs, may not be running."""
     return by_command(row) and is_free(row)
 
 
 def _may_go_on(row: Row) -> bool:
-    """Whether it failed before all of it was dealt with."""
+    """Whether it failed before all its messages were handled."""
     progress = row["progress"]
     done = bool(row["plan"]) and progress["published"] + progress["failed"] >= progress["planned"]
     return row["state"] == "FAILED" and row["mode"] == "job" and not done
 
 
 def command_for(row: Row, action: str) -> str | None:
-    """How what is asked is done where no service can, since its destination has no name there."""
+    """The command that carries out an action on a job whose destination has no name in the service."""
     if not by_command(row) or row["cleared"]:
         return None
     if action == "run" and _is_ready(row):
@@ -112,13 +112,13 @@ def command_for(row: Row, action: str) -> str | None:
 
 
 def run(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = UNLIMITED) -> Row:
-    """A plan that shall run. Raises ``WrongStateError``, as do the others."""
+    """Run a plan. Raises ``WrongStateError``, like the other functions."""
     _check(row, "run")
     return begin(row, requested_by, rate)
 
 
 def begin(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = UNLIMITED) -> Row:
-    """A plan that the command runs, be it the command's or the service's."""
+    """Run a plan by the command, whoever made it."""
     if not _is_ready(row):
         raise WrongStateError(row, "run")
     return {
@@ -132,19 +132,19 @@ def begin(row: Row, requested_by: str | None, rate: Mapping[str, float | None] =
 
 
 def pause(row: Row) -> Row:
-    """A job that shall send no more for now; what it has sent stays sent."""
+    """Pause a job; messages already sent stay sent."""
     _check(row, "pause")
     return {**row, "state": "PAUSED", "reason": None}
 
 
 def resume(row: Row) -> Row:
-    """A job that shall go on where it was."""
+    """Resume a job where it stopped."""
     _check(row, "resume")
     return _running(row)
 
 
 def begin_again(row: Row) -> Row:
-    """A job that somebody goes on with by the command, whatever it ended or waits for."""
+    """Continue a job by the command, from any state that allows it."""
     if row["state"] == "PLANNED":
         raise ConfigurationError(f"Job {row['id']} is a plan: run it with --plan {row['id']}.")
     if row["state"] in {"CANCELLED", "CANCELLING"}:
@@ -152,12 +152,12 @@ def begin_again(row: Row) -> Row:
     if row["cleared"]:
         raise ConfigurationError(f"Job {row['id']} has ended for good: start a new one.")
     if row["mode"] == "inline":
-        raise ConfigurationError(f"Job {row['id']} was sent by the service at once: start a new one.")
+        raise ConfigurationError(f"Job {row['id']} was sent inline by the service: start a new one.")
     return _running(row)
 
 
 def cancel(row: Row) -> Row:
-    """A job that shall end; at once where nobody works on it."""
+    """Cancel a job; at once if nobody works on it."""
     _check(row, "cancel")
     if not is_free(row) or (row["state"] == "RUNNING" and not _is_left(row)):
         return {**row, "state": "CANCELLING", "reason": None}
@@ -168,13 +168,13 @@ def cancel(row: Row) -> Row:
 
 
 def set_rate(row: Row, rate: Mapping[str, float | None]) -> Row:
-    """A job that shall go at most so fast from now on."""
+    """Change the maximum rate of a job."""
     _check(row, "rate")
     return {**row, "rate": dict(rate)}
 
 
 def retry(row: Row, by: str) -> Row:
-    """A job whose failed messages the job ``by`` sends."""
+    """Record that job ``by`` retries the failed messages."""
     _check(row, "retry")
     return {**row, "retried_by": by}
 

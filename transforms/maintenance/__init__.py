@@ -1,1 +1,1 @@
-"""What changes a lake afterwards: retention, and the index made anew."""
+"""Maintenance of a lake: retention, and rebuilding the index."""

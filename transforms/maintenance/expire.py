@@ -1,7 +1,7 @@
-"""Retention: what is older than a date leaves the index first, then the lake, then the claims.
+"""Retention: deletes messages older than a date, first from the index, then from the lake, then the claims.
 
-A crash at any point leaves files that no entry names, never an entry that names no file. Running it
-again goes on: it finds what is left in the lake and, from the index, entries whose file is gone.
+A crash at any point leaves files without entries, never entries without a file. Running it again continues:
+it finds the files left in the lake and the entries whose file is gone.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass
 class Expired:
-    """What is older than a date, and what became of it.
+    """The messages older than a date, and what was deleted.
 
     Attributes:
         before: the date, ISO 8601 in UTC.
-        only: sources that it was limited to; empty for all.
+        only: sources it was limited to; empty for all.
         done: False for a plan, which changes nothing.
         files: files whose messages are all older, deleted if ``done``.
         messages: their messages.
         bytes: their sizes together.
-        entries: entries removed from the index, those of lost files among them.
-        lost: files that the index names and that are gone, such as after an interrupted run.
+        entries: entries removed from the index, including those of lost files.
+        lost: files that the index names but that are gone, such as after an interrupted run.
         claims: claims deleted; a plan does not count them.
-        kept: files that stay, by reason: ``newer`` (one of its messages is not older), ``young`` (written
-            within the last day, so that a job may still be entering it), ``unknown`` (a message without a
-            publish time, a file of another product) and ``damaged``.
+        kept: files that stay, by reason: ``newer`` (one of its messages is newer than the date), ``young``
+            (written within the last day: its job may still be indexing it), ``unknown`` (a message without
+            a publish time, a file of another product) and ``damaged``.
         problems: the first 100 damaged files.
         notes: what an operator should know.
     """
@@ -78,7 +78,7 @@ class Expired:
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 where files could not be judged."""
+        """0, or 1 if files could not be judged."""
         return int(bool(self.problems))
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,24 +96,23 @@ def expire(
     young: timedelta = _YOUNG,
     progress: Progress = lambda _done, _failed, _messages: None,
 ) -> Expired:
-    """Delete every file whose messages were all published before a date, with what points at it.
+    """Delete every file whose messages were all published before a date, with its index entries.
 
-    Persist, index, resubmission and search may go on meanwhile. A file that also holds newer messages
-    stays whole, with all its entries. Of each partition the claims stay that reading goes on from.
+    Persist, index, resubmission and search may run at the same time. A file that also holds newer messages
+    stays whole, with all its entries. Claims that reading continues from stay.
 
     Args:
-        lake: whose files are looked at, all but ``_persistor/``; a ranged read or two for each.
-        index: what points at them; None where nothing does.
+        lake: its files except ``_persistor/`` are checked, with one or two ranged reads each.
+        index: the index of these files; None if there is none.
         before: with time zone.
-        only: sources to look at; all of them where it is empty.
-        plan_only: find out what would be deleted, and delete nothing.
-        young: files written later than so long ago stay: the job that wrote them may still have to
-            enter them in the index.
-        progress: told messages deleted, 0, and messages found to be deleted; from the calling thread.
+        only: sources to check; empty for all.
+        plan_only: report what would be deleted, and delete nothing.
+        young: minimum age of a file; younger files stay, because their job may still have to index them.
+        progress: called with messages deleted, 0, and messages to delete; from the calling thread.
 
     Raises:
-        ConfigurationError: the lake has no such source.
-        TransientError: lake or index stayed away, or refused, for five minutes.
+        ConfigurationError: a source does not exist in the lake.
+        TransientError: lake or index did not answer, or refused, for five minutes.
     """
     run = _Run(lake, index, before, only, progress)
     run.survey(datetime.now(timezone.utc) - young)
@@ -123,25 +122,25 @@ def expire(
 
 
 class _MessagesLake(Lake):
-    """The one lake that deletes files of messages; nothing else may make one."""
+    """The only lake class that deletes files of messages; nothing else may create one."""
 
     def written_files(self) -> Iterator[tuple[str, int, datetime]]:
-        """Path, size and time of writing of each file."""
+        """Path, size and modification time of each file."""
         pages = obstore.list(self._store, chunk_size=1000)
         while page := self._call(lambda: next(pages, None)):
             metas = (meta for meta in page if not meta["path"].startswith(INTERNAL))
             yield from ((meta["path"], meta["size"], meta["last_modified"]) for meta in metas)
 
     def may_delete(self) -> None:
-        """Delete what is not there, which a store refuses to whoever may not delete.
+        """Check the right to delete by deleting an object that does not exist.
 
         Raises:
-            AccessDeniedError: it does.
+            AccessDeniedError: deleting is not allowed.
         """
         self._delete_one(_NOT_THERE)
 
     def delete_all(self, paths: Sequence[str]) -> None:
-        """Delete objects, in few requests where the store can; those that are gone are no error."""
+        """Delete objects, in few requests if the store supports that; missing ones are no error."""
         try:
             self._call(lambda: obstore.delete(self._store, list(paths)))
         except ObjectMissingError:
@@ -157,7 +156,7 @@ class _MessagesLake(Lake):
 
 @dataclass(frozen=True)
 class _File:
-    """What was found out about a file: why it is kept, None where it is not."""
+    """The findings about a file: why it is kept, or None if it is not."""
 
     path: str
     bytes: int
@@ -181,7 +180,7 @@ class _Run:
         self.report = Expired(before.astimezone(timezone.utc).isoformat(), list(only))
 
     def survey(self, written_before: datetime) -> None:
-        """Find what is old enough in the lake, and what the index has of files that are gone."""
+        """Find old files in the lake, and index entries of files that are gone."""
         self._refuse_unknown_sources()
         judge = partial(
             _judge, self._lake, (self._before - _EPOCH) // timedelta(microseconds=1), written_before
@@ -191,23 +190,23 @@ class _Run:
             while some := list(islice(written, 20 * _WORKERS)):
                 for file in pool.map(judge, some):
                     self._add(file)
-                self._tell()
+                self._report_progress()
             if self._index is not None:
                 self._lost = [one for one in pool.map(self._if_lost, self._old_locations(self._index)) if one]
         self.report.lost = len(self._lost)
         if self._files or self._lost:
-            self.report.notes.append("Nothing is deleted yet: this is the plan, --yes carries it out.")
+            self.report.notes.append("Nothing is deleted yet: this is the plan; --yes carries it out.")
 
     def delete(self) -> None:
         """Index, then files, then claims."""
         self.report.done, self.report.notes = True, []
         if self._files:
-            _patiently(self._lake.may_delete, "try whether files may be deleted")
+            _patiently(self._lake.may_delete, "check the right to delete")
         for some in _portions(self._files):
             self._forget([self._lake.location(file.path) for file in some])
             _patiently(partial(self._lake.delete_all, [file.path for file in some]), "delete files")
             self._deleted += sum(file.messages for file in some)
-            self._tell()
+            self._report_progress()
         for start in range(0, len(self._lost), _FILES_AT_ONCE):
             self._forget(self._lost[start : start + _FILES_AT_ONCE])
         for source in self._only or sources(self._lake):
@@ -218,8 +217,7 @@ class _Run:
         strange = sorted(set(self._only) - set(known))
         if strange:
             raise ConfigurationError(
-                f"--source {one}: {self._lake.url} has {', '.join(known) or 'no source at all'}."
-                for one in strange
+                f"--source {one}: {self._lake.url} has {', '.join(known) or 'no source'}." for one in strange
             )
 
     def _add(self, file: _File) -> None:
@@ -239,7 +237,7 @@ class _Run:
             self._kept_from[file.chain] = min(self._kept_from.get(file.chain, file.offset), file.offset)
 
     def _old_locations(self, index: Index) -> Iterator[str]:
-        """Files of this lake that old entries name and that are not about to be deleted."""
+        """Files of this lake named by old entries, without those to be deleted."""
         met = {self._lake.location(file.path) for file in self._files}
         selection = Selection(published_to=self._before)
         if self._only:
@@ -269,7 +267,7 @@ class _Run:
             _patiently(partial(self._lake.delete_all, some), "delete claims")
             self.report.claims += len(some)
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         self._progress(self._deleted, 0, self.report.messages)
 
 
@@ -278,7 +276,7 @@ def _judge(lake: Lake, before: int, written_before: datetime, found: tuple[str, 
     try:
         bounds = _patiently(lambda: registry.format_of(path).bounds(lake.open(path)), f"read {path}")
     except ConfigurationError:
-        return _File(path, size, kept="unknown")  # no format of ours
+        return _File(path, size, kept="unknown")  # not one of our formats
     except ObjectMissingError:
         return _File(path, size, kept="gone")
     except PermanentError as error:
@@ -300,7 +298,7 @@ def _reason(newest: int | None, before: int, *, young: bool) -> str | None:
 
 
 def _portions(files: Sequence[_File]) -> Iterator[list[_File]]:
-    """So many files at a time that the store is not held up for long."""
+    """Portions of files small enough not to block the store for long."""
     portion: list[_File] = []
     for file in files:
         portion.append(file)

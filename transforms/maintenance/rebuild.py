@@ -1,4 +1,4 @@
-"""The index from the lake alone: every file read, every row checked, every entry made again."""
+"""Rebuilds the index from the lake alone: reads every file, checks every row, makes every entry again."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _REASONS = {
 
 @dataclass
 class Rebuilt:
-    """What a rebuild found and did.
+    """The result of a rebuild.
 
     Attributes:
-        files: lake files read, damaged ones among them.
-        skipped: objects that no format of Persistor has written, by their names.
+        files: lake files read, including damaged ones.
+        skipped: objects whose name belongs to no format of Persistor.
         messages: rows of the files.
-        indexed: rows that the index now has.
-        new: those of them that it did not have before (rows of files with a conflict not counted).
+        indexed: rows now in the index.
+        new: rows that were not in the index before (without rows of files with a conflict).
         failed: what is not indexed, by category: ``damaged`` files; and rows, ``mismatch`` (content and
             stored checksum differ), ``foreign`` (of other products, whose ids name no source),
             ``conflict`` (the id is indexed for another message).
-        problems: the first 100 of them, a sentence for each file.
+        problems: the first 100 problems, a sentence per file.
     """
 
     files: int = 0
@@ -60,7 +60,7 @@ class Rebuilt:
 
     @property
     def exit_code(self) -> int:
-        """0 where everything in the lake is indexed, else 1."""
+        """0 if everything in the lake is indexed, else 1."""
         return int(bool(self.failed))
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Rebuilt:
         return {**asdict(self), "exit_code": self.exit_code}
 
     def fail(self, category: str, count: int, problem: str) -> None:
-        """Count what is not indexed."""
+        """Count rows or files that are not indexed."""
         self.failed[category] = self.failed.get(category, 0) + count
         if len(self.problems) < _PROBLEMS_KEPT:
             self.problems.append(problem)
@@ -82,16 +82,16 @@ def rebuild(
     workers: int = 4,
     progress: Callable[[int, int, int], object] = lambda _indexed, _failed, _messages: None,
 ) -> Rebuilt:
-    """Index every file of a lake, idempotently: what is indexed already stays as it is.
+    """Index every file of a lake. Idempotent: existing entries stay unchanged.
 
-    Transient trouble of reading and inserting is waited out. Memory: ``workers`` files at a time.
+    Transient errors of reading and inserting are retried. Memory: ``workers`` files at a time.
 
     Args:
-        lake: whose files are read, all but ``_persistor/``.
-        index: where the entries go.
-        ingestion_time: of the new entries, with time zone; the only thing that cannot be restored.
-        workers: files in work at a time.
-        progress: told messages indexed, what failed, and messages read so far; from the calling thread.
+        lake: its files except ``_persistor/`` are read.
+        index: receives the entries.
+        ingestion_time: of the new entries, with time zone; the only value that cannot be restored.
+        workers: files processed at the same time.
+        progress: called with messages indexed, failed, and read so far; from the calling thread.
 
     Raises:
         TransientError: the lake cannot be listed.
@@ -120,7 +120,7 @@ class _Rebuild:
         self.report = Rebuilt()
 
     def counts(self) -> tuple[int, int, int]:
-        """Rows indexed, rows and files that failed, and rows read by now."""
+        """Rows indexed, rows and files that failed, and rows read so far."""
         with self._lock:
             return self.report.indexed, sum(self.report.failed.values()), self.report.messages
 
@@ -135,7 +135,7 @@ class _Rebuild:
         try:
             data = retry(lambda: self._lake.get(path), f"read {path}")
         except ObjectMissingError:
-            return  # it has expired since it was listed
+            return  # it expired after it was listed
         try:
             table = format.decode(data)
         except PermanentError as error:
@@ -154,7 +154,7 @@ class _Rebuild:
         self._count(path, mismatch=int((own & ~good).sum()), foreign=int((~own).sum()), conflict=conflicts)
 
     def _insert(self, path: str, table: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[int, int]:
-        """How many rows were new, and how many stand for other messages in the index."""
+        """The number of new rows, and of rows whose id belongs to another message in the index."""
         new = conflicts = 0
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]

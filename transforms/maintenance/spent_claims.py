@@ -1,4 +1,4 @@
-"""Which claims reading no longer needs."""
+"""Finds the claims that reading no longer needs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def sources(lake: Lake) -> list[str]:
 
 
 def spent_claims(lake: Lake, source: str, kept_from: Mapping[Chain, int]) -> list[str]:
-    """Paths of the claims of a source that may be deleted, each chain's in their order.
+    """Paths of the deletable claims of a source, in the order of each chain.
 
-    A chain keeps its newest claim and every claim from the position on that this one says is durable:
-    reading begins there wherever the broker's own position is lost. What is spent lies before that, and
-    before the first file that is kept, so what stays is one chain without a hole.
+    A chain keeps its newest claim and every claim from its durable position on, because reading begins
+    there if the broker's own position is lost. Spent claims lie before that, and before the first kept
+    file, so the rest is one chain without a hole.
 
     Args:
-        kept_from: of each chain that has files, the lowest offset in them.
+        kept_from: the lowest offset in the files of each chain that has any.
     """
     spent: list[str] = []
     for chain, starts in _chains(lake, source).items():
@@ -40,7 +40,7 @@ def spent_claims(lake: Lake, source: str, kept_from: Mapping[Chain, int]) -> lis
 
 
 def _chains(lake: Lake, source: str) -> dict[Chain, list[int]]:
-    """Where the claims of each chain of a source begin, in order."""
+    """The positions at which the claims of each chain of a source begin, in order."""
     quoted = quote(source, safe="")
     incarnations = len(list(lake.list(f"{INTERNAL}sources/{quoted}")))
     starts: dict[Chain, list[int]] = defaultdict(list)

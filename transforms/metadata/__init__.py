@@ -1,4 +1,4 @@
-"""Metadata messages: the index entries of written files on their way through a topic."""
+"""Metadata messages, which carry the index entries of written files through a topic."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 def encode(file: WrittenFile) -> pa.Table:
     """The metadata messages of one file (``MESSAGE_SCHEMA``), each up to 512 KiB.
 
-    Each is an Arrow IPC stream (zstd) of ``ENTRY_SCHEMA``. They may be indexed in any order and any
-    number of times. No two have the same key, of which a compacted topic would keep the last one only.
+    Each is an Arrow IPC stream (zstd) of ``ENTRY_SCHEMA``. They may be indexed in any order, any number
+    of times. All keys differ, because a compacted topic keeps only the last message of a key.
     """
     payloads = list(_payloads(file.entries))
     rows = len(payloads)
@@ -46,13 +46,13 @@ def encode(file: WrittenFile) -> pa.Table:
 def decode(data: bytes, headers: list[dict[str, object]]) -> pa.Table:
     """The entries (``ENTRY_SCHEMA``) of one metadata message.
 
-    Also takes the JSON that Dataphos Persistor publishes, one message's metadata each.
+    Also accepts the JSON that Dataphos Persistor publishes, with the metadata of one message each.
 
     Args:
         headers: the message's headers, as ``name`` and ``value``.
 
     Raises:
-        PermanentError: it is neither, or of a version that this release does not know.
+        PermanentError: it is neither, or its version is unknown to this release.
     """
     versions = [header["value"] for header in headers if header["name"] == VERSION_HEADER]
     if not versions:
@@ -64,8 +64,8 @@ def decode(data: bytes, headers: list[dict[str, object]]) -> pa.Table:
         # A later release may add columns; those of version 1 stay what they are.
         table = table.select([name for name in ENTRY_SCHEMA.names if name in table.column_names])
         if not table.schema.equals(ENTRY_SCHEMA):
-            raise PermanentError("not a metadata message: its columns are others than those of version 1")
-        # What Arrow reads it trusts: a damaged length would end the process.
+            raise PermanentError("not a metadata message: its columns differ from those of version 1")
+        # Arrow trusts its input: a damaged length would crash the process.
         table.validate(full=True)
     except _DAMAGE as error:
         raise PermanentError(f"not a metadata message: {type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""The metadata messages of Dataphos Persistor, so that one component can be replaced at a time."""
+"""Reads the metadata messages of Dataphos Persistor, so that its components can be replaced one by one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from transforms.model import ENTRY_SCHEMA
 __all__ = ["BUSINESS_KEYS", "POSITION", "from_dataphos_metadata"]
 
 POSITION = "^([0-9]{1,9})_([0-9]{1,18})$"
-"""Its broker message ids that are ``<partition>_<offset>``, as Kafka's are."""
+"""Matches its broker message ids of the form ``<partition>_<offset>``, as for Kafka."""
 
 BUSINESS_KEYS = ("business_source_key", "business_object_key")
-"""The headers that it takes out of a message's others; they are attributes like the rest."""
+"""The headers that it stores separately; here they are attributes like all others."""
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z| UTC)?")
 
 
 def from_dataphos_metadata(value: bytes) -> pa.Table:
-    """The index entry that a metadata message of Dataphos Persistor stands for.
+    """The index entry of a metadata message of Dataphos Persistor.
 
-    Its times have no zone and are UTC. The entry has incarnation 1, size 0 and no traits, as
-    neither is known, and no checksum: such a message is verified by its id only.
+    Its times have no zone and are UTC. The entry has incarnation 1, size 0 and no traits, because these
+    are unknown, and no checksum: such a message is verified by its id only.
 
     Args:
         value: the JSON document of one message.
@@ -36,7 +36,7 @@ def from_dataphos_metadata(value: bytes) -> pa.Table:
         One row of ``ENTRY_SCHEMA``.
 
     Raises:
-        PermanentError: it is no such document; names the field that is wrong.
+        PermanentError: it is not such a document; names the wrong field.
     """
     try:
         document = json.loads(value)

@@ -1,9 +1,9 @@
-"""What a process tells Prometheus, and what Beam takes over of it. No thread, no port until it is asked for.
+"""The Prometheus metrics of a process, some also reported to Beam. No thread or port until :func:`serve`.
 
-Each counter is counted once: :func:`unreported` gives what :mod:`transforms.metrics.beam` adds to the
+Each counter is counted once: :func:`unreported` returns what :mod:`transforms.metrics.beam` adds to the
 Beam counter of the same name.
-Every metric of a source carries its name as label, up to ``MOST_SOURCES`` names per process;
-the sources behind that are counted together as ``(others)``.
+Every metric of a source carries its name as label, up to ``MOST_SOURCES`` names per process; further
+sources are counted together as ``(others)``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _unreported: dict[str, float] = defaultdict(float)
 
 
 class _Counter(prometheus_client.Counter):
-    """Remembers what was added, of all labels together, until it is reported to Beam."""
+    """Sums what was added, over all labels, until it is reported to Beam."""
 
     def __init__(
         self, name: str, documentation: str, labelnames: Sequence[str] = (), **settings: Any
@@ -82,26 +82,26 @@ class _Counter(prometheus_client.Counter):
 
 MESSAGES = _Counter("persistor_messages", "Messages archived.", ["source"])
 BYTES = _Counter("persistor_bytes", "Bytes of key, data and headers archived.", ["source"])
-BATCHES = _Counter("persistor_batches", "Batches closed, by what closed them.", ["source", "reason"])
+BATCHES = _Counter("persistor_batches", "Batches closed, by reason.", ["source", "reason"])
 FILES = _Counter("persistor_files", "Files written to the lake.", ["source"])
-INDEXED = _Counter("persistor_indexed", "Entries that were new to the index.", ["source"])
-WRITE_SECONDS = Histogram("persistor_write_seconds", "Encoding and writing one file.", buckets=_LATENCIES)
+INDEXED = _Counter("persistor_indexed", "Entries new to the index.", ["source"])
+WRITE_SECONDS = Histogram("persistor_write_seconds", "Time to encode and write one file.", buckets=_LATENCIES)
 INDEX_SECONDS = Histogram(
-    "persistor_index_seconds", "Inserting the entries of one batch.", buckets=_LATENCIES
+    "persistor_index_seconds", "Time to insert the entries of one batch.", buckets=_LATENCIES
 )
-ACK_SECONDS = Histogram("persistor_ack_seconds", "Acknowledging at the broker.", buckets=_LATENCIES)
+ACK_SECONDS = Histogram("persistor_ack_seconds", "Time to acknowledge at the broker.", buckets=_LATENCIES)
 LAG = Gauge("persistor_lag_messages", "Messages at the broker that are not read yet.", ["source"])
 OLDEST = Gauge(
     "persistor_oldest_unarchived_seconds",
-    "Age of the oldest message that was read and is not durable in lake and index yet.",
+    "Age of the oldest message that was read but is not durable in lake and index yet.",
     ["source"],
 )
-SHARDS = Gauge("persistor_shards", "Parts into which the job's processes divide the partitions.")
-_READ = Gauge("persistor_shards_read", "How many of these parts this process reads.")
+SHARDS = Gauge("persistor_shards", "Shards into which the job's processes divide the partitions.")
+_READ = Gauge("persistor_shards_read", "Shards that this process reads.")
 _READ.set_function(lambda: len(_readers))
-RETRIES = _Counter("persistor_retries", "Calls repeated because what is named was away.", ["what"])
+RETRIES = _Counter("persistor_retries", "Calls retried because a server did not answer.", ["what"])
 DEAD_LETTERS = _Counter(
-    "persistor_dead_letters", "Messages sent to the dead letters.", ["source", "stage", "category"]
+    "persistor_dead_letters", "Messages sent to the dead-letter topic.", ["source", "stage", "category"]
 )
 GAPS = _Counter(
     "persistor_gap_messages",
@@ -117,21 +117,21 @@ BEYOND = _Counter(
 )
 UNREADABLE = _Counter(
     "persistor_partition_errors",
-    "Reads of a partition that failed, by the error's name; it stands still while its count grows.",
+    "Failed reads of a partition, by error name; the partition stands still while this grows.",
     ["source", "partition", "code"],
 )
 GONE = Gauge(
     "persistor_topic_gone",
-    "1 where a topic that was read is not there any more: deleted, or hidden from this user.",
+    "1 if a topic that was read no longer exists: deleted, or hidden from this user.",
     ["source"],
 )
-CONFLICTS = _Counter("persistor_conflicts", "Ids indexed already for another message.", ["source"])
+CONFLICTS = _Counter("persistor_conflicts", "Ids already indexed for another message.", ["source"])
 
 
 def begin(source: str) -> None:
-    """Show a source that is met: where its readers stand, and at 0 what is seldom counted.
+    """Create the series of a new source: the gauges of its readers, and rare counters at 0.
 
-    Prometheus sees an increase only of what was there before.
+    Prometheus sees an increase only in series that existed before.
     """
     named = label(source)
     LAG.labels(named).set_function(partial(_lag, named))
@@ -143,7 +143,7 @@ def begin(source: str) -> None:
 
 
 def label(source: str) -> str:
-    """The label value for a source: its name, or ``(others)`` once there are ``MOST_SOURCES`` names."""
+    """The label value for a source: its name, or ``(others)`` after ``MOST_SOURCES`` names."""
     with _lock:
         if source not in _sources and len(_sources) >= MOST_SOURCES:
             return "(others)"
@@ -152,21 +152,21 @@ def label(source: str) -> str:
 
 
 def standing(reader: object, lags: Lags, oldest: Mapping[str, float | None]) -> None:
-    """Note where a reader of this process stands; gauges show all of them, of what :func:`begin` met.
+    """Register a reader's position; gauges show all readers, for sources known to :func:`begin`.
 
     Args:
-        reader: who; the last word of each counts, until :func:`left`.
-        lags: asked from another thread when Prometheus asks, so that a lag is seen to grow while the
-            reader waits for something; by the labels of sources.
-        oldest: publish time (seconds since 1970) of the oldest open message by the labels of
-            sources, None if none is open. Its age grows between the calls.
+        reader: its identity; the last call counts, until :func:`left`.
+        lags: called from another thread at each scrape, so that lag grows visibly while the reader waits;
+            by source label.
+        oldest: publish time (seconds since 1970) of the oldest open message by source label, or None. Its
+            age grows between calls.
     """
     with _standing:
         _readers[id(reader)] = lags, oldest
 
 
 def left(reader: object) -> None:
-    """A reader is gone; it is asked no more."""
+    """Unregister a reader."""
     with _standing:
         _readers.pop(id(reader), None)
 
@@ -183,7 +183,7 @@ def _age(named: str) -> float:
 
 
 def unreported() -> dict[str, int]:
-    """What every counter was given since the last call, by its name without ``persistor_``."""
+    """The increase of every counter since the last call, by its name without ``persistor_``."""
     with _lock:
         given = {name: int(amount) for name, amount in _unreported.items()}
         _unreported.clear()
@@ -192,20 +192,20 @@ def unreported() -> dict[str, int]:
 
 @contextmanager
 def timed(histogram: Histogram) -> Iterator[None]:
-    """Observe the seconds that the block takes, failed or not."""
+    """Observe the seconds that the block takes, even if it fails."""
     with histogram.time():
         yield
 
 
 def serve(port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - Prometheus scrapes from another host
-    """Serve this process's metrics under ``/metrics``; again for the same port is no second server.
+    """Serve this process's metrics under ``/metrics``, once per port.
 
     Args:
         port: 0 serves nothing.
         host: address to listen on.
 
     Raises:
-        ConfigurationError: the port is taken, or the address is not of this machine.
+        ConfigurationError: the port is in use, or the address does not belong to this machine.
     """
     with _lock:
         if port == 0 or port in _served:
@@ -214,7 +214,7 @@ def serve(port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - Prometheus 
             listen(port, host)
         except OSError as error:
             raise ConfigurationError(
-                f"--metrics_port {port} on {host}: {error.strerror}; choose another one, or 0 for none."
+                f"--metrics_port {port} on {host}: {error.strerror}; choose another port, or 0 for none."
             ) from error
         _served[port] = host
 
@@ -223,8 +223,8 @@ def listen(port: int, host: str) -> WSGIServer:
     """Serve this process's metrics until the server is shut down.
 
     Raises:
-        OSError: the port is taken, or the address is not of this machine.
+        OSError: the port is in use, or the address does not belong to this machine.
     """
-    # A creation time beside each series would double what is stored for nothing.
+    # A creation time per series would double the number of series without use.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     return start_http_server(port, host)[0]

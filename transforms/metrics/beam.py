@@ -1,4 +1,4 @@
-"""Beam's counters, apart from ``transforms.metrics`` so that what runs without Beam need not import it."""
+"""Beam's counters, separate from ``transforms.metrics`` so that code without Beam need not import it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["counter", "report"]
 
 
 def counter(name: str) -> Any:
-    """The Beam counter of a name in the namespace ``persistor``; ``inc(n)`` works inside a bundle only."""
+    """The Beam counter of a name in namespace ``persistor``; ``inc(n)`` works only inside a bundle."""
     return Metrics.counter("persistor", name)
 
 
 def report() -> None:
-    """Add to Beam's counters what this process has counted for Prometheus since the last call.
+    """Add this process's Prometheus counts since the last call to Beam's counters.
 
-    Called where a bundle ends, in its thread: what its helpers count on other threads Beam does
-    not see. With several bundles at a time in a process, what one did may be reported by another.
+    Call it at the end of a bundle, in the bundle's thread, because Beam does not see counts from other
+    threads. With concurrent bundles in a process, one may report the counts of another.
     """
     for name, amount in metrics.unreported().items():
         counter(name).inc(amount)

@@ -1,4 +1,4 @@
-"""What a process depends on without noticing until it is too late: space on disks and certificates."""
+"""Gauges of disk space and of expiring certificates, and of the process itself."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LARGEST = 1 << 20
 
 
 _INFO = "persistor_info", "Always 1: the command and version of a process.", "command", "version"
-_FREE = "persistor_disk_free_bytes", "Free space where a local lake or index lies.", "directory"
+_FREE = "persistor_disk_free_bytes", "Free space of the file system of a local lake or index.", "directory"
 _SIZE = (
     "persistor_disk_size_bytes",
-    "Size of the file system where a local lake or index lies.",
+    "Size of the file system of a local lake or index.",
     "directory",
 )
 _EXPIRES = (
     "persistor_certificate_expiry_timestamp_seconds",
-    "When the first certificate of a configured file expires, in seconds since 1970.",
+    "Earliest expiry of the certificates in a configured file, in seconds since 1970.",
     "file",
 )
 
@@ -39,15 +39,15 @@ def watch(
     configs: Iterable[Mapping[str, str]],
     registry: CollectorRegistry = REGISTRY,
 ) -> None:
-    """Tell Prometheus the process's command, and of the disks and certificates that its settings name.
+    """Add gauges of the process's command, and of the disks and certificates in its settings.
 
-    Each is looked at when it is asked for, so that a renewed certificate is seen. Once per registry.
+    They are read at each scrape, so that a renewed certificate is seen. Call it once per registry.
 
     Args:
-        command: of this process, such as ``persist``.
-        urls: of brokers, lakes and indexes; None is nothing.
+        command: this process's command, such as ``persist``.
+        urls: URLs of brokers, lakes and indexes; None is ignored.
         configs: settings of their clients.
-        registry: where the gauges are entered.
+        registry: receives the gauges.
     """
     info = _gauge(registry, *_INFO)
     info.labels(command, version("persistor")).set(1)
@@ -63,12 +63,12 @@ def watch(
 
 
 def directories(urls: Iterable[str]) -> list[str]:
-    """Where the local ones of these URLs keep their data."""
+    """The data directories of the local ones of these URLs."""
     return sorted(set(_directories(urls)))
 
 
 def space(directory: str) -> tuple[float, float]:
-    """Free and all bytes of a directory's file system, of the nearest one that exists."""
+    """Free and total bytes of the file system of a directory, or of its nearest existing parent."""
     path = Path(directory)
     while not path.exists() and path != path.parent:
         path = path.parent
@@ -77,14 +77,14 @@ def space(directory: str) -> tuple[float, float]:
 
 
 def certificates(urls: Iterable[str], configs: Iterable[Mapping[str, str]]) -> list[str]:
-    """Files with PEM certificates that URLs and clients' settings name."""
+    """Files with PEM certificates named in URLs and client settings."""
     values = [value for config in configs for value in config.values()]
     values += [value for url in urls for _, value in parse_qsl(urlsplit(url).query)]
     return sorted({value for value in values if Path(value).is_absolute() and _holds_certificates(value)})
 
 
 def expiry(file: str) -> datetime | None:
-    """When the first of a file's certificates expires; None where it cannot be read now."""
+    """The earliest expiry of a file's certificates; None if it cannot be read."""
     try:
         found = x509.load_pem_x509_certificates(Path(file).read_bytes())
     except (OSError, ValueError):

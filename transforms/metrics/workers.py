@@ -1,4 +1,4 @@
-"""What the workers of a cluster show to Prometheus. On one machine the command itself serves it."""
+"""Serves the Prometheus metrics of a cluster's workers; on one machine the command itself does."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from transforms.metrics import host
 __all__ = ["PORTS", "Exposition"]
 
 PORTS = 10
-"""So many ports, from the first one on, workers of one machine may take."""
+"""Number of ports, from the first one on, that the workers of one machine may use."""
 
-_AGAIN = 5.0
+_RETRY_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
-_begun: list[Exposition] = []
+_serving: list[Exposition] = []
 
 
 @dataclass(frozen=True)
 class Exposition:
-    """Where the workers of a job serve their metrics, and what else they tell.
+    """Where the workers of a job serve their metrics, and which hosts and files they watch.
 
     Attributes:
-        command: of the job, such as ``persist``.
+        command: the job's command, such as ``persist``.
         host: address to listen on.
         port: the first of ``PORTS`` ports; 0 serves nothing.
-        urls: what the job connects to, see :func:`transforms.metrics.host.watch`.
+        urls: URLs the job connects to, see :func:`transforms.metrics.host.watch`.
         configs: settings of its clients.
     """
 
@@ -43,15 +43,15 @@ class Exposition:
     configs: Sequence[Mapping[str, str]] = ()
 
     def begin(self) -> None:
-        """Serve from this process from now on; once per process. It neither waits nor raises.
+        """Start serving from this process, once per process. It neither waits nor raises.
 
-        The process takes the first free port, and a lower one as soon as that is free: the workers of
-        a machine, as many as there are, have its first ports, whichever was killed or started anew.
+        The process takes the first free port, and moves to a lower one once that is free. The workers of a
+        machine therefore use its first ports, whichever was killed or restarted.
         """
         with _lock:
-            if self.port == 0 or _begun:
+            if self.port == 0 or _serving:
                 return
-            _begun.append(self)
+            _serving.append(self)
         threading.Thread(target=self._serve, name="metrics", daemon=True).start()
 
     def _serve(self) -> None:
@@ -60,10 +60,10 @@ class Exposition:
         held = self._first(wanted)
         if held is None:
             _log.warning(
-                "No metrics yet: none of the ports %d to %d can be had.", self.port, self.port + PORTS - 1
+                "No metrics yet: none of the ports %d to %d is free.", self.port, self.port + PORTS - 1
             )
         while held is None or held.server_port != self.port:
-            time.sleep(_AGAIN)
+            time.sleep(_RETRY_SECONDS)
             better = self._first(wanted if held is None else range(self.port, held.server_port))
             if better is not None and held is not None:
                 held.shutdown()

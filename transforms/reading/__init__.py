@@ -1,1 +1,1 @@
-"""Reading a source, from a broker to claimed batches, without Beam: :mod:`transforms.reading.shard`."""
+"""Reads a source, from a broker to claimed batches, without Beam; see :mod:`transforms.reading.shard`."""

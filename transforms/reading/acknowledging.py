@@ -1,4 +1,4 @@
-"""Telling the broker what is durable: collected from any thread, sent from the reader's."""
+"""Acknowledges durable positions at the broker: collected from any thread, sent from the reader's."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from transforms.reading.track import Track
 
 __all__ = ["Acknowledger"]
 
-_AGAIN_AFTER = 24 * 3600.0
-# Runners tell the end of a bundle that succeeded within minutes, and of one that failed never.
+_REPEAT_AFTER = 24 * 3600.0
+# Runners report the end of a successful bundle within minutes, and of a failed one never.
 _FAILED_AFTER = 600.0
 
 
 class Acknowledger:
-    """Acknowledges one reader's ranges, each track only ever further."""
+    """Acknowledges one reader's ranges; each track only moves forward."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -32,17 +32,17 @@ class Acknowledger:
         self._out: dict[int, tuple[float, Acknowledgement]] = {}
 
     def found(self, one: Acknowledgement) -> None:
-        """The broker was told this by an earlier process, nobody knows when."""
+        """Record an acknowledgement by an earlier process, of unknown time."""
         self._done[one.partition] = -math.inf, one
 
     def handed_out(self, one: Acknowledgement) -> None:
-        """This is on its way; :meth:`add` is to follow."""
+        """Record a range handed out; :meth:`add` follows."""
         if one.receipts:
             with self._lock:
                 self._out[id(one)] = time.monotonic(), one
 
     def add(self, durable: Iterable[tuple[str, Acknowledgement]]) -> None:
-        """Everything in these ranges is durable. From any thread."""
+        """Record that everything in these ranges is durable. Thread-safe."""
         durable = list(durable)
         with self._lock:
             self._waiting.extend(durable)
@@ -50,7 +50,7 @@ class Acknowledger:
                 self._out.pop(id(one), None)
 
     def give_back(self) -> None:
-        """Have what was handed out in vain delivered again: its deadlines are extended otherwise."""
+        """Have ranges of failed bundles delivered again; otherwise their deadlines are extended."""
         limit = time.monotonic() - _FAILED_AFTER
         with self._lock:
             failed = [key for key, (at, _) in self._out.items() if at < limit]
@@ -59,10 +59,10 @@ class Acknowledger:
             self._reader.release(receipts)
 
     def flush(self, tracks: Mapping[str, Track]) -> None:
-        """Acknowledge what was added, of tracks that are still read.
+        """Acknowledge the added ranges of tracks that are still read.
 
         Raises:
-            TransientError: the broker did not take it; the same is tried at the next call.
+            TransientError: the broker did not accept it; the next call tries again.
         """
         with self._lock:
             waiting, self._waiting = self._waiting, []
@@ -81,10 +81,10 @@ class Acknowledger:
         self._done.update({one.partition: (now, one) for one in due})
 
     def _silent(self, tracks: Mapping[str, Track], due: set[Partition]) -> list[Acknowledgement]:
-        """What was acknowledged a day ago: Kafka forgets the offsets of a group that is silent for a week."""
+        """Acknowledgements older than a day: Kafka forgets the offsets of a silent group after a week."""
         live = {track.partition for track in tracks.values() if not track.retired}
         self._done = {partition: done for partition, done in self._done.items() if partition in live}
-        limit = time.monotonic() - _AGAIN_AFTER
+        limit = time.monotonic() - _REPEAT_AFTER
         done = (one for at, one in self._done.values() if at < limit and not one.receipts)
         return [one for one in done if one.partition not in due]
 
@@ -92,7 +92,7 @@ class Acknowledger:
 def _merged(
     waiting: Iterable[tuple[str, Acknowledgement]], tracks: Mapping[str, Track]
 ) -> list[Acknowledgement]:
-    """One acknowledgement per track that is still read: its furthest, with all receipts."""
+    """One acknowledgement per track that is still read: its latest, with all receipts."""
     grouped: dict[str, list[Acknowledgement]] = defaultdict(list)
     for key, one in waiting:
         if key in tracks and not tracks[key].retired:

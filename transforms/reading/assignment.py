@@ -1,4 +1,4 @@
-"""Which partitions a shard reads, and where in each: found, met for the first time, made anew."""
+"""The assignment of a shard: which partitions it reads, and from which position."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from transforms.brokers import Acknowledgement, Fetched, Partition, Reader
 from transforms.errors import PermanentError, TransientError
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.buffers import Buffer
-from transforms.reading.calls import Asking
+from transforms.reading.calls import ServerCalls
 from transforms.reading.claims import Chain, Claim, Claims, parse_note
 from transforms.reading.source import Source
 from transforms.reading.track import Track
 from transforms.reading.unreadable import Standstills
 from transforms.retry import retry
 
-__all__ = ["Following"]
+__all__ = ["Assignment"]
 
 _DISCOVER_EVERY = 10.0
 _LAGS_EVERY = 1.0
@@ -31,11 +31,11 @@ _WITHOUT_GROUP = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Following:
-    """The tracks of one shard and what they are assigned at its reader. Used by the shard only.
+class Assignment:
+    """The tracks of one shard and their assignment at its reader. Used by the shard only.
 
     Attributes:
-        tracks: by their keys; also those whose topic is gone, until they are exhausted.
+        tracks: by key; includes tracks of deleted topics until they are exhausted.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class Following:
         source: Source,
         reader: Reader,
         claims: Claims | None,
-        asking: Asking,
+        calls: ServerCalls,
         acknowledger: Acknowledger,
     ) -> None:
-        """Nothing is asked of broker or lake yet."""
+        """Create it; broker and lake are not called yet."""
         self.tracks: dict[str, Track] = {}
         self._live: dict[Partition, Track] = {}
         self._source = source
         self._reader = reader
         self._claims = claims
-        self._asking = asking
+        self._calls = calls
         self._acknowledger = acknowledger
         self._standstills = Standstills(source.name_of)
         self._discovered = -_DISCOVER_EVERY
@@ -64,11 +64,11 @@ class Following:
 
     @property
     def live(self) -> list[Track]:
-        """What is being read."""
+        """The tracks being read."""
         return list(self._live.values())
 
     def add(self, fetched: Fetched) -> None:
-        """Put messages behind those of their track."""
+        """Append messages to their tracks."""
         if fetched.partition in self._live:
             self._live[fetched.partition].buffer.add(fetched)
             self._standstills.passed(fetched.partition)
@@ -83,13 +83,13 @@ class Following:
                 track.skip(last, self._standstills.given_up(one, last))
 
     def discover_now_and_then(self) -> None:
-        """:meth:`discover`, but not at every turn."""
+        """Call :meth:`discover`, but not at every turn."""
         if time.monotonic() - self._discovered >= _DISCOVER_EVERY:
             self.discover()
 
     def discover(self) -> None:
-        """Meet new partitions and incarnations, and verify that what was read is of the known ones."""
-        found = self._asking.broker(self._reader.discover, "look up topics and partitions")
+        """Find new partitions and incarnations, and verify that read messages belong to known ones."""
+        found = self._calls.broker(self._reader.discover, "look up topics and partitions")
         self._discovered = time.monotonic()
         for partition, track in list(self._live.items()):
             if found.get(partition) == track.identity:
@@ -105,9 +105,9 @@ class Following:
         self.assign()
 
     def align(self, positions: Mapping[str, int]) -> None:
-        """Send tracks that are not where their next batch is to begin to where it is.
+        """Move tracks to the position of their next batch.
 
-        What was handed out in vain, by a bundle that failed, is so read again.
+        Ranges of failed bundles are read again this way.
         """
         for track in self.tracks.values() if self._reader.positions else ():
             start = positions.get(track.key, track.durable)
@@ -118,15 +118,15 @@ class Following:
         self.assign()
 
     def assign(self) -> None:
-        """Tell the reader what it is to read."""
+        """Assign the tracks at the reader."""
         wanted = {p: track.buffer.end for p, track in self._live.items() if track.gap is None}
-        self._asking.broker(lambda: self._reader.assign(wanted), "assign partitions")
+        self._calls.broker(lambda: self._reader.assign(wanted), "assign partitions")
 
     def note_gaps(self, gaps: Mapping[Partition, int]) -> None:
-        """The broker's messages begin later than we read, by the first position there is.
+        """Handle gaps: the broker's messages begin after our position, at these first positions.
 
         Raises:
-            PermanentError: they end before what was read.
+            PermanentError: they end before a position already read.
         """
         for partition, first in gaps.items():
             if partition in self._live:
@@ -134,15 +134,15 @@ class Following:
         self.assign()
 
     def learn(self, track: Track) -> None:
-        """Ask the lake which claims lie ahead of a track."""
+        """Look up the claims ahead of a track in the lake."""
         track.ahead = self._ahead(track, track.start)
 
     def drop_exhausted(self) -> None:
-        """Forget tracks of which nothing is left."""
+        """Drop exhausted tracks."""
         self.tracks = {key: track for key, track in self.tracks.items() if not track.exhausted}
 
     def report(self) -> None:
-        """Tell how far every source is; a topic that is gone is none any more."""
+        """Update the metrics of every source; deleted topics are dropped."""
         open = defaultdict[str, list[float]](list)
         for track in self.tracks.values():
             open[metrics.label(track.source)].extend(track.oldest())
@@ -150,11 +150,11 @@ class Following:
         metrics.standing(self, self._lags, oldest)
 
     def close(self) -> None:
-        """Tell nothing any more."""
+        """Stop reporting metrics."""
         metrics.left(self)
 
     def _lags(self) -> Mapping[str, int]:
-        """By the labels of sources. From any thread, and as of a second ago at most."""
+        """Lag by source label. Thread-safe, and at most a second old."""
         now = time.monotonic()
         if now - self._lags_as_of >= _LAGS_EVERY:
             lags = defaultdict[str, int](int)
@@ -166,11 +166,11 @@ class Following:
     def _move(self, track: Track, start: int, given_up: int | None) -> None:
         ahead = self._ahead(track, start)
         if ahead and start not in ahead and given_up is None:
-            # A list made while others claim may miss the first claim and show the next.
+            # A listing made while others claim may miss one claim and show the next.
             ahead = self._ahead(track, start)
         track.move(start, given_up, ahead)
         if ahead and start not in ahead and given_up is None:
-            # Claims are made one behind the other: what lay here was archived, and has expired since.
+            # Claims are made in sequence: this range was archived, and has expired since.
             track.gap = min(ahead)
 
     def _note_gap(self, track: Track, first: int) -> None:
@@ -179,17 +179,17 @@ class Following:
             if not track.retired:
                 raise PermanentError(
                     f"{track.source} partition {track.partition.number} ends before position "
-                    f"{track.buffer.end}, which was read already: the broker has lost messages that it had "
-                    "confirmed. They are safe in the lake, but their positions will be given out again: "
-                    "archive from here on under another --source_prefix."
+                    f"{track.buffer.end}, which was already read: the broker has lost messages that it "
+                    "had confirmed. They are safe in the lake, but their positions will be reused: "
+                    "archive from here on with another --source_prefix."
                 )
         elif first > track.buffer.end:
             track.lose(first)
 
     def _start(self, partition: Partition, identity: str) -> None:
-        """Go on behind what is durable; without any progress, at the first message that is there.
+        """Start after the durable position; without any progress, at the first available message.
 
-        While the lake is given up nothing is started: where a partition is to go on is written there.
+        Without the lake nothing is started, because it holds the positions.
         """
         committed = self._committed(partition)
         source = self._source.name_of(partition.topic)
@@ -204,24 +204,22 @@ class Following:
         track.durable = position or 0
         track.move(track.durable, None, self._ahead(track, track.durable))
         if position is None and self._reader.positions:
-            first = self._asking.broker(
-                lambda: self._reader.earliest(partition), "look up the first position"
-            )
+            first = self._calls.broker(lambda: self._reader.earliest(partition), "look up the first position")
             track.gap = first if first > 0 else None
         self.tracks[track.key] = self._live[partition] = track
         if incarnation > 1 and not position:
             self._finish(Chain(source, incarnation - 1, partition.number or 0), partition)
 
     def _finish(self, chain: Chain, partition: Partition) -> None:
-        """Have entered what the last claims of a deleted topic left in the lake, if nobody did.
+        """Index what the last claims of a deleted topic left in the lake, if nobody did.
 
-        Nothing of its successor is durable yet, so whoever worked on it may have ended before.
+        Nothing of its successor is durable yet, so the process that worked on it may have ended before.
         """
         claims = self._claims
         earlier = Track(partition, chain.source, chain.incarnation, "", 0, Buffer(0), retired=True)
         if claims is None or earlier.key in self.tracks or not self._reader.positions:
             return
-        start = self._asking.lake(lambda: claims.resume(chain, None), "read claims in the lake")
+        start = self._calls.lake(lambda: claims.resume(chain, None), "read claims in the lake")
         if start is not None:
             earlier.durable = start
             earlier.move(start, None, self._ahead(earlier, start))
@@ -235,7 +233,7 @@ class Following:
 
         what = "read the group's position"
         if self._claims is None or not self._reader.positions:
-            return self._asking.broker(ask, what)
+            return self._calls.broker(ask, what)
         if time.monotonic() < self._without_group_until:
             return None
         try:
@@ -248,30 +246,30 @@ class Following:
     def _enter(
         self, chain: Chain, identity: str, committed: tuple[int, str] | None
     ) -> tuple[int, int | None] | None:
-        """A topic's incarnation and the position behind its durable messages; None without the lake."""
+        """A topic's incarnation and the position after its durable messages; None without the lake."""
         claims = self._claims
         if claims is None:
             return self._without_claims(identity, committed)
-        broker = self._asking.broker(self._identity, "look up the broker's identity")
+        broker = self._calls.broker(self._identity, "look up the broker's identity")
 
         def enter() -> tuple[int, int | None]:
             number = claims.incarnation(chain.source, broker, identity)
             return number, claims.resume(Chain(chain.source, number, chain.partition), committed)
 
-        return self._asking.lake(enter, "enter the source in the lake")
+        return self._calls.lake(enter, "enter the source in the lake")
 
     def _without_claims(self, identity: str, committed: tuple[int, str] | None) -> tuple[int, int | None]:
-        """As :meth:`_enter`; no number of an earlier incarnation is known, so each has one of its own."""
+        """Like :meth:`_enter`, but earlier incarnations are unknown, so each gets its own number."""
         number = zlib.crc32(identity.encode()) % _NUMBERS if self._reader.positions else 1
         own = committed is not None and parse_note(committed[1])[1] in {1, number}
         return number, committed[0] if committed and own else None
 
     def _ahead(self, track: Track, position: int) -> dict[int, Claim]:
-        """The claims from a position on; none without the lake, where they are met one by one."""
+        """The claims from a position on; empty without the lake, where they are found one by one."""
         claims = self._claims
         if claims is None or not self._reader.positions:
             return {}
-        return self._asking.lake(lambda: claims.ahead(track.chain, position), "list claims in the lake") or {}
+        return self._calls.lake(lambda: claims.ahead(track.chain, position), "list claims in the lake") or {}
 
     def _identity(self) -> str:
         if self._broker is None:

@@ -1,4 +1,4 @@
-"""Messages of one partition that were read and are not yet in a batch."""
+"""The buffer of one partition: messages that were read but are not yet in a batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Buffer", "Limits", "oldest"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What closes a batch, whichever comes first: messages, bytes, or seconds since it was opened."""
+    """Limits that close a batch, whichever comes first: messages, bytes, or seconds since it was opened."""
 
     messages: int = 10_000
     bytes: int = 64 * 2**20
@@ -47,7 +47,7 @@ class _Chunk:
 
 
 class Buffer:
-    """A queue of messages with the position behind each; rows leave it in front only."""
+    """A queue of messages with the position after each; rows leave it only at the front."""
 
     def __init__(self, position: int) -> None:
         """Begin empty at ``position``."""
@@ -57,7 +57,7 @@ class Buffer:
         self._chunks: deque[_Chunk] = deque()
 
     def add(self, fetched: Fetched) -> None:
-        """Append what was read; ``end`` becomes the position behind it."""
+        """Append read messages; ``end`` becomes the position after them."""
         self.end = fetched.position
         if not len(fetched.messages):
             return
@@ -65,7 +65,7 @@ class Buffer:
         self._append(_Chunk(fetched.messages, bytes, fetched.receipts, time.monotonic()))
 
     def closed(self, limits: Limits) -> tuple[int, str] | None:
-        """Rows of the batch that a limit closes now and the limit's name, None where none does."""
+        """Rows of the batch that a limit closes now and the limit's name, or None."""
         rows = min(self.rows, limits.messages)
         if self.bytes >= limits.bytes:
             fitting = self._rows_within(limits.bytes)
@@ -78,7 +78,7 @@ class Buffer:
         return None
 
     def rows_below(self, position: int) -> int:
-        """How many rows in front lie below a position."""
+        """The number of rows at the front below a position."""
         rows = 0
         for chunk in self._chunks:
             below = int(np.searchsorted(chunk.messages["offset"].to_numpy(), position))
@@ -88,7 +88,7 @@ class Buffer:
         return rows
 
     def offset(self, row: int) -> int:
-        """The offset of a row, counted from the front; 0 where the broker has none."""
+        """The offset of a row, counted from the front; 0 if the broker has none."""
         for chunk in self._chunks:
             if row < chunk.rows:
                 break
@@ -100,7 +100,7 @@ class Buffer:
         chunks = list(self._front(rows))
         tables = [chunk.messages for chunk in chunks]
         receipts = [receipt for chunk in chunks for receipt in chunk.receipts]
-        # Every column is worked on several times, each of which would join the chunks again.
+        # Each column is used several times, and each use would join the chunks again.
         return pa.concat_tables([MESSAGE_SCHEMA.empty_table(), *tables]).combine_chunks(), receipts
 
     def pop(self, rows: int) -> None:
@@ -116,7 +116,7 @@ class Buffer:
                 self._chunks.appendleft(rest)
 
     def truncate(self, position: int) -> None:
-        """Forget the rows from a position on."""
+        """Drop the rows from a position on."""
         kept = list(self._front(self.rows_below(position)))
         self._chunks.clear()
         self.rows = self.bytes = 0
@@ -125,7 +125,7 @@ class Buffer:
         self.end = min(self.end, position)
 
     def oldest(self) -> list[float]:
-        """The earliest publish time in front, in seconds since 1970; nothing where it is unknown."""
+        """The earliest publish time at the front, in seconds since 1970; empty if unknown."""
         time = oldest(self._chunks[0].messages) if self._chunks else None
         return [] if time is None else [time]
 
@@ -143,7 +143,7 @@ class Buffer:
             yield chunk.part(0, taken)
 
     def _rows_within(self, limit: int) -> int:
-        """As many rows as fit into ``limit`` bytes, but at least one."""
+        """The number of rows that fit into ``limit`` bytes, at least one."""
         lengths = np.concatenate([sizes(chunk.messages).to_numpy() for chunk in self._chunks])
         return max(1, int(np.searchsorted(np.cumsum(lengths), limit, side="right")))
 

@@ -1,4 +1,4 @@
-"""How a shard waits for what is away: for its broker for ever, for the lake as long as it was told to."""
+"""Calls of a shard to its servers: retries the broker for ever, and the lake up to a limit."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from transforms import metrics
 from transforms.errors import TransientError
 from transforms.retry import Patience, retry
 
-__all__ = ["Asking"]
+__all__ = ["ServerCalls"]
 
 _LOOK_EVERY = 5.0
 _T = TypeVar("_T")
 
 
-class Asking:
-    """Calls to broker and lake, tried again until they succeed or the process is told to stop."""
+class ServerCalls:
+    """Calls to broker and lake, retried until they succeed or the process is asked to stop."""
 
     def __init__(self, stopping: Callable[[], bool], give_up_after: float | None) -> None:
-        """Give the lake up after so many seconds of absence; None is never."""
+        """Give up the lake after this many seconds without an answer; None means never."""
         self._stopping = stopping
         self._patience = Patience(give_up_after)
         self._look: Future[Any] | None = None
@@ -29,19 +29,19 @@ class Asking:
 
     @property
     def without_lake(self) -> bool:
-        """Whether the lake has been away for so long that work goes on without it."""
+        """Whether the lake has been given up, so that work continues without it."""
         return self._patience.ended
 
     def broker(self, call: Callable[[], _T], what: str) -> _T:
         """Call until it succeeds.
 
         Raises:
-            TransientError: it was still away when the process was told to stop.
+            TransientError: it still did not answer when the process was asked to stop.
         """
         return retry(call, what, on_retry=metrics.RETRIES.labels("broker").inc, stopped=self._stopping)
 
     def lake(self, call: Callable[[], _T], what: str) -> _T | None:
-        """Call until it succeeds; None once the lake is given up. Raises as :meth:`broker`."""
+        """Call until it succeeds; None once the lake is given up. Raises like :meth:`broker`."""
         if self.without_lake:
             return None
         try:
@@ -57,7 +57,7 @@ class Asking:
             return None
 
     def look_for_lake(self, pool: ThreadPoolExecutor, call: Callable[[], object]) -> None:
-        """While the lake is given up, try ``call`` now and then beside the reading, to see it come back."""
+        """While the lake is given up, try ``call`` regularly in the background, to notice its return."""
         running = self._look is not None and not self._look.done()
         if running or time.monotonic() - self._looked < _LOOK_EVERY:
             return

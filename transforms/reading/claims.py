@@ -1,8 +1,8 @@
-"""Claims: which job may write which range of a partition, kept in the lake.
+"""Claims in the lake: which range of a partition is one batch, and who may write it.
 
-Every partition of every incarnation of a source has one chain of claims. The first begins at
-position 0, each next one where the last one ends, and each is created by put-if-absent: whoever
-comes second takes over the range that stands. A hole in the topic (retention overtook the
+Every partition of every incarnation of a source has one chain of claims. The first begins at position 0,
+each next one where the last one ends. Each is created by put-if-absent: the second writer takes over the
+existing range. A hole in the topic (retention overtook the
 reader, or reading begins late, or the messages became dead letters while the lake was away) is
 a claim without rows, and so is what can never be read, which its claim says. So any number of
 jobs, killed and restarted at any time, cut a partition into the same batches, and a batch has one name.
@@ -63,7 +63,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Claim:
-    """One range of positions, from where its chain has it up to ``next``.
+    """One range of positions, from its place in the chain up to ``next``.
 
     Attributes:
         next: the first position behind the range.
@@ -73,7 +73,7 @@ class Claim:
         format: format of the files.
         first: checksum of the first row, None for a hole.
         first_position: position of the first row.
-        directories: where the rows' files belong, also once the broker no longer has the rows.
+        directories: directories of the rows' files, known even after the broker has lost the rows.
         lost: of a hole that could not be read and was given up: what is lost, in one sentence.
         naming: how names of files are escaped, see :class:`transforms.model.Layout`.
         bytes: sizes of the rows together, as the index has them; None for a hole and where an older
@@ -106,17 +106,17 @@ class Claim:
 
 
 class Claims:
-    """The claims of one lake. Thread-safe. Every method raises ``TransientError`` while it is away."""
+    """The claims of one lake. Thread-safe. Every method raises ``TransientError`` if it does not answer."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
 
     def incarnation(self, source: str, broker: str, identity: str) -> int:
-        """The number of a topic's incarnation, entered as the newest where it was never seen.
+        """The number of a topic's incarnation; an unknown one is entered as the newest.
 
         Args:
-            broker: what tells the broker from another one.
-            identity: what tells this topic from an earlier one of its name.
+            broker: identity of the broker.
+            identity: identity of this topic, different from an earlier one of the same name.
 
         Raises:
             ConfigurationError: the source belongs to another broker.
@@ -129,8 +129,8 @@ class Claims:
             if entry["incarnation"] == identity:
                 return number
         number = len(known) + 1
-        told = dump({"broker": broker, "incarnation": identity}).encode()
-        if not self._lake.put_new(f"{folder}/{number:06d}.json", told):
+        content = dump({"broker": broker, "incarnation": identity}).encode()
+        if not self._lake.put_new(f"{folder}/{number:06d}.json", content):
             return self.incarnation(source, broker, identity)
         return number
 
@@ -138,7 +138,7 @@ class Claims:
         """Claim a range.
 
         Returns:
-            The claim that stands at ``start``: this one, or the one that was there before.
+            The claim at ``start``: this one, or an existing one.
         """
         path = _path(chain, start)
         if self._lake.put_new(path, dump(asdict(claim)).encode()):
@@ -146,18 +146,18 @@ class Claims:
         try:
             return self._read(path)
         except ObjectMissingError as error:
-            # S3 answers "exists" to a writer while another one's write is still under way.
+            # S3 answers "exists" while another writer is still uploading.
             raise TransientError(f"{path} is being written by another job") from error
 
     def resume(self, chain: Chain, committed: tuple[int, str] | None) -> int | None:
-        """Where reading goes on: the position below which everything is known to be durable.
+        """Where reading continues: the position below which everything is known to be durable.
 
         Args:
             committed: the broker's durable position and the note kept with it (:func:`note` of the
-                last claim below it), which spares listing the claims before it.
+                last claim below it), so that earlier claims need not be listed.
 
         Returns:
-            None where there is no claim.
+            None if there is no claim.
         """
         starts = self._starts_from_note(chain, committed)
         trusted = committed[0] if committed and starts else 0
@@ -168,12 +168,12 @@ class Claims:
         return max(last.durable, trusted)
 
     def ahead(self, chain: Chain, start: int) -> dict[int, Claim]:
-        """The first 1,000 claims from ``start`` on, by where they begin."""
+        """The first 1,000 claims from ``start`` on, by their start."""
         starts = sorted(self._starts(chain, after=start - 1))[:_MOST_AHEAD]
         return {at: self._read(_path(chain, at)) for at in starts}
 
     def reach(self) -> None:
-        """Ask the lake for anything, to see whether it is there."""
+        """Send any request to the lake, to check that it answers."""
         next(self._lake.list(f"{INTERNAL}sources"), None)
 
     def _starts_from_note(self, chain: Chain, committed: tuple[int, str] | None) -> list[int]:
@@ -182,7 +182,7 @@ class Claims:
             return []
         starts = list(self._starts(chain, after=start - 1))
         if start not in starts or self._read(_path(chain, start)).next != committed[0]:
-            return []  # the position was not committed by a job of this lake
+            return []  # the position was not committed by a job with this lake
         return starts
 
     def _starts(self, chain: Chain, after: int = -1) -> Iterator[int]:
@@ -195,10 +195,10 @@ class Claims:
 
 
 def partitions(lake: Lake, source: str, incarnation: int) -> int:
-    """How many partitions a topic had, as far as messages of them were read; 0 where nothing tells.
+    """The number of partitions of a topic from which messages were read; 0 if unknown.
 
     Raises:
-        TransientError: the lake is away.
+        TransientError: the lake does not answer.
     """
     numbers = lake.folders(f"{INTERNAL}claims/{_incarnated(quote(source, safe=''), incarnation)}")
     return max(map(int, numbers), default=-1) + 1
@@ -210,15 +210,15 @@ def file_stem(source: str, incarnation: int, partition: int, start: int) -> str:
 
 
 def note(incarnation: int, start: int) -> str:
-    """What is kept at the broker with a position: where the range before it begins, and in which topic.
+    """The note stored at the broker with a position: the start of the range before it, and its topic.
 
-    A broker that knows topics by name takes a late acknowledgement for the topic that came after.
+    A broker that knows topics by name would apply a late acknowledgement to the topic's successor.
     """
     return str(start) if incarnation == 1 else f"{start}~{incarnation}"
 
 
 def parse_note(note: str) -> tuple[int | None, int]:
-    """Start and incarnation that a note says; no start where it is none of ours."""
+    """Start and incarnation in a note; no start if it is not ours."""
     start, _, incarnation = note.partition("~")
     return (int(start) if start.isdigit() else None), int(incarnation) if incarnation.isdigit() else 1
 
@@ -242,16 +242,16 @@ def now_us() -> int:
 
 
 def check_same(chain: Chain, claim: Claim, messages: pa.Table) -> None:
-    """Compare the first message of a claimed range (``FILE_SCHEMA``) with the one that was claimed.
+    """Compare the first message of a claimed range (``FILE_SCHEMA``) with the claim.
 
     Raises:
-        PermanentError: it is another one at the same position.
+        PermanentError: the position holds another message.
     """
     first = messages.slice(0, 1).to_pylist() if claim.first is not None else []
     if first and first[0]["offset"] == claim.first_position and first[0]["checksum"] != claim.first:
         raise PermanentError(
-            f"{chain.name} position {claim.first_position} holds another message than the one that was "
-            "claimed: the broker's log was rewritten. Archive from here on under another --source_prefix."
+            f"{chain.name} position {claim.first_position} holds another message than the claimed one: "
+            "the broker's log was rewritten. Archive from here on with another --source_prefix."
         )
 
 

@@ -1,13 +1,13 @@
-"""The reading engine: one shard of a source, from its broker to claimed batches. No Beam in here.
+"""The reading engine: one shard of a source, from its broker to claimed batches, without Beam.
 
 A shard polls its partitions, closes batches by count, bytes or age, claims each batch in the
-lake (:mod:`transforms.reading.claims`) and hands it out. What was handed out is acknowledged at the
-broker once it is said to be durable.
+lake (:mod:`transforms.reading.claims`) and hands it out. A batch is acknowledged at the broker once it is
+reported as durable.
 
-Where the lake may be given up, batches go on without it after that time, as dead letters, and
-the positions in claims and broker stay where they were. Once the lake is back, one claim without
-rows covers what was given up; only behind it anything is acknowledged. A process that ends before
-that leaves the range to the next one, which reads it again: at least once, never lost.
+If the lake may be given up, batches become dead letters after that time, and the positions in claims and
+broker stay. Once the lake is back, one claim without rows covers that range; only after it anything is
+acknowledged. A process that ends before that leaves the range to the next one, which reads it again: at
+least once, never lost.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from transforms.lake import Lake
 from transforms.layout import directories
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch, DeadLetter
 from transforms.reading.acknowledging import Acknowledger
-from transforms.reading.assignment import Following
-from transforms.reading.calls import Asking
+from transforms.reading.assignment import Assignment
+from transforms.reading.calls import ServerCalls
 from transforms.reading.claims import Claim, Claims, check_same, described, file_stem, note, now_us
 from transforms.reading.source import Source
 from transforms.reading.track import Cut, Track, next_cut
@@ -46,13 +46,13 @@ _CLAIMS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Ready:
-    """A range that may be taken, from ``start`` to ``next``.
+    """A range that is ready, from ``start`` to ``next``.
 
     Attributes:
-        key: what its position is called in a restriction.
+        key: name of its position in a restriction.
         batch: None for a hole.
-        acknowledgement: what may be acknowledged once the batch is durable; None where the range
-            is given up and not claimed yet.
+        acknowledgement: the acknowledgement once the batch is durable; None if the range was given up and
+            is not claimed yet.
     """
 
     key: str
@@ -63,15 +63,15 @@ class Ready:
 
 
 class Shard:
-    """Shard ``number`` of ``of``. Used under :attr:`lock`, but for :meth:`durable`."""
+    """Shard ``number`` of ``of``. Used under :attr:`lock`, except :meth:`durable`."""
 
     def __init__(
         self, source: Source, number: int = 0, of: int = 1, stopping: Callable[[], bool] = lambda: False
     ) -> None:
-        """Open the reader and the lake; nothing is asked of either yet.
+        """Open the reader and the lake; neither is called yet.
 
         Args:
-            stopping: true once the process drains; waiting for what is away ends then.
+            stopping: true once the process drains; waiting for servers then ends.
         """
         self.lock = threading.Lock()
         self.used = time.monotonic()
@@ -82,52 +82,52 @@ class Shard:
             source.url, source.config, shard=(number, of), group=source.group, exclude=source.exclude
         )
         self._claims = None if source.lake is None else Claims(Lake(source.lake, source.lake_config))
-        self._asking = Asking(stopping, source.give_up_after)
+        self._calls = ServerCalls(stopping, source.give_up_after)
         self._acknowledger = Acknowledger(self._reader)
-        self._following = Following(source, self._reader, self._claims, self._asking, self._acknowledger)
+        self._assignment = Assignment(source, self._reader, self._claims, self._calls, self._acknowledger)
         self._claimers = ThreadPoolExecutor(_CLAIMS_AT_ONCE, "claim")
 
     def turn(self, seconds: float, positions: Mapping[str, int], *, drain: bool = False) -> list[Ready]:
-        """Read for up to ``seconds`` and return what is ready, in order per track.
+        """Read for up to ``seconds`` and return ready ranges, in order per track.
 
         Args:
-            positions: by the keys of what was taken, where the batches of a track go on; a track
-                that is elsewhere goes there.
-            drain: read no more and close what is open.
+            positions: by key, the position of each track's next batch; a track at another position is
+                moved there.
+            drain: stop reading and close open batches.
 
         Raises:
-            ConfigurationError: the source cannot be read as it is configured.
-            PermanentError: what the broker gives contradicts the lake.
-            TransientError: something was still away when the process was told to stop.
+            ConfigurationError: the source cannot be read with these settings.
+            PermanentError: the broker's messages contradict the lake.
+            TransientError: a server still did not answer when the process was asked to stop.
         """
         self.used = time.monotonic()
         self._acknowledge()
-        self._following.discover_now_and_then()
-        self._following.align(positions)
+        self._assignment.discover_now_and_then()
+        self._assignment.align(positions)
         if not drain:
             self._fill(time.monotonic() + seconds)
-        self._following.report()  # before the lake is asked, which may be away for long
+        self._assignment.report()  # before calling the lake, which may not answer for long
         self._look_for_lake()
-        # At its end a process without the lake leaves what is open to the next one.
-        return [] if drain and self._asking.without_lake else list(self._cut_all(drain))
+        # Without the lake, a process leaves open batches to the next one.
+        return [] if drain and self._calls.without_lake else list(self._cut_all(drain))
 
     def durable(self, ready: Iterable[tuple[str, Acknowledgement]]) -> None:
-        """Everything in these ranges is durable: acknowledged at the next turn. From any thread."""
+        """Record ranges as durable; the next turn acknowledges them. Thread-safe."""
         self._acknowledger.add(ready)
 
     def lag(self) -> int:
-        """Messages at the broker that are not read yet, as far as known without asking."""
+        """Messages at the broker that are not read yet, as far as known without a request."""
         return sum(self._reader.lag().values())
 
     def refuse(self, ready: Iterable[Ready]) -> None:
-        """Give back ranges that were not taken; they are read again."""
+        """Return ranges that were not taken; they are read again."""
         self._reader.release(
             [r for one in ready if one.acknowledgement for r in one.acknowledgement.receipts]
         )
 
     def close(self) -> None:
         """Acknowledge what is durable, as far as the broker takes it now, and leave."""
-        self._following.close()
+        self._assignment.close()
         self._acknowledge()
         self._reader.close()
         self._claimers.shutdown()
@@ -143,17 +143,17 @@ class Shard:
         try:
             fetched = self._reader.poll(seconds)
         except OffsetGapError as error:
-            self._following.note_gaps(error.gaps)
+            self._assignment.note_gaps(error.gaps)
             return
         except TransientError:
             metrics.RETRIES.labels("broker").inc()
             return
         for one in fetched:
-            self._following.add(one)
-        self._following.note_unreadable()
+            self._assignment.add(one)
+        self._assignment.note_unreadable()
 
     def _has_enough(self) -> bool:
-        tracks = self._following.live
+        tracks = self._assignment.live
         if any(track.gap is not None and not track.buffer.rows for track in tracks):
             return True  # a hole needs no reading
         limits, buffers = self._source.limits, [track.buffer for track in tracks]
@@ -162,15 +162,15 @@ class Shard:
 
     def _cut_all(self, drain: bool) -> Iterator[Ready]:
         largest = self._above_memory()
-        tracks = [t for t in self._following.tracks.values() if self._next_cut(t, drain or t is largest)]
+        tracks = [t for t in self._assignment.tracks.values() if self._next_cut(t, drain or t is largest)]
         if not tracks:
             return
-        self._following.discover()
-        tracks = [t for t in tracks if t.key in self._following.tracks]
+        self._assignment.discover()
+        tracks = [t for t in tracks if t.key in self._assignment.tracks]
         for ready in self._claimers.map(lambda t: list(self._cut(t, drain or t is largest)), tracks):
             yield from ready
-        self._following.drop_exhausted()
-        self._following.assign()
+        self._assignment.drop_exhausted()
+        self._assignment.assign()
 
     def _cut(self, track: Track, everything: bool) -> Iterator[Ready]:
         while cut := self._next_cut(track, everything):
@@ -179,15 +179,15 @@ class Shard:
                 yield ready
 
     def _next_cut(self, track: Track, everything: bool) -> Cut | None:
-        without_lake = self._asking.without_lake
+        without_lake = self._calls.without_lake
         return next_cut(track, self._source.limits, everything=everything, without_lake=without_lake)
 
     def _take(self, track: Track, cut: Cut) -> Ready | None:
-        """Claim a cut and take it out of the buffer; None where another's claim was met instead."""
+        """Claim a cut and take it out of the buffer; None if another job's claim was found."""
         messages, receipts = self._peek(track, cut.rows)
         claim = cut.claim
         if self._claims is not None and self._reader.positions:
-            if claim is None and self._asking.without_lake:
+            if claim is None and self._calls.without_lake:
                 return self._give_up(track, cut, messages)
             claim = claim or self._claim(self._claims, track, cut, messages)
             if claim is None:
@@ -206,29 +206,29 @@ class Shard:
         return Ready(track.key, start, track.start, batch, acknowledgement)
 
     def _give_up(self, track: Track, cut: Cut, messages: pa.Table) -> Ready:
-        """Hand a cut out without a claim, to become dead letters."""
+        """Hand out a cut without a claim, as dead letters."""
         start = track.unclaimed
         _count_gap(track, cut)
         track.give_up(cut)
         batch = self._batch(track, start, cut, None, messages)
         if batch is not None:
-            batch = replace(batch, given_up=f"{self._source.lake} was away for too long")
+            batch = replace(batch, given_up=f"{self._source.lake} did not answer for too long")
         return Ready(track.given_up_key, start, cut.next, batch, None)
 
     def _claim(self, claims: Claims, track: Track, cut: Cut, messages: pa.Table) -> Claim | None:
-        """Claim a cut; where another's claim stands, learn what lies ahead instead."""
+        """Claim a cut; if another job's claim exists, look up the claims ahead instead."""
         layout = self._source.layout
         lost = track.lost if cut.reason == "skip" else None
         mine = replace(self._claim_of(track, cut.next, cut.rows), lost=lost)
         if cut.rows:
             said = described(mine, messages)
             mine = replace(said, directories=directories(layout, messages, track.source))
-        stands = self._asking.lake(
+        stands = self._calls.lake(
             lambda: claims.make(track.chain, track.start, mine), "claim a range in the lake"
         )
         if stands == mine:
             return mine
-        self._following.learn(track)
+        self._assignment.learn(track)
         return None
 
     def _claim_of(self, track: Track, next: int, rows: int) -> Claim:
@@ -244,7 +244,7 @@ class Shard:
         return self._identified(track, messages), receipts
 
     def _identified(self, track: Track, messages: pa.Table) -> pa.Table:
-        # Without claims the number only tells incarnations apart, it does not count them.
+        # Without claims the number only distinguishes incarnations.
         incarnation = 1 if self._claims is None else track.incarnation
         ids = message_ids(track.source, incarnation, track.partition.number, messages)
         messages = messages.set_column(0, MESSAGE_SCHEMA.field("id"), ids)
@@ -291,28 +291,28 @@ class Shard:
         return DeadLetter(track.source, "read", "lost", why, self._identified(track, row))
 
     def _above_memory(self) -> Track | None:
-        tracks = self._following.tracks.values()
+        tracks = self._assignment.tracks.values()
         if sum(track.buffer.bytes for track in tracks) <= self._source.memory:
             return None
         return max(tracks, key=lambda track: track.buffer.bytes)
 
     def _look_for_lake(self) -> None:
-        """Try to enter what was given up; that it stands is seen where the claim is made again."""
+        """Try to claim the range that was given up; the next attempt to claim it finds the result."""
         claims = self._claims
-        if claims is None or not self._asking.without_lake:
+        if claims is None or not self._calls.without_lake:
             return
-        tracks = self._following.tracks.values()
+        tracks = self._assignment.tracks.values()
         ask: Callable[[], object] = claims.reach
         for track in tracks:
             if track.given_up is not None:
                 hole = self._claim_of(track, track.given_up, 0)
                 ask = partial(claims.make, track.chain, track.start, hole)
-        self._asking.look_for_lake(self._claimers, ask)
+        self._calls.look_for_lake(self._claimers, ask)
 
     def _acknowledge(self) -> None:
         self._acknowledger.give_back()
         try:
-            self._acknowledger.flush(self._following.tracks)
+            self._acknowledger.flush(self._assignment.tracks)
         except TransientError:
             metrics.RETRIES.labels("broker").inc()
 
@@ -325,5 +325,5 @@ def _count_gap(track: Track, cut: Cut) -> None:
 
 
 def _digest(ids: pa.ChunkedArray) -> str:
-    """Names a batch of messages without positions: an identical retry meets itself, nothing else can."""
+    """Name a batch of messages without positions, so that only an identical retry has the same name."""
     return hashlib.sha256("\n".join(sorted(ids.to_pylist())).encode()).hexdigest()[:32]

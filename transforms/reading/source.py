@@ -1,4 +1,4 @@
-"""What a job reads."""
+"""The source of a job and how it is cut into batches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Skip = tuple[str, int, int, int]
 
 @dataclass(frozen=True)
 class Source:
-    """What is read, and how it is cut into batches. Picklable; secrets are references.
+    """A source, and how it is cut into batches. Picklable; secrets are references.
 
     Attributes:
         url: the broker's URL with its topics or patterns.
         prefix: goes before each topic to make the source's name.
-        lake: where claims are kept; None reads without claims, from the broker's own position.
-        give_up_after: seconds without the lake after which messages go to the dead letters; None is never.
+        lake: stores claims; None reads without claims, from the broker's own position.
+        give_up_after: seconds without the lake after which messages become dead letters; None means never.
         skip: ranges that are given up where they cannot be read.
         memory: bytes of open batches in one process, above which the largest is closed early.
     """
@@ -44,7 +44,7 @@ class Source:
 
     @property
     def group(self) -> str:
-        """Names the progress kept at the broker: the same for every job with this purpose."""
+        """The name of the progress at the broker, the same for every job with this purpose."""
         return f"persistor-{hashlib.sha256(self.purpose.encode()).hexdigest()[:16]}"
 
     def skipped(self, partition: Partition, position: int) -> int | None:

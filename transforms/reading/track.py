@@ -1,4 +1,4 @@
-"""One partition on its way into batches: where it is, and where its next batch is to be cut."""
+"""A track: the state of one partition while it is read, and where its next batch is cut."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Track:
     """One partition of one incarnation of a topic.
 
     Attributes:
-        identity: what tells this incarnation from another one.
+        identity: identity of this incarnation.
         start: where the next batch begins.
         durable: position below which everything is durable.
-        ahead: claims of other jobs, or of an earlier life, that lie before us, by their start.
-        verified: position up to which what was read is known to come from this incarnation.
-        gap: where the broker's messages begin again behind a hole, None where there is no hole.
+        ahead: claims of other jobs or an earlier process ahead of this position, by start.
+        verified: position up to which messages are known to come from this incarnation.
+        gap: where the broker's messages begin again after a hole, or None.
         lost: of a hole that cannot be read and is given up: what is lost, in one sentence.
-        given_up: position up to which messages went to the dead letters instead, because the lake was
-            away; None where nothing did. The range from ``start`` on is still to be claimed.
-        identified: rows that were made ready for a claim which another job got first.
-        retired: the topic is gone; what was verified or claimed goes out, nothing more is read.
+        given_up: position up to which messages became dead letters because the lake did not answer, or
+            None. The range from ``start`` on is still to be claimed.
+        identified: rows prepared for a claim that another job made first.
+        retired: the topic is gone; verified or claimed messages are still handed out, nothing more is read.
     """
 
     partition: Partition
@@ -51,12 +51,12 @@ class Track:
 
     @property
     def key(self) -> str:
-        """Names the track in a restriction."""
+        """The track's name in a restriction."""
         return f"{self.source}~{self.incarnation}/{self.partition.number}"
 
     @property
     def given_up_key(self) -> str:
-        """Names in a restriction how far the track was given up."""
+        """The name of the given-up position in a restriction."""
         return f"{self.key}/given_up"
 
     @property
@@ -65,7 +65,7 @@ class Track:
         return Chain(self.source, self.incarnation, self.partition.number or 0)
 
     def move(self, position: int, given_up: int | None, ahead: dict[int, Claim]) -> None:
-        """Go on at another position, or behind what was given up from it on, forgetting what was read."""
+        """Continue at another position, or after the given-up range from it on, dropping read messages."""
         self.start = position
         self.given_up = given_up
         self.ahead = ahead
@@ -73,7 +73,7 @@ class Track:
         self._read_from(position if given_up is None else given_up)
 
     def take(self, cut: Cut) -> None:
-        """The cut's range is claimed and handed out: the next one begins behind it."""
+        """Record that the cut is claimed and handed out: the next one begins after it."""
         self._pop(cut.rows)
         self.ahead.pop(self.start, None)
         self.start = cut.next
@@ -82,14 +82,14 @@ class Track:
         self._pass_gap()
 
     def give_up(self, cut: Cut) -> None:
-        """The cut's rows are handed out, but not claimed: the next claim begins where it did before."""
+        """Record that the cut is handed out but not claimed: the next claim begins where it did before."""
         self._pop(cut.rows)
         self.given_up = cut.next
         self._pass_gap()
 
     @property
     def unclaimed(self) -> int:
-        """Where the next rows begin."""
+        """The position of the next rows."""
         return self.start if self.given_up is None else self.given_up
 
     def _pop(self, rows: int) -> None:
@@ -107,7 +107,7 @@ class Track:
         self.gap = self.lost = self.identified = None
 
     def lose(self, first: int) -> None:
-        """What was not read yet below ``first`` is gone from the broker."""
+        """Record that unread messages below ``first`` are gone from the broker."""
         if any(start <= first < claim.next for start, claim in self.ahead.items()):
             self.buffer.end = first  # only a part of a claimed range: the rest of it is still to be read
         else:
@@ -119,23 +119,23 @@ class Track:
         self.lost = why if self.gap is not None else None
 
     def handed_out(self, messages: pa.Table) -> None:
-        """Remember that these messages, up to ``start``, are on their way."""
+        """Remember that these messages, up to ``start``, are handed out."""
         time = oldest(messages)
         if time is not None:
             self._out.append((self.start, time))
 
     def is_durable(self, position: int) -> None:
-        """Everything handed out up to a position has arrived."""
+        """Record that everything handed out up to a position is durable."""
         self.durable = max(self.durable, position)
         while self._out and self._out[0][0] <= position:
             self._out.popleft()
 
     def oldest(self) -> list[float]:
-        """Publish times (seconds since 1970), among them the oldest one that is not durable."""
+        """Publish times (seconds since 1970), including the oldest one that is not durable."""
         return [time for _, time in self._out] + self.buffer.oldest()
 
     def retire(self) -> None:
-        """Keep only what is known to come from the incarnation that is gone."""
+        """Keep only messages known to come from the deleted incarnation."""
         self.retired = True
         self.gap = None
         if self.partition.number is not None:
@@ -143,16 +143,16 @@ class Track:
 
     @property
     def exhausted(self) -> bool:
-        """Retired, and nothing is left to go out."""
+        """Whether it is retired and has nothing left to hand out."""
         return self.retired and not self.buffer.rows and self.start not in self.ahead
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The next batch of a track: its rows in front of the buffer and the position behind it.
+    """The next batch of a track: its rows at the front of the buffer and the position after it.
 
     Attributes:
-        claim: the claim that is there already for this range, None where it must be made.
+        claim: an existing claim for this range; None if it must be made.
     """
 
     rows: int
@@ -161,7 +161,7 @@ class Cut:
     claim: Claim | None = None
 
     def elsewhere(self, source: str, messages: pa.Table) -> tuple[str, ...]:
-        """Directories in which the claim had messages that compaction or retention has taken since."""
+        """Directories of claimed messages that compaction or retention has removed since."""
         if self.claim is None or self.rows >= self.claim.rows:
             return ()
         here = set(directories(self.claim.layout, messages, source))
@@ -171,15 +171,15 @@ class Cut:
 def next_cut(
     track: Track, limits: Limits, *, everything: bool = False, without_lake: bool = False
 ) -> Cut | None:
-    """Where the next batch ends, None where it must stay open.
+    """The next batch, or None if it must stay open.
 
     Args:
-        everything: close what is open, whatever the limits say.
-        without_lake: nothing can be claimed, so what was given up cannot be entered yet.
+        everything: close open batches, whatever the limits.
+        without_lake: nothing can be claimed, so a given-up range cannot be entered yet.
     """
     buffer, claim = track.buffer, track.ahead.get(track.start)
     if claim is not None:
-        # The range is another's choice: it is complete once reading has come to its end.
+        # Another job chose the range: it is complete once reading reaches its end.
         if buffer.end >= claim.next or track.gap is not None or track.retired or claim.lost is not None:
             return Cut(buffer.rows_below(claim.next), claim.next, "claim", claim)
         return None
@@ -194,5 +194,5 @@ def next_cut(
 
 
 def _end(buffer: Buffer, rows: int) -> int:
-    """Behind the last of the first ``rows``; behind a hole too, where it is the last of all."""
+    """The position after the first ``rows`` rows, including a hole at the end."""
     return buffer.end if rows == buffer.rows else buffer.offset(rows - 1) + 1

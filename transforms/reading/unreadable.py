@@ -1,4 +1,4 @@
-"""Partitions that stand still because what they hold cannot be read: said once, counted each time."""
+"""Partitions that stand still because they cannot be read: logged once, counted each time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _log = logging.getLogger(__name__)
 
 
 class Standstills:
-    """Which partitions of a reader cannot be read now. Used by the reader's thread only."""
+    """Partitions of a reader that currently cannot be read. Used by the reader's thread only."""
 
     def __init__(self, name_of: Callable[[str], str]) -> None:
-        """Args: name_of: from a topic to the source's name, by which it is counted."""
+        """Args: name_of: returns the source's name of a topic, for the metrics."""
         self._name_of = name_of
         self._standing: dict[Partition, dict[str, float]] = {}
 
     def note(self, found: Iterable[Unreadable]) -> None:
-        """Count each; one line in the log for a partition and code, until the partition goes on."""
+        """Count each; log one line per partition and code, until the partition continues."""
         for one in found:
             source = metrics.label(self._name_of(one.partition.topic))
             metrics.UNREADABLE.labels(source, str(one.partition.number), one.code).inc()
@@ -32,7 +32,7 @@ class Standstills:
                 codes[one.code] = time.monotonic()
                 _log.warning(
                     "cannot read %s partition %s from offset %d on, trying again until it succeeds, "
-                    "while other partitions go on: %s (%s)",
+                    "while other partitions continue: %s (%s)",
                     one.partition.topic,
                     one.partition.number,
                     one.position,
@@ -59,4 +59,4 @@ class Standstills:
         codes = self._standing.pop(partition, None)
         if codes:
             stood = time.monotonic() - min(codes.values())
-            _log.warning("%s partition %s goes on after %.0f s", partition.topic, partition.number, stood)
+            _log.warning("%s partition %s continues after %.0f s", partition.topic, partition.number, stood)

@@ -1,4 +1,4 @@
-"""Sending archived messages again: plan, read, verify, publish."""
+"""Replay, the engine of resubmissions: plan, read, verify and publish archived messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 LookUp = Callable[[str], Destination]
-"""What a topic of the destination is like; raises ``ConfigurationError`` to refuse it."""
+"""Looks up a topic of the destination; raises ``ConfigurationError`` to refuse it."""
 
 Progress = Callable[[int, int, int], object]
 """Called with messages published, failed and planned, at most once per commit."""
@@ -57,27 +57,27 @@ def make_plan(
     options: Options,
     job: str | None = None,
 ) -> Plan:
-    """Find out what a resubmission would do, and store that unless something speaks against it.
+    """Plan a resubmission, and store the plan unless it has problems.
 
-    Nothing is sent. A job that has a stored plan already gets that one, whatever the other arguments
-    say. What is stored holds every row, so that workers need no index and new matches change nothing.
+    Nothing is sent. If the job already has a stored plan, that one is returned and the other arguments are
+    ignored. The stored plan holds every row, so workers need no index and new matches change nothing.
 
     Args:
-        index: where the messages are found.
-        lakes: every lake that the index may point into; the plan is stored in the first one.
+        index: finds the messages.
+        lakes: every lake that the index may refer to; the first one stores the plan.
         selection: which messages.
-        url: the destination's URL; its topic may be a pattern of ``{topic}``, ``{source}`` and, where
-            dead letters are restored, ``{origin}``.
-        destination: what :meth:`Publisher.destination` said; with a pattern, how each topic is looked up.
-        options: how they are to be sent.
-        job: the job's id; a new one where it is None.
+        url: the destination's URL; its topic may be a pattern of ``{topic}``, ``{source}`` and, if dead
+            letters are restored, ``{origin}``.
+        destination: result of :meth:`Publisher.destination`; with a pattern, looks up each topic.
+        options: how they are sent.
+        job: the job's id; None creates a new one.
 
     Returns:
-        The plan, with ``problems`` where it is not stored.
+        The plan; if it has ``problems``, it is not stored.
 
     Raises:
-        ConfigurationError: the pattern cannot be right.
-        TransientError: the index or the lake is away.
+        ConfigurationError: the pattern is not valid.
+        TransientError: the index or the lake does not answer.
     """
     job = job or new_job_id()
     stored = _stored(lakes[0], job)
@@ -105,18 +105,18 @@ def freeze_plan(
     options: Options,
     job: str | None = None,
 ) -> Plan:
-    """Plan as :func:`make_plan`, for a job that shall run.
+    """Plan like :func:`make_plan`, for a job that will run.
 
     Raises:
-        ConfigurationError: the plan has problems, or the pattern cannot be right.
-        TransientError: the index or the lake is away.
+        ConfigurationError: the plan has problems, or the pattern is not valid.
+        TransientError: the index or the lake does not answer.
     """
     plan = make_plan(index, lakes, selection, url=url, destination=destination, options=options, job=job)
     _refuse(plan)
     return plan
 
 
-def _make(  # noqa: PLR0917 - what its two callers are given
+def _make(  # noqa: PLR0917 - the arguments of its two callers
     index: Index,
     lakes: Sequence[Lake],
     selection: Selection,
@@ -138,7 +138,7 @@ def _make(  # noqa: PLR0917 - what its two callers are given
 
 
 def _with_key(index: Index, sample: Sample) -> Sample:
-    # Asked for these few, instead of having the keys of all in the stream.
+    # Looked up for these few, instead of carrying all keys in the stream.
     keys = index.get(sample.id)["key"].to_pylist()
     return replace(sample, key=key_to_json(keys[0])) if keys else sample
 
@@ -156,21 +156,21 @@ def replay_inline(
     most: int = 1000,
     progress: Progress | None = None,
 ) -> tuple[Plan, Report]:
-    """Plan and publish a small selection at once, through an open publisher, storing nothing.
+    """Plan and publish a small selection at once through an open publisher; nothing is stored.
 
     After a crash the same request may publish again. The publisher stays open.
 
     Args:
-        index: where the messages are found.
-        lakes: every lake that the index may point into.
+        index: finds the messages.
+        lakes: every lake that the index may refer to.
         selection: which messages.
         url: the destination's URL, for the record.
-        publisher: used by this call alone while it lasts; ``begin`` was called when it was opened.
-        destination: what ``publisher.destination()`` said, which may be kept for a while.
-        options: how they are to be sent.
-        job: the job's id; a new one where it is None.
-        most: larger selections are refused, since a job is what they need.
-        progress: told what is done.
+        publisher: used by this call alone meanwhile; ``begin`` was called when it was opened.
+        destination: result of ``publisher.destination()``, which may be cached.
+        options: how they are sent.
+        job: the job's id; None creates a new one.
+        most: larger selections are refused, because they need a job.
+        progress: called with the progress.
 
     Raises:
         ConfigurationError: the plan has problems, or more than ``most`` messages.

@@ -1,4 +1,4 @@
-"""What is wished of a running job, told to its lanes through the lake: they need no index."""
+"""The control object of a job in the lake: passes the wish to its lanes, which need no index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transforms.stored import dump, load_as
 __all__ = ["LOOK_EVERY", "Control", "Wish", "last_version", "write_control"]
 
 LOOK_EVERY = 1.0
-"""Seconds after which what was wished is heard."""
+"""Seconds after which a new wish takes effect."""
 _FIRST_LOOK = 5.0
 """Seconds that a lake may take to say what is wished at first; then the job runs as it was wished last."""
 _LEFT_AFTER = 10.0
@@ -24,12 +24,12 @@ _LEFT_AFTER = 10.0
 
 @dataclass(frozen=True)
 class Wish:
-    """What a job's lanes shall do.
+    """The desired state of a job's lanes.
 
     Attributes:
-        state: ``run``, or end early: ``pause`` and ``cancel`` are the same to a lane.
-        messages_per_second: of the whole job; None is unlimited.
-        bytes_per_second: likewise, of what the index calls ``size``.
+        state: ``run``, or ``pause`` or ``cancel`` to end early; a lane treats both alike.
+        messages_per_second: limit for the whole job; None is unlimited.
+        bytes_per_second: limit for the whole job, in bytes of ``size`` in the index.
     """
 
     state: Literal["run", "pause", "cancel"] = "run"
@@ -38,16 +38,16 @@ class Wish:
 
 
 def write_control(lake: Lake, job: str, wish: Wish, version: int) -> None:
-    """Tell a job's lanes what is wished; they hear it within about a second.
+    """Write a wish for a job's lanes; they follow it within about a second.
 
     Args:
-        lake: the one that holds the job's plan.
+        lake: holds the job's plan.
         job: its id.
         wish: replaces every wish of a lower version.
-        version: goes up with each wish; the first wish of a version stays.
+        version: increases with each wish; the first wish of a version stays.
 
     Raises:
-        TransientError: the lake is away.
+        TransientError: the lake does not answer.
     """
     prefix = f"{folder(job)}/control"
     path = f"{prefix}/{version:012d}.json"
@@ -58,10 +58,10 @@ def write_control(lake: Lake, job: str, wish: Wish, version: int) -> None:
 
 
 def last_version(lake: Lake, job: str) -> int:
-    """The highest version of which a job's lanes were told a wish; 0 where they were told none.
+    """The version of the latest control object written for a job; 0 if there is none.
 
     Raises:
-        TransientError: the lake is away.
+        TransientError: the lake does not answer.
     """
     paths = (path for path, _ in lake.list(f"{folder(job)}/control"))
     return max((int(path.rpartition("/")[2].removesuffix(".json")) for path in paths), default=0)
@@ -121,6 +121,6 @@ class Control:
                 self._wish = load_as(Wish, self._lake.get(newest), self._lake.location(newest))
                 self._path = newest
         except (TransientError, ObjectMissingError):
-            return  # a newer one has replaced it since it was listed, or the next look tells
+            return  # a newer one replaced it after it was listed, or the next read finds out
         except PermanentError as error:
             self._refused = error

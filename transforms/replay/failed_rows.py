@@ -1,4 +1,4 @@
-"""The rows that a job could not publish, kept in the lake so that they can be tried again."""
+"""The rows that a job could not publish, stored in the lake for a retry."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
 
 class FailedRows:
-    """Those of one lane, an object for each commit that had some; kept before the ledger knows of them."""
+    """The failed rows of one lane: an object per commit that had any, stored before the ledger is updated."""
 
     def __init__(self, lake: Lake, job: str, lane: int) -> None:
-        """Below the folder of the job in the lake of its plan."""
+        """Use the job's folder in the lake of its plan."""
         self._lake = lake
         self._folder = f"{folder(job)}/failed/{lane:02d}"
 
@@ -29,7 +29,7 @@ class FailedRows:
         """Store failed rows (``FAILED_SCHEMA``) of a commit that begins at row ``first`` of the lane.
 
         Raises:
-            TransientError: the lake is away.
+            TransientError: the lake does not answer.
         """
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, FAILED_SCHEMA, options=_COMPRESSED) as writer:
@@ -37,12 +37,12 @@ class FailedRows:
         self._lake.put_new(f"{self._folder}/{first:012d}.arrow", sink.getvalue())
 
     def forget_from(self, first: int) -> None:
-        """Drop what was kept for commits from row ``first`` on; raises as :meth:`keep`."""
+        """Delete the objects of commits from row ``first`` on; raises like :meth:`keep`."""
         for path, _ in self._lake.list(self._folder):
             if first_row(path) >= first:
                 self._lake.delete(path)
 
     def read(self) -> Iterator[pa.RecordBatch]:
-        """All of them in the order of the lane (``FAILED_SCHEMA``). Raises as :meth:`keep`."""
+        """All failed rows in the order of the lane (``FAILED_SCHEMA``). Raises like :meth:`keep`."""
         for path in sorted(path for path, _ in self._lake.list(self._folder)):
             yield from pa.ipc.open_stream(pa.py_buffer(self._lake.get(path)))

@@ -1,4 +1,4 @@
-"""What a plan holds: counted in bounded memory while its rows stream by."""
+"""The figures of a plan, counted in bounded memory while its rows stream by."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUCKETS_KEPT = 4096
 _NEW_FILES_KEPT = 65_536
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
-# Each divides the next, so that what was counted by one can be counted by the next.
+# Each divides the next, so that buckets of one width merge into the next.
 _STEPS = [
     1_000, 10_000, 100_000, _SECOND, 5 * _SECOND, 15 * _SECOND, 30 * _SECOND,
     *(n * 60 * _SECOND for n in (1, 5, 15, 30, 60, 180, 360, 720)),
@@ -35,7 +35,7 @@ _BETWEEN = [
 
 @dataclass(frozen=True)
 class SourcePlan:
-    """What a plan holds of one source; times in microseconds since 1970."""
+    """The messages of one source in a plan; times in microseconds since 1970."""
 
     source: str
     messages: int
@@ -46,12 +46,12 @@ class SourcePlan:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Messages over publish time, at most 100 buckets of a round width.
+    """Messages by publish time, in at most 100 buckets of a round width.
 
     Attributes:
-        start_us: where the first bucket begins, microseconds since 1970.
+        start_us: start of the first bucket, microseconds since 1970.
         width_us: of each bucket, microseconds.
-        messages: of each bucket; those without a publish time are in none.
+        messages: of each bucket; messages without a publish time are left out.
     """
 
     start_us: int
@@ -64,7 +64,7 @@ class Sample:
     """One message of a plan.
 
     Attributes:
-        key: as text, as ``{"base64": …}`` where it is not UTF-8, None also where it is not known.
+        key: as text, or ``{"base64": …}`` if it is not UTF-8; None if there is none or it is unknown.
     """
 
     id: str
@@ -93,7 +93,7 @@ class Times:
             self._counts[bucket] = self._counts.get(bucket, 0) + number
 
     def histogram(self) -> Histogram | None:
-        """At most 100 buckets; None where nothing was counted."""
+        """At most 100 buckets; None if nothing was counted."""
         if not self._counts:
             return None
         width = next(w for w in _nice(self._width) if len(self._span(w)) <= _MOST_BUCKETS)
@@ -108,7 +108,7 @@ class Times:
         return range(min(self._counts) // factor, max(self._counts) // factor + 1)
 
     def _widen(self, low: int, high: int) -> None:
-        """Take the first width by which the span is short; ``low`` and ``high`` are by the present one."""
+        """Take the first sufficient width; ``low`` and ``high`` are buckets of the present one."""
         start, old = self._width, self._counts
         while high // (self._width // start) - low // (self._width // start) >= _BUCKETS_KEPT:
             self._width = next(self._widths)
@@ -146,7 +146,7 @@ class Figures:
             self._unite_files()
 
     def counted(self) -> dict[str, Any]:
-        """The fields of a plan that this knows, by name."""
+        """The counted fields of a plan, by name."""
         sources = tuple(self.sources.values())
         self._unite_files()
         return {
@@ -200,14 +200,14 @@ def _steps() -> Iterator[int]:
 
 
 def _nice(least: int) -> Iterator[int]:
-    """Round widths that are multiples of one of the steps, rising."""
+    """Round widths that are multiples of one of the steps, in ascending order."""
     widths = sorted(_STEPS + _BETWEEN)
     yield from (width for width in widths if width >= least and width % least == 0)
     yield from (widths[-1] * 10**power for power in count(1) if widths[-1] * 10**power >= least)
 
 
 def key_to_json(key: bytes | None) -> str | dict[str, str] | None:
-    """A key as :class:`Sample` has it."""
+    """A key in the form of :class:`Sample`."""
     if key is None:
         return None
     try:

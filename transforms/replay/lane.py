@@ -1,4 +1,4 @@
-"""One lane of a job: reading ahead, sending in order, committing, and going on after a failure."""
+"""Publishes one lane of a job: reads ahead, sends in order, commits, and continues after a failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as NotYet
 
 import pyarrow as pa
 
-from transforms.brokers import UNTOLD, Publisher, PublishOptions, is_noted
+from transforms.brokers import UNNAMED, Publisher, PublishOptions, is_noted
 from transforms.errors import PermanentError, TransientError
 from transforms.lake import Lake
 from transforms.replay.control import Wish
@@ -24,16 +24,16 @@ from transforms.retry import retry
 __all__ = ["COMMIT_MESSAGES", "Sender", "TakenOverError", "publish_options", "replay_lane"]
 
 _SEND_MESSAGES = 1_000
-"""Publishers make Python objects of what they send; fewer at a time keep memory low."""
+"""Messages handed to a publisher at a time; it makes Python objects of them, so few keep memory low."""
 COMMIT_MESSAGES = 20_000
-"""Messages that are confirmed together at most, and so what may repeat where nothing prevents it."""
+"""Maximum messages confirmed together, and so the maximum that may repeat without deduplication."""
 _COMMIT_BYTES = 16 << 20
 _COMMIT_SECONDS = 2.0
 _FILES_AT_A_TIME = 4
 _REFUSED = "the destination refused it before the process ended"
 _REFUSED_NOTE = (
-    "The destination refused more messages than it keeps count of, just before the process ended: they "
-    "count as published, and the topic holds fewer."
+    "Just before the process ended, the destination refused more messages than it can record. They count "
+    "as published, but the topic holds fewer."
 )
 
 
@@ -42,7 +42,7 @@ class TakenOverError(PermanentError):
 
 
 class Sender:
-    """Sends checked windows and knows what is not confirmed yet."""
+    """Sends checked windows and keeps track of what is not confirmed yet."""
 
     def __init__(self, publisher: Publisher, options: PublishOptions) -> None:
         """Send through an open publisher."""
@@ -60,11 +60,11 @@ class Sender:
 
     @property
     def room(self) -> int:
-        """Messages that fit into what is to be confirmed together, at least one."""
+        """Messages that still fit into the present commit, at least one."""
         return max(1, COMMIT_MESSAGES - self.unconfirmed)
 
     def send(self, checked: Checked) -> None:
-        """Hand a window to the publisher. Raises ``TransientError`` as that does."""
+        """Hand a window to the publisher. Raises ``TransientError`` like it."""
         if not self._pending:
             self._since = time.monotonic()
         self._pending.append(checked)
@@ -75,7 +75,7 @@ class Sender:
             self._publisher.send(checked.messages.slice(start, _SEND_MESSAGES), self._options)
 
     def due(self) -> bool:
-        """Whether so much or so old is unconfirmed that a commit should follow."""
+        """Whether a commit is due, by the amount or age of unconfirmed messages."""
         return bool(self._pending) and (
             self._rows >= COMMIT_MESSAGES
             or self._bytes >= _COMMIT_BYTES
@@ -83,13 +83,13 @@ class Sender:
         )
 
     def commit(self, done: int) -> list[Checked]:
-        """Wait for confirmation of all that was sent.
+        """Wait until all sent messages are confirmed.
 
         Args:
-            done: rows of the lane dealt with before what is unconfirmed.
+            done: rows of the lane handled before the unconfirmed ones.
 
         Returns:
-            The windows sent since the last commit, less what was refused.
+            The windows sent since the last commit, without refused messages.
 
         Raises:
             TransientError: begin again.
@@ -106,7 +106,7 @@ class Sender:
         return settled
 
     def forget(self) -> None:
-        """Drop what is not confirmed: it will be sent again, or is."""
+        """Drop unconfirmed windows, because they are sent again."""
         self._pending, self._rows, self._bytes, self.unconfirmed = [], 0, 0, 0
 
 
@@ -127,22 +127,22 @@ def replay_lane(
     stopped: Callable[[], bool] = lambda: False,
     pacer: Pacer | None = None,
 ) -> Report:
-    """Publish one lane of a stored plan in order, going on where an earlier run ended.
+    """Publish one lane of a stored plan in order, continuing where an earlier run ended.
 
-    Transient trouble of lake and broker is waited out. Delivery: as ``Plan.deduplication`` says.
+    Transient errors of lake and broker are retried. Delivery: see ``Plan.deduplication``.
 
     Args:
         plan: the job's stored plan.
         lane: one of ``plan.lanes``.
-        lakes: every lake that the plan may point into; the plan lies in the first.
+        lakes: every lake that the plan may refer to; the first holds the plan.
         publisher: opened with ``lane_url`` under the lane's own name, ``<job>-<lane>``; not yet begun.
-        stopped: asked all the time; once true the lane ends early and may be resumed.
-        pacer: keeps the wished rate, and says when to pause or cancel: the lane then ends early too,
-            with what it has sent confirmed, and its report says so.
+        stopped: polled all the time; once true, the lane ends early and can be resumed.
+        pacer: limits the rate, and reports a wish to pause or cancel. The lane then also ends early, with
+            all sent messages confirmed, and its report says so.
 
     Raises:
         TransientError: only once ``stopped`` is true.
-        PermanentError: the plan's own objects are gone.
+        PermanentError: the plan's own objects are missing.
     """
     work = _Lane(plan, lane, lakes, publisher, stopped=stopped, pacer=pacer or Pacer(Wish))
     started = time.monotonic()
@@ -179,13 +179,13 @@ class _Lane:
         self.report = Report(job=plan.job, destination=lane_topic(plan, lane), planned=plan.lanes[lane])
 
     def halted(self) -> bool:
-        """Whether the lane is to end early; once true, it stays so."""
+        """Whether the lane must end early; once true, it stays true."""
         if self.report.halted is None and (state := self._pacer.wish().state) != "run":
             self.report.halted = state
         return self.report.halted is not None or self._stopped()
 
     def run(self) -> None:
-        """Begin (again) behind what is confirmed and send the rest of the lane."""
+        """Begin (again) after the confirmed rows and send the rest of the lane."""
         if self.halted() and not self._started:
             self.confirmed, _ = self._ledger.read()
             self.earlier = copy.deepcopy(self.confirmed)
@@ -228,14 +228,14 @@ class _Lane:
             raise TakenOverError
 
     def _doubt(self, unconfirmed: int) -> None:
-        """Count what may have arrived, each message once, however often the destination is lost."""
+        """Count messages that may have arrived, each once, however often the destination is lost."""
         done = self.confirmed.done
         end = min(done + unconfirmed, self._plan.lanes[self._lane])
         self.confirmed.may_repeat += max(0, end - max(done, self._doubted))
         self._doubted = max(end, self._doubted)
 
     def _is_uncertain(self, kept: int | None) -> bool:
-        """Whether what was sent last may have arrived without being known here."""
+        """Whether the last messages may have arrived without a confirmation."""
         if kept is None:
             return not self._plan.exactly_once or self.confirmed.done > 0
         return kept < self.confirmed.done
@@ -250,7 +250,7 @@ class _Lane:
             )
 
     def _windows(self) -> Iterator[pa.RecordBatch]:
-        """What is not confirmed, cut where the rows end that the destination has already."""
+        """The unconfirmed windows, cut where the rows end that the destination already has."""
         gap = self._gap
         for window in read_windows(self._lakes[0], self._plan, self._lane, self.confirmed.done):
             if 0 < gap < len(window):
@@ -273,12 +273,12 @@ class _Lane:
         self._leave()
 
     def _leave(self) -> None:
-        """What the destination keeps of the lane's progress goes where nobody will ask for it."""
+        """Delete the lane's progress at the destination if nobody will need it."""
         if self.report.halted == "cancel" or self.confirmed.done == self._plan.lanes[self._lane]:
             self._publisher.finish()
 
     def _wait(self, future: Future[Checked | None]) -> Checked | None:
-        # A slow lake must not keep a transaction open: it stalls every read-committed consumer.
+        # A slow lake must not keep a transaction open, because that stalls every read-committed consumer.
         while True:
             try:
                 return future.result(timeout=_COMMIT_SECONDS / 4)
@@ -287,18 +287,18 @@ class _Lane:
                     self._commit()
 
     def _count_gap(self, checked: Checked) -> None:
-        """Count what the destination has by a commit of which the ledger does not know."""
+        """Count messages of a commit at the destination that is missing in the ledger."""
         self._gap -= len(checked.window)
         if left_out := self._publisher.left_out:
             ids = checked.messages["id"].to_pylist()
             checked.lose({id: _REFUSED for id in ids if is_noted(id, left_out)})
-            if UNTOLD in left_out and _REFUSED_NOTE not in self.report.notes:
+            if UNNAMED in left_out and _REFUSED_NOTE not in self.report.notes:
                 self.report.notes.append(_REFUSED_NOTE)
         self.earlier.add(checked.tally())
         self._count([checked])
 
     def _send(self, checked: Checked) -> None:
-        """Send a window as fast as is wished, in parts where that is slow."""
+        """Send a window at the rate limit, in parts if that is slow."""
         sizes = checked.sizes()
         rest: Checked | None = checked
         while rest is not None and not self.halted():
@@ -312,7 +312,7 @@ class _Lane:
 
     def _commit(self) -> None:
         self._count(self._sender.commit(self.confirmed.done))
-        pa.default_memory_pool().release_unused()  # or what windows leave behind adds up
+        pa.default_memory_pool().release_unused()  # or the objects of past windows add up in memory
         failed = pa.concat_tables(self._failed) if self._failed else None
         self._keep(lambda: self._ledger.write(self.confirmed, failed, self._written))
         self._failed, self._written = [], self.confirmed.done

@@ -1,4 +1,4 @@
-"""What a job's lanes have done, kept in the lake: a lane that starts again goes on behind it."""
+"""The ledger in the lake: the confirmed progress of a job's lanes, where a restarted lane continues."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from transforms.replay.report import Tally
 __all__ = ["Ledger", "total"]
 
 _LEFT = ".left.json"
-"""Sorts behind the same figures of a lane that is being worked."""
+"""Sorts after the same figures of a lane in progress."""
 
 
 class Ledger:
-    """The confirmed outcome of one lane. Written after each commit, so it may lag behind one."""
+    """The confirmed outcome of one lane. Written after each commit, so it may lag one commit behind."""
 
     def __init__(self, lake: Lake, plan: Plan, lane: int) -> None:
-        """The ledger of a lane of a stored plan; the lake is the plan's."""
+        """Open the ledger of a lane in the lake of its plan."""
         self._lake = lake
         self._folder = f"{folder(plan.job)}/done/{lane:02d}"
         self._failed = FailedRows(lake, plan.job, lane)
         self._last: str | None = None
 
     def read(self) -> tuple[Tally, bool]:
-        """What is confirmed, and whether the lane was worked before.
+        """The confirmed outcome, and whether the lane was started before.
 
         Raises:
-            TransientError: the lake is away.
+            TransientError: the lake does not answer.
         """
         self._last, tally = _newest(self._lake, self._folder)
         return tally, self._last is not None
 
     def start(self) -> tuple[Tally, bool]:
-        """As :meth:`read`, but a lane that was left with nothing unconfirmed does not count as worked.
+        """Like :meth:`read`, but a lane left with nothing unconfirmed does not count as started.
 
-        From now on it does. Failed rows of a commit that the ledger does not know are dropped.
+        From now on it does. Failed rows of a commit missing in the ledger are dropped.
         """
         tally, again = self.read()
         self._failed.forget_from(tally.done)
@@ -47,22 +47,22 @@ class Ledger:
         return tally, again and not left
 
     def write(self, tally: Tally, failed: pa.Table | None = None, first: int = 0) -> None:
-        """Keep what is confirmed by now.
+        """Store the confirmed outcome.
 
         Args:
             tally: all of it.
-            failed: the rows among those since the last call that were not published.
+            failed: rows since the last call that were not published.
             first: the first row of the lane since the last call.
 
         Raises:
-            TransientError: the lake is away; call again.
+            TransientError: the lake does not answer; call again.
         """
         if failed is not None:
             self._failed.keep(first, failed)
         self._put(f"{self._folder}/{tally.done:012d}.json", tally.to_json().encode())
 
     def leave(self) -> None:
-        """Note that nothing is unconfirmed. Raises ``TransientError`` while the lake is away."""
+        """Record that nothing is unconfirmed. Raises ``TransientError`` if the lake does not answer."""
         if self._last is not None and not self._last.endswith(_LEFT):
             self._put(self._last.removesuffix(".json") + _LEFT, bytes(self._lake.get(self._last)))
 
@@ -74,11 +74,11 @@ class Ledger:
 
 
 def total(lake: Lake, plan: Plan) -> Tally:
-    """What all lanes of a job have confirmed together.
+    """The confirmed outcome of all lanes of a job.
 
     Raises:
-        PermanentError: what the lake has of it is damaged.
-        TransientError: the lake is away.
+        PermanentError: a stored outcome is damaged.
+        TransientError: the lake does not answer.
     """
     tally = Tally()
     for lane in plan.lanes:
@@ -94,4 +94,4 @@ def _newest(lake: Lake, lane: str) -> tuple[str | None, Tally]:
         try:
             return newest, Tally.from_json(lake.get(newest), lake.location(newest))
         except ObjectMissingError:
-            continue  # a newer one has replaced it since it was listed
+            continue  # a newer one replaced it after it was listed

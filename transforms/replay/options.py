@@ -1,4 +1,4 @@
-"""How a resubmission sends: times, partitions, order, what it may leave behind, and how fast.
+"""The options and the rate of a resubmission: times, partitions, order, loss and speed.
 
 Each option is declared here once, for the commands, the API's requests, the pages' form and the stored plan.
 """
@@ -23,11 +23,11 @@ class Options:
     Attributes:
         timestamp: ``original`` keeps each message's publish time, ``now`` takes the current time.
         partitions: ``original`` keeps partition numbers, ``key`` lets the key choose;
-            None is ``original`` where source and destination are seen to have the same count.
-        lossy: send what the destination cannot carry in a reduced form instead of refusing.
-        order: what keeps its order. ``partition``: the messages of each source partition; ``key``: those
-            of each key (in the order of partition and offset), so that keys spread over lanes; ``none``.
-        restore: send dead letters back as they were, without what was added to them.
+            None is ``original`` if source and destination are known to have the same count.
+        lossy: send messages the destination cannot carry in a reduced form instead of refusing.
+        order: which order to preserve. ``partition``: per source partition; ``key``: per key (by
+            partition and offset), so that keys spread over lanes; ``none``.
+        restore: restore dead letters: remove the headers that were added.
         source_prefix: what ``{origin}`` leaves out: the prefix of the archived topics' sources.
     """
 
@@ -41,32 +41,32 @@ class Options:
     partitions: str | None = optional(
         _CHOICE,
         "running",
-        "original keeps the partition numbers, key lets the key choose as Java's producer does; "
-        "unless given, original where both topics have as many",
+        "original keeps the partition numbers, key lets the key choose like Java's producer; default: "
+        "original if both topics have equally many",
         choices=("original", "key"),
     )
-    lossy: bool = flag("running", "send although the destination cannot carry all of every message")
+    lossy: bool = flag("running", "send messages even if the destination cannot carry all of their parts")
     order: str = setting(
         _CHOICE,
         "running",
-        "what keeps its order: each source partition, each key, or nothing",
+        "preserve the order per source partition, per key, or not at all",
         default="partition",
         choices=("partition", "key", "none"),
     )
     restore: bool = flag(
         "running",
-        "send dead letters as they were, without what was added to them; {origin} in the destination's "
-        "topic is the one that each came from",
+        "restore dead letters: remove the headers that were added; {origin} in the destination's topic "
+        "is each one's original topic",
     )
     source_prefix: str = setting(
         TEXT,
         "running",
-        "what {origin} leaves out of a source's name: the prefix that its topics were archived with",
+        "prefix to strip from the source's name in {origin}: the prefix the topics were archived with",
         default="",
     )
 
     def __post_init__(self) -> None:
-        """Refuse unknown values, all of them at once."""
+        """Refuse unknown values, all at once."""
         problems = []
         for one in settings_in(Options):
             value = getattr(self, one.name)
@@ -79,11 +79,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast a resubmission goes; None is as fast as it can."""
+    """The maximum rate of a resubmission; None means no limit."""
 
     messages_per_second: int | None = optional(
-        COUNT, "running", "messages per second at most; may be changed while it runs"
+        COUNT, "running", "maximum messages per second; can be changed while it runs"
     )
     bytes_per_second: int | None = optional(
-        SIZE, "running", "bytes per second at most; may be changed while it runs"
+        SIZE, "running", "maximum bytes per second; can be changed while it runs"
     )

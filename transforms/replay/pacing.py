@@ -1,4 +1,4 @@
-"""Keeping the rate that is wished of a job: one pacer per process, shared by its lanes."""
+"""The rate limit of a job: one pacer per process, shared by its lanes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from transforms.replay.control import Control, Wish
 __all__ = ["Pacer", "pacer_of"]
 
 _STEP = 0.05
-"""Seconds' worth of messages that go at a time: few enough for a smooth stream."""
+"""Seconds' worth of messages sent at a time: small enough for a smooth stream."""
 _MADE_UP = 1.0
-"""Seconds of standstill (a commit, a slow read) that are made up for."""
+"""Seconds of standstill (a commit, a slow read) that may be caught up."""
 
 
 class Pacer:
-    """Says when how many messages may go. Thread-safe; a new rate holds from the next message on."""
+    """Decides how many messages may be sent now. Thread-safe; a new rate applies from the next message on."""
 
     def __init__(self, wish: Callable[[], Wish], workers: int = 1) -> None:
-        """Keep the rate of the newest wish.
+        """Limit the rate to that of the newest wish.
 
         Args:
-            wish: asked before each send; see :meth:`Control.wish`.
+            wish: called before each send; see :meth:`Control.wish`.
             workers: processes that share the job's rate evenly.
         """
         self.wish = wish
@@ -37,10 +37,10 @@ class Pacer:
         self._free = time.monotonic()
 
     def allow(self, sizes: npt.NDArray[np.int64]) -> int:
-        """Wait a moment at most, then say how many of the next messages may be sent now.
+        """Wait a moment at most, then return how many of the next messages may be sent now.
 
         Args:
-            sizes: bytes of each message that waits, in order; at least one.
+            sizes: bytes of each waiting message, in order; at least one.
         """
         wish = self.wish()
         limits = wish.messages_per_second, wish.bytes_per_second
@@ -74,12 +74,12 @@ _pacers_lock = threading.Lock()
 
 
 def pacer_of(lake: Lake, job: str, workers: int = 1) -> Pacer:
-    """The one pacer of a job in this process; see :class:`Pacer`.
+    """The only pacer of a job in this process; see :class:`Pacer`.
 
     Args:
-        lake: the one that holds the job's plan.
+        lake: holds the job's plan.
         job: its id.
-        workers: counts where the pacer is made.
+        workers: used when the pacer is created.
     """
     with _pacers_lock:
         if (lake.url, job) not in _pacers:

@@ -1,4 +1,4 @@
-"""From the index to a plan: what is selected, divided into topics and lanes and cut into windows."""
+"""Streams a selection from the index, divides it into topics and lanes and cuts it into windows."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _SOURCE = ["source", "incarnation"]
 _ALWAYS = {*WINDOW_SCHEMA.names, "partition", "traits", "incarnation"}
 _SECOND = 1_000_000
 _LANES_OPEN = 256
-"""Lanes whose rows wait for more; with many topics the others' are cut off early."""
+"""Maximum lanes with rows waiting for a full window; with many topics, other lanes are cut early."""
 
 
 @dataclass
 class TopicSurvey:
-    """What goes to one topic.
+    """The messages for one topic.
 
     Attributes:
         traits: messages by the value of their traits.
-        highest_partition: the highest partition number, -1 where no message has one.
+        highest_partition: the highest partition number, -1 if no message has one.
         oldest_us: earliest publish time, microseconds since 1970.
         newest_us: latest publish time.
         around_1970: messages by publish time in microseconds, of those within a second of 1970.
         beyond: messages whose publish time is the latest that the lake keeps, and may have been later.
         sources: sources and incarnations of the messages.
-        source_partitions: how many partitions these had, 0 where nothing tells.
+        source_partitions: how many partitions these had, 0 if unknown.
     """
 
     traits: dict[int, int] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class TopicSurvey:
         self.add_extent(table)
 
     def add_extent(self, table: pa.Table) -> None:
-        """Count sizes and times of rows of which no more is known."""
+        """Count sizes and times of rows with no further columns."""
         self.largest = max(self.largest, pc.max(table["size"]).as_py())
         times = table["publish_time"].cast(pa.int64())
         bounds = pc.min_max(times)
@@ -88,15 +88,15 @@ class TopicSurvey:
 
 @dataclass
 class Survey:
-    """What a selection holds, counted while it streams by in bounded memory.
+    """The figures of a selection, counted in bounded memory while it streams by.
 
     Attributes:
-        requests: how many times a file is opened to read the messages.
+        requests: how often a file is opened to read the messages.
         lanes: messages by lane.
-        topics: what goes where, in the order of the lanes.
+        topics: the messages by topic, in the order of the lanes.
         outside: messages whose file lies in no configured lake.
         outside_example: the location of one of them.
-        no_dead_letters: messages that are to be restored and are no dead letters.
+        no_dead_letters: messages to restore that are not dead letters.
     """
 
     figures: Figures = field(default_factory=Figures)
@@ -133,7 +133,7 @@ def survey(
     options: Options,
     most: int | None = None,
 ) -> Survey:
-    """Stream what is selected in replay order.
+    """Stream the selection in replay order.
 
     Args:
         index: where the messages are found.
@@ -141,12 +141,12 @@ def survey(
         selection: which messages.
         keep: called with each lane's windows (``WINDOW_SCHEMA``) in their order.
         topic: the destination's topic or pattern.
-        options: how the messages are to be sent.
-        most: stop counting soon after so many messages.
+        options: how the messages are sent.
+        most: stop counting soon after this many messages.
 
     Raises:
-        ConfigurationError: the pattern cannot be right, or gives no topics.
-        TransientError: the index or a lake is away.
+        ConfigurationError: the pattern is not valid, or yields no valid topics.
+        TransientError: the index or a lake does not answer.
     """
     found, router, cutters = Survey(), Router(topic, options), _Cutters(keep)
     columns = sorted(_ALWAYS | router.columns)
@@ -169,7 +169,7 @@ def survey(
 
 def _sources(table: pa.Table) -> Iterator[tuple[str, int]]:
     found = [pc.unique(table[name]).to_pylist() for name in _SOURCE]
-    if min(map(len, found)) <= 1:  # mostly so, and sooner had than by groups
+    if min(map(len, found)) <= 1:  # the usual case, and faster than grouping
         yield from itertools.product(*found)
         return
     for pair in table.select(_SOURCE).group_by(_SOURCE, use_threads=False).aggregate([]).to_pylist():
@@ -177,7 +177,7 @@ def _sources(table: pa.Table) -> Iterator[tuple[str, int]]:
 
 
 class _Cutters:
-    """The rows that wait in each lane to become windows."""
+    """The rows of each lane that wait to become windows."""
 
     def __init__(self, keep: Callable[[int, pa.RecordBatch], object]) -> None:
         self._keep = keep
@@ -185,7 +185,7 @@ class _Cutters:
         self.requests = 0
 
     def add(self, lane: int, rows: pa.Table) -> None:
-        # The lane used last stands last.
+        # Keep the lane used last at the end.
         cutter = self._open[lane] = self._open.pop(lane) if lane in self._open else Cutter()
         self._hand_on(lane, cutter.add(rows.select(WINDOW_SCHEMA.names)))
         if len(self._open) > _LANES_OPEN:

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 LANES = 16
-"""Lanes of every plan. A source partition is always in the same one, so its order is kept."""
+"""Lanes of every plan. A source partition is always in the same lane, so its order is preserved."""
 
 WINDOW_SCHEMA = pa.schema(
     [
@@ -47,7 +47,7 @@ WINDOW_SCHEMA = pa.schema(
         pa.field("checksum", pa.int64()),
     ]
 )
-"""A window is what is read and checked at a time: rows of one lane in their order, from the index."""
+"""A window is read and checked at a time: rows of one lane in order, from the index."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VERSION = 2
@@ -62,10 +62,10 @@ _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 
 
 def new_job_id(ago: float = 0.0) -> str:
-    """A fresh id of 26 letters and digits that sorts by its time (the form of a ULID).
+    """A new id of 26 letters and digits that sorts by time (the form of a ULID).
 
     Args:
-        ago: seconds that its time lies back.
+        ago: seconds before now to use as its time.
     """
     number = (int((time.time() - ago) * 1000) << 80) | random.SystemRandom().getrandbits(80)
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -5, -5))
@@ -73,34 +73,34 @@ def new_job_id(ago: float = 0.0) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job will do, found out before anything is sent.
+    """What a job will do, determined before anything is sent.
 
     Attributes:
         job: the job's id.
         selection: the selection as JSON.
         destination: URL of the destination, secret references unresolved.
         topic: the destination's topic, or a pattern of ``{topic}``, ``{source}`` and ``{origin}``.
-        options: as given, with ``partitions`` decided where there is one topic.
+        options: as given, with ``partitions`` decided if there is one topic.
         lanes: messages by lane; lanes without messages are left out. See :func:`lane_topic`.
         messages: how many messages will be sent.
         bytes: their sizes together.
         files: how many lake files hold them.
-        requests: how many times a file is opened to read them.
+        requests: how often a file is opened to read them.
         largest: size of the largest message.
         oldest_us: earliest publish time, microseconds since 1970.
         newest_us: latest publish time.
-        sources: the same by source.
+        sources: these figures by source.
         cannot_carry: what the destination cannot carry, in words, with the number of messages.
-        problems: why the job must not run, in sentences; empty where it may.
+        problems: why the job must not run, in sentences; empty if it may.
         warnings: what an operator should know.
         deduplication: how repeats after a crash are prevented, one sentence.
         carries: the destination's ``Trait`` set.
         exactly_once: whether the destination commits messages and progress together.
-        topics: the topics that the pattern gives; the topic itself where it is none.
-        keyed: those of them where the key chooses the partition.
-        histogram: messages over publish time.
+        topics: the topics that the pattern yields; the topic itself if it is not a pattern.
+        keyed: topics in which the key chooses the partition.
+        histogram: messages by publish time.
         samples: ten messages, spread over the selection.
-        attempt: the folder of the stored windows, "" where the plan is not stored.
+        attempt: the folder of the stored windows, "" if the plan is not stored.
     """
 
     job: str
@@ -132,13 +132,13 @@ class Plan:
     def estimated_seconds(
         self, messages_per_second: float | None = None, bytes_per_second: float | None = None
     ) -> float:
-        """How long publishing takes: at a rate that one worker is known to reach, or the one asked for."""
+        """Seconds that publishing takes: at the usual rate of one worker, or the rate limit."""
         messages = min(messages_per_second or _MESSAGES_PER_SECOND, _MESSAGES_PER_SECOND)
         size = min(bytes_per_second or _BYTES_PER_SECOND, _BYTES_PER_SECOND)
         return round(max(self.messages / messages, self.bytes / size), 3)
 
     def report(self) -> dict[str, Any]:
-        """The plan for people and for an API: JSON types, times as ISO 8601 in UTC."""
+        """The plan for users and the API: JSON types, times as ISO 8601 in UTC."""
         report = asdict(self)
         for times in (report, *report["sources"]):
             times["oldest"] = iso_time(times.pop("oldest_us"))
@@ -172,8 +172,8 @@ class Plan:
             stored["sources"] = tuple(from_fields(SourcePlan, source) for source in stored["sources"])
             stored["samples"] = tuple(from_fields(Sample, sample) for sample in stored["samples"])
             if (histogram := stored["histogram"]) is not None:
-                told = histogram | {"messages": tuple(histogram["messages"])}
-                stored["histogram"] = from_fields(Histogram, told)
+                fields = histogram | {"messages": tuple(histogram["messages"])}
+                stored["histogram"] = from_fields(Histogram, fields)
             return from_fields(cls, stored | {name: tuple(stored[name]) for name in _TUPLES})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PermanentError(f"{what} is damaged: start a new job.") from error
@@ -192,7 +192,7 @@ def lane_url(plan: Plan, lane: int) -> str:
 
 
 def folder(job: str) -> str:
-    """Where a lake keeps what belongs to a job."""
+    """The folder of a job in a lake."""
     return f"{INTERNAL}plans/{job}"
 
 
@@ -200,9 +200,9 @@ def load_plan(lake: Lake, job: str) -> Plan:
     """The stored plan of a job.
 
     Raises:
-        ConfigurationError: the lake has no plan of that job.
+        ConfigurationError: the lake has no plan of this job.
         PermanentError: what the lake has is damaged, or a newer release wrote it.
-        TransientError: the lake is away.
+        TransientError: the lake does not answer.
     """
     path = f"{folder(job)}/plan.json"
     try:
@@ -217,8 +217,8 @@ def read_windows(lake: Lake, plan: Plan, lane: int, done: int = 0) -> Iterator[p
     """The windows of a lane from row ``done`` on, in order (``WINDOW_SCHEMA``).
 
     Raises:
-        PermanentError: the rows that come next are not all there; those before them were given.
-        TransientError: the lake is away.
+        PermanentError: the next rows are incomplete; those before them were returned.
+        TransientError: the lake does not answer.
     """
     paths = sorted(path for path, _ in lake.list(f"{folder(plan.job)}/{plan.attempt}/{lane:02d}"))
     firsts = [first_row(path) for path in paths]
@@ -233,10 +233,10 @@ def read_windows(lake: Lake, plan: Plan, lane: int, done: int = 0) -> Iterator[p
 
 
 class PlanStore:
-    """Writes a plan into a lake, window by window; the plan is there once :meth:`finish` returns.
+    """Writes a plan to a lake, window by window; it is stored once :meth:`finish` returns.
 
-    Each attempt at planning writes into a folder of its own, and the first one that finishes
-    wins: two processes that plan the same job agree on one plan.
+    Each attempt writes to its own folder, and the first to finish wins, so two processes that plan the same
+    job agree on one plan.
     """
 
     def __init__(self, lake: Lake, job: str) -> None:
@@ -248,10 +248,10 @@ class PlanStore:
         self._paths: list[str] = []
 
     def add(self, lane: int, window: pa.RecordBatch) -> int:
-        """Append a window (``WINDOW_SCHEMA``) to a lane. Raises ``TransientError`` as the lake does.
+        """Append a window (``WINDOW_SCHEMA``) to a lane. Raises ``TransientError`` like the lake.
 
         Returns:
-            How many files are opened to read the window.
+            The number of files opened to read the window.
         """
         target = self._open.get(lane)
         if target is None:
@@ -265,19 +265,19 @@ class PlanStore:
         return len(pc.unique(window["location"]))
 
     def finish(self, plan: Plan) -> Plan:
-        """Freeze the plan; returns the job's plan, which may be one that was frozen before."""
+        """Freeze the plan; returns the job's plan, possibly one frozen earlier."""
         for lane in list(self._open):
             self._put(lane)
         plan = replace(plan, attempt=self._attempt)
         if self._lake.put_new(f"{folder(self._job)}/plan.json", plan.to_json().encode()):
             return plan
         stored = load_plan(self._lake, self._job)
-        if stored.attempt != self._attempt:  # else it is ours, and the store's first answer was lost
+        if stored.attempt != self._attempt:  # otherwise it is ours, and the store's first answer was lost
             self.abandon()
         return stored
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Remove the written objects."""
         for path in self._paths:
             self._lake.delete(path)
 
@@ -297,12 +297,12 @@ class _LaneObject:
 
 
 def first_row(path: str) -> int:
-    """The row of its lane at which an object of a plan begins."""
+    """The row of its lane at which a plan object begins."""
     return int(path.rpartition("/")[2].removesuffix(".arrow"))
 
 
 def _windows_behind(data: memoryview, skip: int, rows: int) -> Iterator[pa.RecordBatch]:
-    """What follows the first ``skip`` of ``rows`` rows. A hole would shift the count of what is done."""
+    """The windows after the first ``skip`` of ``rows`` rows. A hole would shift the count of handled rows."""
     for window in pa.ipc.open_stream(pa.py_buffer(data)):
         if skip < len(window):
             yield window.slice(max(skip, 0))

@@ -1,4 +1,4 @@
-"""What a destination makes of a plan: what it refuses and what it cannot carry."""
+"""Checks a plan against its destination: what it refuses and what it cannot carry."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def make(
     selection: Selection,
     url: str,
 ) -> Plan:
-    """The plan of what a survey found, with everything that speaks against it.
+    """Make the plan of a survey, with all its problems.
 
     Args:
-        survey: what is selected.
-        destinations: what each topic of the survey is like, at least one topic where ``topic`` is no pattern.
-        options: as they were asked for.
+        survey: the selected messages.
+        destinations: the properties of each topic of the survey; at least one if ``topic`` is not a pattern.
+        options: as requested.
         topic: the destination's topic or pattern.
         job: the job's id.
         selection: which messages.
@@ -82,16 +82,16 @@ def make(
 def check_again(
     plan: Plan, found: Mapping[str, TopicSurvey], destinations: Mapping[str, Destination]
 ) -> list[str]:
-    """What speaks by now against sending what ``found`` holds of a plan, by topic."""
+    """The present problems of sending the messages in ``found``, by topic."""
     return list(_of_topics(_topic_problems, plan, found, destinations))
 
 
 def _partitions(survey: TopicSurvey, destination: Destination, options: Options) -> str:
     if options.partitions is not None:
         return options.partitions
-    if options.restore:  # it goes back to where it was
+    if options.restore:  # it returns to its original partition
         return "original" if 0 <= survey.highest_partition < (destination.partitions or 0) else "key"
-    # The selection may miss the last partitions of its source, which its claims tell.
+    # The selection may lack the last partitions of its source, so its claims are read.
     had = max(survey.source_partitions, survey.highest_partition + 1)
     return "original" if had == destination.partitions else "key"
 
@@ -125,12 +125,12 @@ def _cannot_keep(
 
 
 def _of_topics(
-    told: Callable[[Plan, TopicSurvey, Destination], Iterable[str]],
+    check: Callable[[Plan, TopicSurvey, Destination], Iterable[str]],
     plan: Plan,
     found: Mapping[str, TopicSurvey],
     destinations: Mapping[str, Destination],
 ) -> Iterable[str]:
-    return (text for name in found for text in told(plan, found[name], destinations[name]))
+    return (text for name in found for text in check(plan, found[name], destinations[name]))
 
 
 def _problems(plan: Plan, survey: Survey) -> Iterable[str]:

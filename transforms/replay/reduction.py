@@ -1,4 +1,4 @@
-"""Reducing messages to what a destination carries, where a job is lossy."""
+"""Reduces messages to what a destination can carry, if a job is lossy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["adapt", "not_carried"]
 
 
 def not_carried(traits: pa.Array, carries: int) -> npt.NDArray[np.bool_]:
-    """Which messages need more of the destination than it carries."""
+    """Which messages need more than the destination can carry."""
     return (traits.to_numpy() & ~np.int32(carries)) != 0
 
 
 def adapt(messages: pa.Table, carries: int) -> pa.Table:
-    """Reduce messages (``MESSAGE_SCHEMA`` columns) to what a destination carries.
+    """Reduce messages (``MESSAGE_SCHEMA`` columns) to what a destination can carry.
 
     A null payload becomes empty, a key or header that cannot be carried is dropped, a null header
     value becomes empty, and of headers of one name the last is kept.
@@ -75,6 +75,6 @@ def _last_of_name(head: Headers, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.
     encoded = head.names.array.filter(pa.array(keep)).dictionary_encode()
     pairs = head.rows()[keep] * len(encoded.dictionary) + encoded.indices.to_numpy()
     last = np.zeros(len(pairs), np.bool_)
-    # np.unique gives first places; in reverse these are the last ones.
+    # np.unique returns first positions; in reverse these are the last ones.
     last[len(pairs) - 1 - np.unique(pairs[::-1], return_index=True)[1]] = True
     return last

@@ -1,4 +1,4 @@
-"""What became of the messages of a job: counted, kept between runs, and reported."""
+"""The outcome of a job's messages: counted, stored between runs, and reported."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Failure:
 
     Attributes:
         id: the message's id.
-        location: the file that should hold it.
-        category: ``missing`` (no file), ``damaged`` (file cannot be decoded), ``position`` (behind the
-            last row), ``mismatch`` (another id or checksum), ``outside`` (no configured lake),
-            ``cannot_carry``, ``not_restored`` (the stored payload of a dead letter cannot be had) or
+        location: its file.
+        category: ``missing`` (no file), ``damaged`` (file cannot be decoded), ``position`` (after the last
+            row), ``mismatch`` (another id or checksum), ``outside`` (no configured lake),
+            ``cannot_carry``, ``not_restored`` (the stored payload of a dead letter is not available) or
             ``undelivered`` (refused by the destination).
         reason: one sentence, without any payload.
     """
@@ -37,7 +37,7 @@ class Failure:
 
 @dataclass
 class Tally:
-    """Messages dealt with, by what became of them; see :class:`Report`.
+    """Handled messages by outcome; see :class:`Report`.
 
     ``last_publish_time_us`` is in microseconds since 1970.
     """
@@ -54,7 +54,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        """Messages dealt with in all."""
+        """All handled messages."""
         return self.published + sum(self.failed.values())
 
     def fail(self, category: str, reason: str, messages: Iterable[tuple[str, str]]) -> None:
@@ -79,7 +79,7 @@ class Tally:
         self.errors += other.errors[: ERRORS_KEPT - len(self.errors)]
 
     def to_json(self) -> str:
-        """The form in which it is kept with the job."""
+        """The stored form."""
         return dump(asdict(self))
 
     @classmethod
@@ -102,26 +102,26 @@ class Tally:
 
 @dataclass
 class Report(Tally):
-    """What a job did. Every planned message that was dealt with is counted exactly once.
+    """The result of a job. Every handled message is counted exactly once.
 
     Attributes:
         job: the job's id.
         destination: the destination's topic.
         planned: messages of the plan.
-        published: messages that this run sent and the destination confirmed.
-        already_published: messages that earlier runs of the job had published.
-        last_publish_time_us: the latest publish time of a message that is confirmed; ``last_publish_time``
-            in ISO 8601 in the report for people.
+        published: messages sent by this run and confirmed.
+        already_published: messages published by earlier runs of the job.
+        last_publish_time_us: the latest publish time of a confirmed message; ``last_publish_time`` in ISO
+            8601 in the printed report.
         sources: messages published and failed by source, in all runs.
-        failed: messages that were not published, by category; in all runs, as what follows.
-        errors: the first 100 of them.
+        failed: messages that were not published, by category; in all runs, like the following attributes.
+        errors: the first 100 of these.
         verified_by_checksum: published messages whose content matched the index's checksum.
-        verified_by_id: published messages that have no checksum, whose id alone was compared.
-        reduced: published messages that were sent in a reduced form, because the job is lossy.
+        verified_by_id: published messages without a checksum, compared by id alone.
+        reduced: published messages sent in a reduced form, because the job is lossy.
         may_repeat: messages that may have been published twice after a crash, in any run.
         seconds: time spent publishing.
         notes: what an operator should know.
-        halted: ``pause`` or ``cancel`` where that was wished before all was done.
+        halted: ``pause`` or ``cancel`` if the job ended early for that.
     """
 
     job: str = ""
@@ -134,11 +134,11 @@ class Report(Tally):
 
     @property
     def exit_code(self) -> int:
-        """0 where every planned message is published, else 1."""
+        """0 if every planned message is published, else 1."""
         return int(self.published + self.already_published != self.planned)
 
     def settle(self, outcome: Tally, earlier: Tally, seconds: float) -> None:
-        """Fill in the outcome of all runs, of which ``earlier`` happened before this one."""
+        """Set the outcome of all runs; ``earlier`` is the outcome before this one."""
         self.add(outcome)
         self.published -= earlier.published
         self.already_published = earlier.published
@@ -146,9 +146,13 @@ class Report(Tally):
         left = self.planned - outcome.done
         self.halted = self.halted if left else None
         if left:
-            was = {None: "", "pause": ", for the job was paused", "cancel": ", for the job was cancelled"}
-            advice = "" if self.halted == "cancel" else f": go on with --resume {self.job}"
-            self.notes.append(f"{left} messages were not dealt with{was[self.halted]}{advice}.")
+            was = {
+                None: "",
+                "pause": ", because the job was paused",
+                "cancel": ", because the job was cancelled",
+            }
+            advice = "" if self.halted == "cancel" else f": continue with --resume {self.job}"
+            self.notes.append(f"{left} messages were not handled{was[self.halted]}{advice}.")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types, with ``rate`` in messages per second and ``exit_code``."""

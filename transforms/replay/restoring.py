@@ -1,4 +1,4 @@
-"""Dead letters back as they were: what their headers say of the message, and taking those off again."""
+"""Restores dead letters: reads the headers that describe the original message, and removes them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Bools = npt.NDArray[np.bool_]
 
 
 def described(entries: pa.Table) -> pa.Table:
-    """Index entries of dead letters as those of the messages that they were.
+    """Turn index entries of dead letters into those of the original messages.
 
     Args:
         entries: with ``attributes``, ``partition`` and ``traits``.
 
     Returns:
-        The same without ``attributes``; ``origin`` is the source, null where it is no dead letter;
-        ``partition`` and ``traits`` are the message's own as far as they are known.
+        The same without ``attributes``; ``origin`` is the source, null if it is not a dead letter;
+        ``partition`` and ``traits`` are those of the original message, as far as known.
     """
     attributes = column(entries, "attributes")
     source, position, stored = (
@@ -54,36 +54,36 @@ def described(entries: pa.Table) -> pa.Table:
 
 
 def origin_topic(source: str, prefix: str) -> str:
-    """The topic of a source that was archived with a ``--source_prefix``."""
+    """The topic of a source that was archived with a source prefix."""
     return source.removeprefix(prefix).replace("%7E", "~").replace("%25", "%")
 
 
 def restore(messages: pa.Table, lakes: Sequence[Lake]) -> tuple[pa.Table, dict[int, str]]:
-    """Take off what was added to dead letters and put back what was stored apart.
+    """Remove the headers added to dead letters and put back payloads stored separately.
 
-    The last header of each of our names goes, so that a dead letter of a dead letter becomes the
-    first one again. Partitions become those of the message's id.
+    Only the last header of each of our names is removed, so that a dead letter of a dead letter becomes the
+    first dead letter again. Partitions become those of the message's id.
 
     Args:
         messages: ``MESSAGE_SCHEMA``.
-        lakes: where a payload may lie, below ``_persistor/dead/``; other places are not read.
+        lakes: may hold a payload, below ``_persistor/dead/``; other paths are not read.
 
     Returns:
-        The messages, and why a row could not be restored (it is as it was given), by row.
+        The messages, and by row why it could not be restored (such a row is unchanged).
 
     Raises:
-        TransientError: a lake is away.
+        TransientError: a lake does not answer.
     """
     head = headers(messages)
     ours = _ours(messages)
-    told = {name: _told(messages, ours, name) for name in (_POSITION, _STORED, _CATEGORY)}
+    values = {name: _header_text(messages, ours, name) for name in (_POSITION, _STORED, _CATEGORY)}
     lost = np.flatnonzero(
-        pc.fill_null(pc.equal(told[_CATEGORY], "lost"), False).to_numpy(zero_copy_only=False)
+        pc.fill_null(pc.equal(values[_CATEGORY], "lost"), False).to_numpy(zero_copy_only=False)
     ).tolist()
     data, problems = column(messages, "data"), dict.fromkeys(lost, "it stands for messages that are lost")
-    for row in np.flatnonzero(told[_STORED].is_valid().to_numpy(zero_copy_only=False)).tolist():
+    for row in np.flatnonzero(values[_STORED].is_valid().to_numpy(zero_copy_only=False)).tolist():
         try:
-            payload = _payload(lakes, told[_STORED][row].as_py())
+            payload = _payload(lakes, values[_STORED][row].as_py())
             data = _replaced(data, row, payload)
         except (PermanentError, ConfigurationError) as error:
             problems[row] = str(error)
@@ -92,27 +92,27 @@ def restore(messages: pa.Table, lakes: Sequence[Lake]) -> tuple[pa.Table, dict[i
     offsets = pa.array(np.concatenate([[0], np.cumsum(~ours)])[head.bounds], pa.int32())
     items = pa.StructArray.from_arrays([names.cast(pa.string()), values], fields=list(HEADERS.value_type))
     own = pa.ListArray.from_arrays(offsets, items, type=HEADERS)
-    partitions = pc.coalesce(_partitions(told[_POSITION]), column(messages, "partition"))
+    partitions = pc.coalesce(_partitions(values[_POSITION]), column(messages, "partition"))
     made = {"data": data, "headers": own, "partition": partitions}
     columns = [made.get(name, messages[name]) for name in MESSAGE_SCHEMA.names]
     return pa.table(columns, schema=MESSAGE_SCHEMA), problems
 
 
 def _ours(messages: pa.Table) -> Bools:
-    """Which headers were added last: of each row the last one of each of our names."""
+    """Which headers were added last: the last one of each of our names, per row."""
     head = headers(messages)
     codes = pc.index_in(head.names.array, pa.array([name.encode() for name in _NAMES], pa.binary()))
     numbers = pc.fill_null(codes, -1).to_numpy()
     found = np.flatnonzero(numbers >= 0)
     pairs = head.rows()[found] * len(_NAMES) + numbers[found]
     ours = np.zeros(len(numbers), np.bool_)
-    # np.unique gives first places; in reverse these are the last ones.
+    # np.unique returns first positions; in reverse these are the last ones.
     ours[found[len(found) - 1 - np.unique(pairs[::-1], return_index=True)[1]]] = True
     return ours
 
 
-def _told(messages: pa.Table, ours: Bools, name: str) -> pa.Array:
-    """What our header of that name says of each row, as text; null where there is none."""
+def _header_text(messages: pa.Table, ours: Bools, name: str) -> pa.Array:
+    """The value of our header of this name in each row, as text; null if there is none."""
     head = headers(messages)
     places = np.flatnonzero(ours & pc.equal(head.names.array, name.encode()).to_numpy(zero_copy_only=False))
     texts = [value.decode("utf-8", "replace") for value in head.values.array.take(places).to_pylist()]
@@ -128,7 +128,7 @@ def _partitions(positions: pa.Array) -> pa.Array:
 def _payload(lakes: Sequence[Lake], location: str) -> bytes | None:
     lake, path = find_lake(lakes, location)
     if not path.startswith(_STORED_BELOW):
-        raise PermanentError("what the header persistor-stored names is no stored dead letter")
+        raise PermanentError("the header persistor-stored does not name a stored dead letter")
     try:
         table = registry.format_of(path).decode(lake.get(path))
     except ObjectMissingError as error:

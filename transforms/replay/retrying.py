@@ -1,4 +1,4 @@
-"""Trying again what a job could not publish, and removing what a lake keeps of a job."""
+"""Plans the retry of a job's failed messages, and removes the stored objects of a job."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _PLAIN = pa.schema(
 
 
 def freeze_retry(lake: Lake, job: str, new_job: str) -> Plan:
-    """Store a plan of exactly the rows that a job has failed to publish so far, in their order.
+    """Store a plan of exactly the rows that a job failed to publish so far, in order.
 
-    Destination and options are the job's own. A new job that has a stored plan already gets that one.
+    Destination and options are those of the job. If the new job already has a plan, that one is returned.
 
     Args:
-        lake: the one that holds the job's plan; the new plan lies there too.
+        lake: holds the job's plan; the new plan is stored there too.
         job: the job that has failed rows.
-        new_job: id of the job that tries them again.
+        new_job: id of the job that retries them.
 
     Raises:
-        ConfigurationError: the lake has no plan of that job, or nothing of it has failed.
-        TransientError: the lake is away.
+        ConfigurationError: the lake has no plan of this job, or it has no failed messages.
+        TransientError: the lake does not answer.
     """
     old, store, figures = load_plan(lake, job), PlanStore(lake, new_job), Figures()
     try:
@@ -49,29 +49,29 @@ def freeze_retry(lake: Lake, job: str, new_job: str) -> Plan:
         store.abandon()
         raise
     if not lanes:
-        raise ConfigurationError(f"Nothing of job {job} has failed: there is nothing to retry.")
+        raise ConfigurationError(f"Job {job} has no failed messages to retry.")
     plan = replace(old, job=new_job, lanes=lanes, requests=requests, warnings=(), cannot_carry={})
     return store.finish(replace(plan, **figures.counted()))
 
 
 def check_retry(lake: Lake, job: str, look_up: Callable[[str], Destination]) -> list[str]:
-    """What speaks against trying again what a job could not publish, as its destination is by now.
+    """The present problems of retrying a job's failed messages at its destination.
 
-    Sizes and publish times of just those messages are compared; what a destination can carry and the
-    partitions are as the job's plan found them.
+    Sizes and publish times of exactly these messages are checked; traits and partitions are taken from the
+    job's plan.
 
     Args:
-        lake: the one that holds the job's plan.
+        lake: holds the job's plan.
         job: the job that has failed rows.
-        look_up: what a topic of its destination is like.
+        look_up: looks up a topic of its destination.
 
     Returns:
-        Sentences, as a plan's ``problems``.
+        Sentences, like a plan's ``problems``.
 
     Raises:
-        ConfigurationError: the lake has no plan of that job, or a topic is refused.
+        ConfigurationError: the lake has no plan of this job, or a topic is refused.
         PermanentError: the plan is damaged.
-        TransientError: lake or destination is away.
+        TransientError: lake or destination does not answer.
     """
     plan, found = load_plan(lake, job), dict[str, TopicSurvey]()
     for lane in plan.lanes:
@@ -81,7 +81,7 @@ def check_retry(lake: Lake, job: str, look_up: Callable[[str], Destination]) -> 
 
 
 def _add_lane(failed: FailedRows, lane: int, store: PlanStore, figures: Figures) -> tuple[int, int] | None:
-    """Rows and requests of a lane; None where nothing of it has failed."""
+    """Rows and requests of a lane; None if it has no failed rows."""
     cutter, rows, requests = Cutter(), 0, 0
     for batch in failed.read():
         table = pa.Table.from_batches([batch]).select(WINDOW_SCHEMA.names).cast(_PLAIN)
@@ -93,10 +93,10 @@ def _add_lane(failed: FailedRows, lane: int, store: PlanStore, figures: Figures)
 
 
 def delete_plan(lake: Lake, job: str) -> None:
-    """Remove everything that the lake keeps of a job, its plan first; a job without any is no error.
+    """Remove all objects of a job from the lake, its plan first; no objects are no error.
 
     Raises:
-        TransientError: the lake is away; call again.
+        TransientError: the lake does not answer; call again.
     """
     lake.delete(f"{folder(job)}/plan.json")
     for path, _ in list(lake.list(folder(job))):

@@ -1,4 +1,4 @@
-"""Which topic and which lane each selected message goes to."""
+"""Routes each selected message to a topic and a lane."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["Router", "is_pattern", "lane_of"]
 Ints = npt.NDArray[np.int64]
 
 _BLOCK = 10_000
-"""Rows that stay together where order does not count: whole files are read, not a row here and there."""
+"""Rows that stay together if order does not matter, so that whole files are read instead of single rows."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _FIELDS = {"{topic}", "{source}", "{origin}"}
 _TOPIC = re.compile(r"_?[A-Za-z0-9][A-Za-z0-9._~+%-]{0,247}")
 _MOST_TOPICS = 1000
 _LOW = (1 << 32) - 1
-"""No partition: the numbers of partitions have 31 bits."""
+"""Stands for no partition: partition numbers have 31 bits."""
 
 
 def is_pattern(topic: str) -> bool:
@@ -47,9 +47,9 @@ class Router:
     """Divides tables of a stream by topic and lane.
 
     Attributes:
-        pattern: the destination's topic, which may hold ``{topic}``, ``{source}`` and ``{origin}``.
-        options: say in which order messages are sent.
-        topics: those met so far, in their order; lane number = place of the topic * LANES + lane of it.
+        pattern: the destination's topic, which may contain ``{topic}``, ``{source}`` and ``{origin}``.
+        options: with the order in which messages are sent.
+        topics: topics found so far; lane number = index of the topic * LANES + lane in the topic.
     """
 
     pattern: str
@@ -58,7 +58,7 @@ class Router:
     _rows: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a pattern that cannot be right."""
+        """Refuse a pattern that is not valid."""
         unknown = {f"{{{name}}}" for name in _FIELD.findall(self.pattern)} - _FIELDS
         if unknown:
             known = "{topic}, {source} and, with restore, {origin}"
@@ -66,11 +66,11 @@ class Router:
                 f"{self.pattern!r}: {', '.join(sorted(unknown))} is unknown; use {known}."
             )
         if "{origin}" in self.pattern and not self.options.restore:
-            raise ConfigurationError("{origin} is where a dead letter came from: it needs restore.")
+            raise ConfigurationError("{origin} is the source of a dead letter: it needs restore.")
 
     @property
     def columns(self) -> set[str]:
-        """Columns of the index that are needed for this alone."""
+        """Index columns needed only for routing."""
         return (
             ({"topic"} if "{topic}" in self.pattern else set())
             | ({"key"} if self.options.order == "key" else set())
@@ -78,10 +78,10 @@ class Router:
         )
 
     def divide(self, table: pa.Table) -> Iterator[tuple[str, int, pa.Table]]:
-        """Topic, lane and rows; the rows of one lane keep their order.
+        """Topic, lane and rows; rows of one lane keep their order.
 
         Raises:
-            ConfigurationError: the pattern gives something that is no topic, or too many of them.
+            ConfigurationError: the pattern yields an invalid topic, or too many topics.
         """
         lanes = self._order_lanes(table)
         if is_pattern(self.pattern):
@@ -129,7 +129,7 @@ class Router:
     def _number(self, name: str | None) -> int:
         if name is None:
             raise ConfigurationError(
-                "Some of the messages are no dead letters (they have no header persistor-error-source): "
+                "Some of the messages are not dead letters (they have no header persistor-error-source): "
                 "select dead letters only."
             )
         if name not in self.topics:
@@ -139,10 +139,10 @@ class Router:
 
     def _check(self, name: str) -> None:
         if not _TOPIC.fullmatch(name):
-            raise ConfigurationError(f"{self.pattern!r} gives {name[:300]!r}, which is no topic to send to.")
+            raise ConfigurationError(f"{self.pattern!r} yields {name[:300]!r}, which is not a valid topic.")
         if len(self.topics) == _MOST_TOPICS:
             raise ConfigurationError(
-                f"{self.pattern!r} gives more than {_MOST_TOPICS} topics: select fewer sources."
+                f"{self.pattern!r} yields more than {_MOST_TOPICS} topics: select fewer sources."
             )
 
 
@@ -159,6 +159,6 @@ def _lane_of_pair(source: str, number: int) -> int:
 
 
 def _encoded(values: pa.Array) -> tuple[Ints, list[str | None]]:
-    """The place of each value among the distinct ones, in the order in which these are met."""
+    """The index of each value among the distinct values, in the order of their first occurrence."""
     encoded = pc.dictionary_encode(values, null_encoding="encode")
     return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()

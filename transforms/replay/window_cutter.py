@@ -1,4 +1,4 @@
-"""Cutting the rows of a lane into windows, between files where it can."""
+"""Cuts the rows of a lane into windows, between files if possible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["WINDOW_BYTES", "WINDOW_ROWS", "Cutter"]
 
 WINDOW_ROWS = 10_000
 WINDOW_BYTES = 8 << 20
-"""What is in memory at a time: a window that is sent and one that is read ahead."""
+"""Memory use: one window being sent and one being read ahead."""
 
 _ENCODED = "source", "location"
 
@@ -29,16 +29,16 @@ class Cutter:
         self._rows = self._bytes = 0
 
     def add(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
-        """Append rows; gives the windows that are full."""
+        """Append rows; yields full windows."""
         self._tables.append(rows)
         self._rows += len(rows)
         self._bytes += pc.sum(rows["size"]).as_py()
-        # Twice a window, so that there is a place between files to cut at.
+        # Twice a window, so that there is a file boundary to cut at.
         if self._rows >= 2 * WINDOW_ROWS or self._bytes >= 2 * WINDOW_BYTES:
             yield from self._cut(keep_last=True)
 
     def rest(self) -> Iterator[pa.RecordBatch]:
-        """The windows of what is left."""
+        """The windows of the remaining rows."""
         if self._rows:
             yield from self._cut(keep_last=False)
 
@@ -49,7 +49,7 @@ class Cutter:
             bounds = bounds[:-1]
         for start, end in itertools.pairwise(bounds):
             yield _window(table.slice(start, end - start))
-        # A copy, or the slice would hold all that was cut off in memory.
+        # A copy, because a slice would keep the whole table in memory.
         rest = table.take(pa.array(np.arange(bounds[-1], len(table))))
         self._tables, self._rows = [rest], len(rest)
         self._bytes = pc.sum(rest["size"]).as_py() or 0

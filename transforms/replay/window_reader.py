@@ -1,4 +1,4 @@
-"""Reading the windows of a plan from the lake and checking every row."""
+"""Reads the windows of a plan from the lake and checks every row."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Lost:
 
 @dataclass
 class Checked:
-    """A window, read.
+    """A window after reading.
 
     Attributes:
-        window: the rows of the plan that it stands for (``WINDOW_SCHEMA``).
-        messages: what may be sent (``MESSAGE_SCHEMA``), in the plan's order.
+        window: its rows of the plan (``WINDOW_SCHEMA``).
+        messages: messages that may be sent (``MESSAGE_SCHEMA``), in the plan's order.
         rows: the row of the window of each message.
         by_checksum: whether each message was compared by checksum.
         reduced: whether each message is sent in a reduced form.
@@ -58,7 +58,7 @@ class Checked:
     lost: list[Lost] = field(default_factory=list)
 
     def sizes(self) -> Rows:
-        """Bytes of each message, as the index has them."""
+        """Bytes of each message, according to the index."""
         sizes: Rows = self.window.column("size").to_numpy()
         return sizes[self.rows]
 
@@ -107,7 +107,7 @@ class Checked:
         return tally
 
     def failed(self) -> pa.Table | None:
-        """The rows that are not published (``FAILED_SCHEMA``), None where there are none."""
+        """The rows that are not published (``FAILED_SCHEMA``), or None."""
         parts = [
             pa.Table.from_batches([self.window.take(pa.array(lost.rows))])
             .append_column("category", pa.repeat(lost.category, len(lost.rows)))
@@ -145,16 +145,16 @@ def _lost_between(losses: Sequence[Lost], start: int, end: int) -> Iterator[Lost
 def read_window(
     window: pa.RecordBatch, plan: Plan, lakes: Sequence[Lake], executor: Executor | None = None
 ) -> Checked:
-    """Read a window's messages in its order; what cannot be had or does not match is lost.
+    """Read a window's messages in order; missing or mismatching ones are lost.
 
     Args:
         window: ``WINDOW_SCHEMA``.
-        plan: says what the destination carries and whether the job is lossy.
-        lakes: every lake that the plan may point into.
-        executor: reads several files at a time where it is given.
+        plan: with the traits the destination carries and whether the job is lossy.
+        lakes: every lake that the plan may refer to.
+        executor: if given, reads several files at a time.
 
     Raises:
-        TransientError: a lake is away.
+        TransientError: a lake does not answer.
     """
     lost: list[Lost] = []
     messages, rows = _read(window, lakes, lost, executor)
@@ -172,7 +172,7 @@ def read_window(
         keep = keep & ~lacking
     messages, rows = messages.filter(pa.array(keep)), rows[keep]
     by_checksum = verified.by_checksum[keep]
-    if not by_checksum.all():  # Other products' ids lack the source; those of the index are unique.
+    if not by_checksum.all():  # Ids of other products lack the source; ids of the index are unique.
         messages = messages.set_column(0, MESSAGE_SCHEMA.field("id"), _column(window, "id", rows))
     messages, reduced = _reduced(messages.select(MESSAGE_SCHEMA.names), plan)
     return Checked(window, messages, rows, by_checksum, reduced, lost)
@@ -198,7 +198,7 @@ def _lose(lost: list[Lost], rows: Rows, category: str, reason: str) -> None:
 
 @dataclass
 class _Found:
-    """What one file gave: ``table`` for ``rows`` of the window; the rest failed."""
+    """The result of one file: ``table`` for ``rows`` of the window; the rest failed."""
 
     rows: Rows
     table: pa.Table
@@ -257,7 +257,7 @@ def _rows_of(file: LakeFile, wanted: Rows, places: Rows) -> pa.Table:
 
 
 def _salvage(lake: Lake, path: str, rows: Rows, positions: Rows) -> _Found:
-    """Tell a damaged file from a wrong position, and read the other positions."""
+    """Distinguish a damaged file from a wrong position, and read the other positions."""
     try:
         table = registry.format_of(path).decode(lake.get(path))
     except (PermanentError, ConfigurationError) as error:

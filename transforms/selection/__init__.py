@@ -1,4 +1,4 @@
-"""Which messages are meant: one model, one meaning in every index store and in Arrow."""
+"""The selection model: which messages to find, with one meaning in every index store and in Arrow."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _DEEPEST = 20
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _RELATIVE = re.compile(r"now|-([0-9]{1,5})([smhd])")
 MAX_SOURCES = 10_000
-"""Named by one selection; a confined one names all that are open."""
+"""Maximum sources in a selection; a restricted one names every source the caller may read."""
 _MAX_IDS = 10_000
 _MAX_VALUES = 10_000
 
@@ -64,14 +64,14 @@ Clause = Annotated[
     PlainSerializer(clause_to_json),
     WithJsonSchema({"type": "object", "examples": [{"attributes.version": "2", "offset": {"gte": 5}}]}),
 ]
-"""Conditions that must all hold, in JSON ``{"attributes.version": "2", "offset": {"gte": 5}}``."""
+"""Conditions that must all match, in JSON ``{"attributes.version": "2", "offset": {"gte": 5}}``."""
 
 _T = TypeVar("_T")
 
 
 def _not_empty(values: tuple[_T, ...]) -> tuple[_T, ...]:
     if not values:
-        raise ValueError("an empty list would match nothing; leave it out or name at least one")
+        raise ValueError("an empty list would match nothing; remove it or name at least one")
     return values
 
 
@@ -83,18 +83,18 @@ _Time = Annotated[
 
 
 class Selection(BaseModel):
-    """A subset of the indexed messages: every part that is given must hold.
+    """A subset of the indexed messages: a message must match every given part.
 
     Attributes:
-        sources: names of sources; any source where this is left out.
-        published_from: first publish time that is meant (with time zone).
-        published_to: first publish time that is no longer meant (with time zone).
-        ids: ids of messages.
-        where: clauses of conditions; one clause must hold. A missing field satisfies only
+        sources: names of sources; omit for all sources.
+        published_from: earliest publish time, inclusive (with time zone).
+        published_to: latest publish time, exclusive (with time zone).
+        ids: message ids.
+        where: clauses of conditions; at least one clause must match. A missing field matches only
             ``exists: false``. Strings compare as UTF-8 bytes, numbers as integers.
-        limit: at most so many messages, in replay order. Applied by :func:`sample_and_limit`.
-        sample: the share of messages to take, chosen by their ids. Applied likewise.
-        all: must be said where nothing else narrows the selection.
+        limit: maximum number of messages, in replay order. Applied by :func:`sample_and_limit`.
+        sample: the share of messages to take, chosen by id. Also applied there.
+        all: required if nothing else narrows the selection.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -113,14 +113,14 @@ class Selection(BaseModel):
         narrowed = bool(self.sources or self.ids or self.where or self.published_from or self.published_to)
         if not narrowed and not self.all:
             raise ValueError(
-                "the selection is empty; name sources, ids, times or where, or say all: true for everything"
+                "the selection is empty; give sources, ids, times or where, or all: true for everything"
             )
         if narrowed and self.all:
-            raise ValueError("all: true means everything; leave it out where something else is selected")
+            raise ValueError("all: true means everything; remove it if something else is selected")
         if self.published_from and self.published_to and self.published_from >= self.published_to:
             raise ValueError("published_from must be before published_to, which is exclusive")
         if sum(len(c.values) for clause in self.where for c in clause) > _MAX_VALUES:
-            raise ValueError(f"where holds more than {_MAX_VALUES} values; split the selection")
+            raise ValueError(f"where has more than {_MAX_VALUES} values; split the selection")
         return self
 
     @property
@@ -159,14 +159,14 @@ class Selection(BaseModel):
 
 
 def absolute(value: Any, now: datetime | None = None) -> Any:
-    """A selection's JSON value with its relative times resolved, once and for all.
+    """A selection's JSON value with its relative times resolved.
 
     ``published_from`` and ``published_to`` may be ``now`` or a time before it, such as ``-90s``,
-    ``-15m``, ``-1h`` or ``-7d``. What is anything else stays as it is.
+    ``-15m``, ``-1h`` or ``-7d``. Other values stay unchanged.
 
     Args:
-        value: what JSON gave.
-        now: the time that is meant; the current one unless given.
+        value: the parsed JSON.
+        now: the time to use as now; default: the current time.
     """
     if not isinstance(value, dict):
         return value
@@ -184,11 +184,11 @@ def _absolute(time: Any, now: datetime) -> Any:
 
 
 def read_json(text: str | bytes) -> Any:
-    """What a selection's JSON text says, of whatever type.
+    """Parse a selection's JSON text, to a value of any type.
 
     Raises:
-        ConfigurationError: it is not JSON, gives a name twice in one object, holds what is no number
-            of JSON (NaN, infinity) or is nested deeper than any selection.
+        ConfigurationError: it is not JSON, repeats a name in an object, contains a number that JSON does
+            not allow (NaN, infinity), or is nested too deeply.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique_names)
@@ -200,7 +200,7 @@ def read_json(text: str | bytes) -> Any:
 
 def _check_plain(value: Any, levels: int) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no number of JSON")
+        raise ValueError(f"{value} is not a JSON number")
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     if parts and not levels:
         raise ValueError("it is nested too deeply")
@@ -209,10 +209,10 @@ def _check_plain(value: Any, levels: int) -> None:
 
 
 def parse_selection(text: str | bytes) -> Selection:
-    """Read a selection from JSON text; relative times are resolved, see :func:`absolute`.
+    """Parse a selection from JSON text; relative times are resolved, see :func:`absolute`.
 
     Raises:
-        ConfigurationError: with every problem, each with the place where it stands.
+        ConfigurationError: lists every problem with its place.
     """
     if len(text) > _MAX_JSON:
         raise ConfigurationError(f"The selection is larger than {_MAX_JSON >> 20} MiB; split it.")
@@ -224,10 +224,10 @@ def parse_selection(text: str | bytes) -> Selection:
 
 
 def sample_and_limit(tables: Iterable[pa.Table], selection: Selection) -> Iterator[pa.Table]:
-    """Apply ``sample`` and ``limit`` to a stream of tables that have the column ``id``.
+    """Apply ``sample`` and ``limit`` to a stream of tables with the column ``id``.
 
-    A message is sampled where CRC-32 of its id (UTF-8) is below ``sample`` times 2^32, so that
-    the same messages are chosen each time. ``limit`` takes the first ones that are left.
+    A message is sampled if CRC-32 of its id (UTF-8) is below ``sample`` times 2^32, so the same messages
+    are chosen each time. ``limit`` takes the first of the rest.
     """
     left = selection.limit
     for table in tables:
@@ -295,7 +295,7 @@ def _widened(column: pa.Array, condition: Condition) -> tuple[pa.Array, pa.Array
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = dict(pairs)
     if len(names) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("a name appears twice in one object")
     return names
 
 

@@ -1,6 +1,6 @@
 """The conditions of a selection's clauses: their types, limits and JSON form.
 
-Wrong types raise ``ValueError`` here, because pydantic collects that and not ``TypeError``.
+Wrong types raise ``ValueError``, because pydantic collects it but not ``TypeError``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Condition:
         operator: ``eq ne gt gte lt lte in nin exists prefix``.
         values: one value, any number for ``in`` and ``nin``: str, for ``key`` bytes, int for
             numbers and for publish times (µs since 1970), bool for ``exists``.
-        attribute: the name of the attribute where ``field`` is ``attributes``.
+        attribute: the name of the attribute if ``field`` is ``attributes``.
     """
 
     field: str
@@ -88,7 +88,7 @@ def clause_to_json(clause: tuple[Condition, ...]) -> dict[str, Any]:
 
 
 def parse_time(value: object) -> datetime:
-    """A time with its zone from ISO 8601 text; raises ``ValueError``."""
+    """Parse a time with its zone from ISO 8601 text; raises ``ValueError``."""
     if isinstance(value, str) and not _ISO_TIME.match(value):
         value = None
     if not isinstance(value, (str, datetime)):
@@ -101,7 +101,7 @@ def parse_time(value: object) -> datetime:
             f'{error.errors()[0]["msg"]}; write it as "2026-11-01T00:00:00Z", with its time zone'
         ) from error
     except OverflowError as error:
-        raise ValueError("a time lies within the years 1 to 9999, in UTC too") from error
+        raise ValueError("a time must be within the years 1 to 9999, also in UTC") from error
     return time
 
 
@@ -139,7 +139,7 @@ def _parse_name(name: str) -> tuple[str, str | None]:
 def _parse_comparison(field: str, attribute: str | None, operator: str, value: object) -> Condition:
     if operator not in _OPERATORS[field]:
         known = ", ".join(_OPERATORS[field])
-        raise ValueError(f"operator {_short(operator)} is not known here; known are {known}")
+        raise ValueError(f"operator {_short(operator)} is not allowed here; allowed are {known}")
     if operator == "exists":
         if not isinstance(value, bool):
             raise ValueError("exists takes true or false")
@@ -158,7 +158,7 @@ def _parse_string(value: object) -> str:
     if len(value) > MAX_STRING:
         raise ValueError(f"a string is longer than {MAX_STRING} characters")
     if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("a string holds half a surrogate pair, which is not valid Unicode")
+        raise ValueError("a string contains a lone surrogate, which is not valid Unicode")
     return value
 
 

@@ -1,15 +1,15 @@
 """Settings, each declared once: as a field of the class that holds its value.
 
-A class of settings is a frozen dataclass whose fields are made by the functions below. What reads, explains,
-documents or checks a setting is made from that one line: the command line and its help, the YAML file, the
-tables of the reference, the Helm chart's schema, Dataflow's templates, and for the options of a resubmission
-the schema of the API and the form of the pages::
+A class of settings is a frozen dataclass whose fields are made by the functions below. Everything that
+reads, explains, documents or checks a setting is made from that one line: the command line and its help, the
+YAML file, the tables of the reference, the Helm chart's schema and Dataflow's templates. For the options of
+a resubmission, so are the schema of the API and the form of the pages::
 
     @dataclass(frozen=True, kw_only=True)
     class PersistSettings:
         batch_age: float = setting(AGE, "batches", "when its first message is this old", default="30s")
 
-Nothing here knows how a setting is written: with ``--`` before it, as a name of YAML or as one of JSON.
+Nothing here depends on how a setting is written: with ``--``, as a YAML name or as a JSON name.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Setting:
     """One setting.
 
     Attributes:
-        name: as it is given; the field's own name unless it was declared with another.
-        group: what stands together in a help.
-        help: what it means, without a full stop.
-        default: as it would be typed; None where there is none.
+        name: the setting's name; default: the name of the field.
+        group: its group in the help.
+        help: its meaning, without a full stop.
+        default: as typed by a user; None if there is none.
         repeatable: may be given more than once; the value is a tuple (a dict for ``PAIRS``).
-        choices: the only values there are; any where it is empty.
+        choices: the allowed values; empty allows any.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Setting:
 
 
 def setting(kind: Kind[_T], group: Group, help: str, *, default: str, choices: Sequence[str] = ()) -> _T:
-    """A field that has the default where nothing is given."""
+    """A field with a default."""
     declared = Setting("", group, kind, help, default, choices=choices)
     return cast("_T", _field(declared, default=kind.convert(default)))
 
@@ -76,7 +76,7 @@ def required(kind: Kind[_T], group: Group, help: str) -> _T:
 
 
 def optional(kind: Kind[_T], group: Group, help: str, *, choices: Sequence[str] = ()) -> _T | None:
-    """A field that is None where nothing is given."""
+    """A field that is None by default."""
     return cast("_T | None", _field(Setting("", group, kind, help, choices=choices), default=None))
 
 
@@ -89,7 +89,7 @@ def several(
     required: bool = False,
     choices: Sequence[str] = (),
 ) -> tuple[_T, ...]:
-    """A field of any number of values; ``name`` is the singular under which one of them is given."""
+    """A field with any number of values; ``name`` is the singular name of one value."""
     declared = Setting(name, group, kind, help, None, required, repeatable=True, choices=choices)
     return cast("tuple[_T, ...]", _field(declared, **({} if required else {"default": ()})))
 
@@ -101,23 +101,23 @@ def pairs(group: Group, help: str) -> Mapping[str, str]:
 
 
 def flag(group: Group, help: str) -> bool:
-    """A field that is False where nothing is given."""
+    """A field that is False by default."""
     return cast("bool", _field(Setting("", group, FLAG, help), default=False))
 
 
 def part(kind: type[_T]) -> _T:
-    """A field that holds settings which a class of their own declares."""
+    """A field with settings that another class declares."""
     return dataclasses.field(default_factory=kind, metadata={_PART: kind})
 
 
 def settings_in(kind: type) -> list[Setting]:
-    """The settings of a class: those that it adds first, then those of the classes it is made from."""
+    """The settings of a class: its own first, then those of its base classes."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return [one for name in _ordered(kind) if name in fields for one in _settings(fields[name])]
 
 
 def made(kind: type[_T], values: Mapping[str, Any]) -> _T:
-    """An instance with the values, which stand under the names that settings are given by."""
+    """An instance with the values, by name of the setting."""
     given: dict[str, Any] = {}
     for field in dataclasses.fields(cast("Any", kind)):
         if _PART in field.metadata:
@@ -139,7 +139,7 @@ def _settings(field: dataclasses.Field[Any]) -> Iterator[Setting]:
 
 
 def _ordered(kind: type) -> Iterator[str]:
-    """The fields' names, each where the first class of its line declared it."""
+    """The fields' names, each in the position of its first declaration."""
     line = [inspect.get_annotations(part) for part in kind.__mro__]
     for number, names in enumerate(line):
         yield from (name for name in names if not any(name in later for later in line[number + 1 :]))

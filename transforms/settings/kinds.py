@@ -1,4 +1,4 @@
-"""How the values of settings are written, and what is wrong with one that cannot be read."""
+"""Kinds of setting values: how they are written, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Kind(Generic[_T]):
-    """How a setting is written.
+    """How the value of a setting is written.
 
     Attributes:
-        metavar: what stands for the value in the help.
-        convert: from the text to the value; raises ``ValueError`` saying what is wanted where
-            the metavar does not.
-        pattern: what every text that can be converted matches as a whole.
+        metavar: placeholder of the value in the help.
+        convert: from the text to the value; raises ``ValueError`` with the expected form if the metavar
+            does not show it.
+        pattern: regular expression that every valid text matches completely.
     """
 
     metavar: str
@@ -79,7 +79,7 @@ def _whole(text: str) -> int:
 
 
 def shard(text: str) -> tuple[int, int]:
-    """Which shard of how many."""
+    """Number of a shard and count of shards."""
     match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     if not match or int(match[1]) >= int(match[2]):
         raise ValueError("write I/N, I from 0 to N-1: 0/8 is the first of eight")
@@ -109,7 +109,7 @@ def _flag(text: str) -> bool:
 
 
 def past(text: str) -> datetime:
-    """A date (UTC), a time with its zone, or how long ago, as ``90d``."""
+    """A date (UTC), a time with its zone, or an age such as ``90d``."""
     from transforms.selection.conditions import parse_time  # noqa: PLC0415 - --help answers at once
 
     now = datetime.now(timezone.utc)
@@ -123,7 +123,7 @@ def past(text: str) -> datetime:
     except ValueError as error:
         raise ValueError(f"{error}, or a date, or an age such as 90d") from error
     if time > now:
-        raise ValueError("that is still to come; write a time that has passed")
+        raise ValueError("this time is in the future; write a time in the past")
     return time
 
 
@@ -131,12 +131,12 @@ def pair(text: str) -> tuple[str, str]:
     """A name and a value with ``=`` between them."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ValueError  # the metavar says it
+        raise ValueError  # the metavar shows it
     return name, value
 
 
 def text_or_file(text: str) -> str:
-    """The text, or what the file holds that ``@`` stands before."""
+    """The text, or after ``@`` the content of a file."""
     if not text.startswith("@"):
         return text
     try:

@@ -1,4 +1,4 @@
-"""Settings that several commands have, and what their helps say alike."""
+"""Settings and help texts shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from transforms.settings.kinds import URL
 __all__ = ["BROKER_CLIENT", "INDEX_URL", "ArchiveSettings", "JsonSettings", "LakeSettings"]
 
 BROKER_CLIENT = (
-    "any setting of the broker's client, such as sasl.username=me; values may be ${env:NAME} or ${file:PATH}"
+    "setting of the broker's client, such as sasl.username=me; values may be ${env:NAME} or ${file:PATH}"
 )
 INDEX_URL = "mongodb://HOST/DATABASE, or sqlite:///FILE on one machine"
 _STORE_CLIENT = (
-    "a setting of the store's client, such as endpoint=http://HOST:9000; what is not given comes "
-    "from the usual AWS_…, GOOGLE_… and AZURE_… variables"
+    "setting of the store's client, such as endpoint=http://HOST:9000; default: the usual AWS_…, "
+    "GOOGLE_… and AZURE_… variables"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LakeSettings:
-    """The one lake of a command."""
+    """The lake of a command."""
 
     lake: str = required(
         URL,
         "lake",
-        "where the files lie: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or "
+        "location of the files: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or "
         "file:///DIRECTORY",
     )
     lake_config: Mapping[str, str] = pairs("lake", _STORE_CLIENT)
@@ -35,12 +35,12 @@ class LakeSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveSettings:
-    """What is archived: the index and the lakes that it points into."""
+    """An archive: the index and the lakes that it refers to."""
 
     lakes: tuple[str, ...] = several(
         URL,
         "lake",
-        "a lake that the index points into; a location outside of those given is refused",
+        "lake that the index refers to; locations outside the given lakes are refused",
         name="lake",
         required=True,
     )
@@ -50,6 +50,6 @@ class ArchiveSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonSettings:
-    """How a command prints."""
+    """The output format of a command."""
 
     json: bool = flag("running", "print JSON")

@@ -51,7 +51,7 @@ class TestAllowLists:
         body = {"destination": "main", "topic": "orders-replay"} | selection
         for address, asked in ((SEARCH, selection), (PLANS, body), (RESUBMISSIONS, body)):
             answer = service.post(address, json=asked, headers=bearer("narrow"))
-            assert "not open to this token" in problem_of(answer, 403, "forbidden")
+            assert "This token may not" in problem_of(answer, 403, "forbidden")
 
     def test_messages_of_other_sources_are_not_there(self, service: Client) -> None:
         for place in ("", "/payload"):
@@ -70,7 +70,7 @@ class TestAllowLists:
     ) -> None:
         body = {"destination": destination, "topic": topic, "selection": {"sources": ["orders"]}}
         answer = service.post(address, json=body, headers=bearer("narrow"))
-        assert "not open to this token" in problem_of(answer, 403, "forbidden")
+        assert "This token may not" in problem_of(answer, 403, "forbidden")
 
     def test_a_resubmission_sends_only_open_sources_and_others_do_not_see_it(
         self, site: Site, tokens: Path, nats: Nats, streams: Streams

@@ -41,7 +41,7 @@ class TestAudit:
         details = [record["detail"] for record in self.trail(service)]
         assert details[3:] == [
             "This needs the role admin.",
-            "Topic payments of destination main is not open to this token.",
+            "This token may not send to topic payments of destination main.",
         ]
 
     def test_the_trail_is_read_in_pages(self, service: Client) -> None:

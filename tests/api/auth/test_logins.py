@@ -58,7 +58,7 @@ class TestLogins:
             for address in (SEARCH, PLANS, RESUBMISSIONS):
                 problem_of(browser.post(address, json=body, headers=headers), 403, "forgery")
         answer = browser.post(RESUBMISSIONS, json=body, headers={CSRF_HEADER: csrf_of(browser)})
-        assert problem_of(answer, 422, "refused").startswith("No destination has that name")
+        assert problem_of(answer, 422, "refused").startswith("No destination has this name")
 
     def test_every_page_of_a_login_holds_its_csrf_token(self, browser: Client) -> None:
         for page in ("/", "/explore", "/resubmit", "/jobs", "/dead-letters"):
@@ -152,7 +152,7 @@ class TestLogins:
     def test_a_wrong_token_is_told_on_the_page(self, service: Client) -> None:
         answer = log_in(service, "nobody")
         assert (answer.status_code, "Set-Cookie" in answer.headers) == (401, False)
-        assert "not valid, or was revoked" in answer.text
+        assert "invalid or was revoked" in answer.text
 
     def test_a_browser_is_led_to_the_login_and_back(self, service: Client) -> None:
         headers = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

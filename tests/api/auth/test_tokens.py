@@ -99,6 +99,6 @@ def test_the_document_says_how_to_be_let_in_and_who_is(service: Client) -> None:
     assert (schemes["login"]["in"], schemes["login"]["name"]) == ("cookie", "persistor")
     plan, health = spec["paths"][PLANS]["post"], spec["paths"]["/healthz"]["get"]
     assert plan["security"] == [{"token": []}, {"login": []}]
-    assert plan["description"].endswith("For the role operator.")
+    assert plan["description"].endswith("Requires the role operator.")
     assert {"401", "403", "429"} <= set(plan["responses"])
     assert "security" not in health

@@ -78,7 +78,7 @@ class TestSettings:
             Lake(url)
 
     def test_a_secret_that_is_not_there_is_named_with_its_setting(self) -> None:
-        advice = "is not there; set the variable or mount the file on this machine."
+        advice = "does not exist; set the variable or mount the file on this machine."
         with pytest.raises(ConfigurationError) as refused:
             Lake("s3://bucket", {"secret_access_key": "${env:NOT_THERE}"})
         assert str(refused.value) == f"secret_access_key: ${{env:NOT_THERE}} {advice}"

@@ -1,4 +1,4 @@
-"""What reader and publisher share: URLs, librdkafka's configuration, and its errors as ours."""
+"""Shared by reader and publisher: URLs, librdkafka's configuration, and its errors as ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 TIMEOUT = 10.0
-"""Seconds that a question to the cluster may take."""
+"""Timeout of a request to the cluster, in seconds."""
 
 _DEFAULTS = {"client.id": "persistor", "topic.metadata.refresh.interval.ms": 10_000}
 _CONSUMER_ONLY = ("group.", "enable.auto", "enable.partition", "auto.", "isolation.", "fetch.", "queued.")
@@ -46,14 +46,14 @@ REFUSED = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
-"""Errors by which a broker refuses this user."""
+"""Errors with which a broker refuses this user."""
 _FENCED = {
     KafkaError._FENCED,  # noqa: SLF001 - librdkafka's name for a local error
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
 _TELLING = {KafkaError._SSL, KafkaError._RESOLVE}  # noqa: SLF001
-"""Why there is no connection, of which a call only says that there is none."""
+"""Causes of a missing connection; a call itself reports only that there is none."""
 _TOO_LONG = (
     "kafka: the brokers allow no transaction as long as transaction.timeout.ms: set it to their "
     "transaction.max.timeout.ms at most, and delivery.timeout.ms below it."
@@ -61,34 +61,34 @@ _TOO_LONG = (
 _GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND}
 _T = TypeVar("_T")
 _Pollable = TypeVar("_Pollable", AdminClient, Producer)
-# What librdkafka has to say about connections is said by our own retries, once.
+# Our own retries report connection failures once, so librdkafka's log is dropped.
 _log = logging.getLogger("transforms.brokers.kafka.librdkafka")
 _log.setLevel(logging.CRITICAL + 1)
 
 
 class GoneError(TransientError):
-    """The topic or group is not there (any more, or yet)."""
+    """The topic or group does not exist (any longer, or yet)."""
 
 
 class Client:
-    """Asks librdkafka and turns its errors into :mod:`transforms.errors`."""
+    """Calls librdkafka and turns its errors into :mod:`transforms.errors`."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        # librdkafka knows no user in an address; where somebody wrote one, it is not shown.
+        # librdkafka has no user in an address; if one was given, it is not shown.
         self._servers = _without_login(str(settings["bootstrap.servers"]))
         self._refusal: KafkaError | None = None
         self._detail = ""
-        self._told_by: list[AdminClient | Producer] = []
+        self._polled: list[AdminClient | Producer] = []
 
     def note_error(self, error: KafkaError) -> None:
-        """Remember what librdkafka reports on the side (its ``error_cb``): refusals, TLS, unknown names."""
+        """Remember the errors that librdkafka reports to its ``error_cb``: refusals, TLS, unknown names."""
         if error.code() in REFUSED:
             self._refusal = error
         elif error.code() in _TELLING:
             self._detail = f" ({_without_login(error.str())})"
 
     def ask(self, call: Callable[[], _T]) -> _T:
-        """Call. A refusal that is noted while it succeeds is raised by the next one, lest its result be lost.
+        """Call. A refusal reported during a successful call is raised by the next one: no result is lost.
 
         Raises:
             ConfigurationError: the broker refuses this user.
@@ -106,13 +106,13 @@ class Client:
             raise failure from exception
 
     def hears(self, client: _Pollable) -> _Pollable:
-        """Ask this client of librdkafka why, when a call has failed."""
-        self._told_by.append(client)
+        """Poll this librdkafka client for the cause when a call has failed."""
+        self._polled.append(client)
         return client
 
     def _hear(self) -> None:
-        # A refused login is a timeout to the call; why, librdkafka tells its callbacks only.
-        for client in self._told_by:
+        # For the call, a refused login is a timeout; librdkafka reports the cause only to callbacks.
+        for client in self._polled:
             client.poll(0)
 
     def _translated(self, error: KafkaError) -> Exception:
@@ -137,7 +137,7 @@ def _without_login(text: str) -> str:
 
 
 def split_url(url: str) -> tuple[str, list[str]]:
-    """Bootstrap servers and topics of a ``kafka://`` URL whose references are resolved."""
+    """Bootstrap servers and topics of a ``kafka://`` URL with resolved references."""
     servers, _, path = url.removeprefix("kafka://").partition("/")
     topics = [topic for topic in path.split(",") if topic]
     if not servers or not topics:
@@ -148,10 +148,10 @@ def split_url(url: str) -> tuple[str, list[str]]:
 def client_config(
     servers: str, config: Mapping[str, str], defaults: Mapping[str, Any], ours: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Properties for librdkafka: the user's over the defaults, never over ``ours``."""
+    """Properties for librdkafka: the user's override the defaults, but never ``ours``."""
     clashes = sorted(set(config) & set(ours))
     if clashes:
-        raise ConfigurationError([f"kafka: {name} is set by Persistor; leave it out." for name in clashes])
+        raise ConfigurationError([f"kafka: {name} is set by Persistor; remove it." for name in clashes])
     return {
         **_DEFAULTS,
         "bootstrap.servers": servers,
@@ -163,7 +163,7 @@ def client_config(
 
 
 def only_for_clients(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the properties that an admin client would warn about."""
+    """The properties without those that an admin client would warn about."""
     return {name: v for name, v in config.items() if not name.startswith(_CONSUMER_ONLY + _PRODUCER_ONLY)}
 
 
@@ -171,7 +171,7 @@ def configured(make: Callable[[], _T]) -> _T:
     """Make a client.
 
     Raises:
-        ConfigurationError: librdkafka knows no such property or value.
+        ConfigurationError: a property or value is unknown to librdkafka.
     """
     try:
         return make()

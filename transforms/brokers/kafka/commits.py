@@ -13,7 +13,7 @@ from transforms import metrics
 __all__ = ["Commits"]
 
 _log = logging.getLogger(__name__)
-_AGAIN_AFTER = 5.0
+_RETRY_AFTER = 5.0
 _COORDINATOR = "group coordinator"
 
 
@@ -54,7 +54,7 @@ class Commits:
             self._succeeded()
             return
         self._waiting = {(one.topic, one.partition): one for one in sent} | self._waiting
-        self._not_before = time.monotonic() + _AGAIN_AFTER
+        self._not_before = time.monotonic() + _RETRY_AFTER
         metrics.RETRIES.labels(_COORDINATOR).inc()
         if self._failing_since is None:
             self._failing_since = time.monotonic()

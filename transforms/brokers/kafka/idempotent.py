@@ -1,4 +1,4 @@
-"""Publishing to one Kafka topic idempotently: in order and without repeats while the process lives."""
+"""Idempotent publisher for one Kafka topic: in order and without repeats while the process lives."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from transforms.errors import ConfigurationError, PersistorError, TransientError
 __all__ = ["DEFAULTS", "OURS", "KafkaPublisher", "is_own_fault", "raised"]
 
 OURS = {"enable.idempotence": True, "acks": "all"}
-"""Properties of publishers that nobody may change."""
+"""Properties of publishers that users may not change."""
 DEFAULTS = {
-    # Java's default: librdkafka's own would put keys on other partitions than the live producers do.
+    # Java's default: librdkafka's own would map keys to other partitions than most producers.
     "partitioner": "murmur2_random",
     "linger.ms": 20,
     "compression.type": "lz4",
     "queue.buffering.max.kbytes": 65_536,
-    # Larger limits are the broker's to enforce; this one is the client's own.
+    # The broker enforces larger limits; this one is the client's own.
     "message.max.bytes": 100_000_000,
     "delivery.timeout.ms": 60_000,
 }
-"""Properties of publishers that anybody may change."""
+"""Default properties of publishers, which users may change."""
 _OWN_FAULT = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.INVALID_MSG_SIZE,
@@ -71,7 +71,7 @@ class KafkaPublisher(Client):
         return look_up(self, self._settings, self._topic)
 
     def begin(self) -> int | None:
-        """Nothing is kept at the destination."""
+        """Returns None: no progress is stored at the destination."""
         return None
 
     def send(self, messages: pa.Table, options: PublishOptions) -> None:
@@ -84,7 +84,7 @@ class KafkaPublisher(Client):
         first, self._rows = self._rows, self._rows + len(messages)
         self._produce(messages, options, range(first, self._rows))
 
-    def commit(self, done: int) -> list[Undelivered]:  # noqa: ARG002 - nothing is kept here
+    def commit(self, done: int) -> list[Undelivered]:  # noqa: ARG002 - no progress is stored
         """Wait for every delivery report."""
         self._flush()
         undelivered = self._undelivered({**self._refused, **self._suspects()})
@@ -92,24 +92,24 @@ class KafkaPublisher(Client):
         return undelivered
 
     def finish(self) -> None:
-        """Nothing: only lanes keep progress at the destination."""
+        """Does nothing: only lanes store progress at the destination."""
 
     def close(self) -> None:
         """Drop what is queued."""
         self._producer.purge()
-        with contextlib.suppress(PersistorError):  # nothing is wanted of the broker any more
+        with contextlib.suppress(PersistorError):  # nothing is needed from the broker any longer
             self._serve(lambda: self._producer.flush(TIMEOUT))
 
     def _fit(self) -> None:
-        """Send no batch that is larger than the topic takes: the broker's limit is one of batches."""
+        """Limit batches to the size that the topic accepts: the broker's limit applies to batches."""
         if self._fitted:
             return
         try:
             most = largest_batch(self, self._settings, self._topic)
         except TransientError:
-            return  # asked again the next time
+            return  # looked up again the next time
         except ConfigurationError:
-            most = None  # it is not for this user to know
+            most = None  # this user may not see it
         self._fitted = True
         if most is not None and most < _BATCH_BYTES:
             self._settings["batch.size"] = most
@@ -119,7 +119,7 @@ class KafkaPublisher(Client):
         self, messages: pa.Table, options: PublishOptions, rows: Sequence[int], alone: Container[int] = ()
     ) -> None:
         """Queue messages, those of rows ``alone`` in requests of their own; stops where one was refused."""
-        # By position, and without a call of ours: this is a third of what a message costs here.
+        # Positional arguments without a wrapper: this call is a third of the cost per message.
         produce, topic = self._producer.produce, self._topic
         reports = map(functools.partial, itertools.repeat(self._report), rows)
         for row, report, (value, key, headers, partition, time) in zip(
@@ -142,7 +142,7 @@ class KafkaPublisher(Client):
         self._serve(lambda: self._producer.poll(0))
 
     def _goes_on_behind(self, row: int, exception: KafkaException) -> bool:
-        """Note a message that is refused for what it is; others end it all."""
+        """Record a message that is refused for its content; raise for all other errors."""
         if is_own_fault(exception.args[0]):
             self._refused[row] = exception.args[0].str()
             return True
@@ -183,7 +183,7 @@ class KafkaPublisher(Client):
         self._sent, self._rows, self._refused, self._failed = [], 0, {}, []
 
     def _serve(self, call: Callable[[], _T]) -> _T:
-        """Call what serves callbacks; a fatal error comes out of there as a SystemError's cause."""
+        """Call a function that serves callbacks; a fatal error is raised as the cause of a SystemError."""
         try:
             return self.ask(call)
         except SystemError as error:
@@ -208,7 +208,7 @@ def _messages(messages: pa.Table, options: PublishOptions) -> Iterator[tuple[Any
 
 
 def _headers(messages: pa.Table, options: PublishOptions) -> list[_Headers]:
-    """Each row's headers as (name, value) tuples, sliced from two flat lists."""
+    """The headers of each row as (name, value) tuples, sliced from two flat lists."""
     lists = messages["headers"].combine_chunks()
     flat = lists.flatten()
     pairs = list(zip(flat.field("name").to_pylist(), flat.field("value").to_pylist(), strict=True))
@@ -220,10 +220,10 @@ def _headers(messages: pa.Table, options: PublishOptions) -> list[_Headers]:
 
 
 def is_own_fault(error: KafkaError) -> bool:
-    """Whether a message is refused for what it is, by the client or by the broker."""
+    """Whether a message is refused for its content, by the client or by the broker."""
     return error.code() in _OWN_FAULT
 
 
 def raised(exception: BaseException) -> NoReturn:
-    """Raise it, where a call is asked for."""
+    """Raise the error, for use as a call."""
     raise exception

@@ -1,4 +1,4 @@
-"""What a Kafka topic is like as a destination."""
+"""Checks a Kafka topic as a destination or a source."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ __all__ = ["ACLS", "examine_source", "largest_batch", "look_up", "retention"]
 _CARRIES = ~Trait(0)
 _FOREVER = 2**63 - 1
 ACLS = (
-    "With ACLs a job needs READ, WRITE, DESCRIBE and DESCRIBE_CONFIGS on the topic, WRITE and DESCRIBE on "
-    "the transactional ids persistor-* and READ and DELETE on the groups persistor-resubmission-*."
+    "With ACLs a job needs READ, WRITE, DESCRIBE and DESCRIBE_CONFIGS on the topic; WRITE and DESCRIBE "
+    "on the transactional ids persistor-*; READ and DELETE on the groups persistor-resubmission-*."
 )
-"""What a user needs to send a job's messages; progress is committed as an offset, which takes READ."""
+"""Rights that a user needs for a job; progress is committed as an offset, which needs READ."""
 
 
 def look_up(client: Client, settings: Mapping[str, Any], topic: str) -> Destination:
-    """Ask the cluster for the topic's partitions and configuration.
+    """Look up the topic's partitions and configuration.
 
     Raises:
         TransientError: the cluster does not answer.
         ConfigurationError: it refuses this user.
     """
     admin = client.hears(AdminClient(only_for_clients(settings)))
-    # Naming the topic in the request could create it; the whole listing cannot.
+    # A request that names the topic could create it; listing all topics cannot.
     found = client.ask(lambda: admin.list_topics(timeout=TIMEOUT)).topics.get(topic)
     if found is None or found.error is not None:
         missing = f"Kafka topic {topic!r} does not exist (or this user may not see it): create it first."
         return Destination(topic, _CARRIES, problems=[missing], for_jobs=[ACLS])
-    config, told, for_jobs = dict[str, str](), list[str](), list[str]()
+    config, warnings, for_jobs = dict[str, str](), list[str](), list[str]()
     try:
         config = _config(client, admin, topic)
     except PersistorError as error:
-        told.append(f"Retention and size limits of {topic} are not checked: {error}")
+        warnings.append(f"Retention and size limits of {topic} are not checked: {error}")
         for_jobs.append(ACLS)
     refused = _denied(client, admin, topic)
     if AclOperation.READ in refused:
         for_jobs = [f"This user may not read the Kafka topic {topic!r}, which jobs need.", ACLS]
-    made = replace(_destination(topic, len(found.partitions), config, told), for_jobs=for_jobs)
+    made = replace(_destination(topic, len(found.partitions), config, warnings), for_jobs=for_jobs)
     if AclOperation.WRITE in refused:
         return replace(made, problems=[f"This user may not write to the Kafka topic {topic!r}. {ACLS}"])
     return made
 
 
 def _denied(client: Client, admin: AdminClient, topic: str) -> set[AclOperation]:
-    """Reading or writing, what of them this user may not."""
+    """Which of reading and writing is denied to this user."""
     [future] = admin.describe_topics(
         TopicCollection([topic]), include_authorized_operations=True, request_timeout=TIMEOUT
     ).values()
     allowed = client.ask(future.result).authorized_operations
-    # An old broker does not say.
+    # An old broker does not report it.
     return set() if allowed is None else {AclOperation.READ, AclOperation.WRITE} - set(allowed)
 
 
@@ -70,9 +70,9 @@ def examine_source(client: Client, admin: AdminClient, topic: str) -> tuple[list
     problems = [f"This user may not read the Kafka topic {topic!r}."] if refused else []
     try:
         compacted = _is_compacted(_config(client, admin, topic))
-    except ConfigurationError:  # retention() says so too
+    except ConfigurationError:  # retention() reports it too
         compacted = False
-    compacts = f"{topic} is compacted: what a later message with its key replaces before it is read is lost."
+    compacts = f"{topic} is compacted: a message replaced by a later one before it is read is lost."
     return problems, [compacts] if compacted else []
 
 
@@ -88,10 +88,10 @@ def retention(client: Client, admin: AdminClient, topic: str) -> float | None:
 
 
 def largest_batch(client: Client, settings: Mapping[str, Any], topic: str) -> int | None:
-    """Bytes of the largest batch that the topic takes, None where the broker does not say.
+    """Bytes of the largest batch that the topic accepts; None if the broker does not report it.
 
     Raises:
-        TransientError: the cluster does not answer, or there is no such topic.
+        TransientError: the cluster does not answer, or the topic does not exist.
         ConfigurationError: it refuses this user.
     """
     admin = client.hears(AdminClient(only_for_clients(settings)))

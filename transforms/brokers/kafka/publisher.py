@@ -1,4 +1,4 @@
-"""Opening a publisher to one Kafka topic: in transactions (with a name) or idempotent (without)."""
+"""Opens a publisher for one Kafka topic: in transactions (with a name) or idempotent (without)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def open_publisher(url: str, config: Mapping[str, str], *, name: str | None = No
     """Open ``kafka://HOST:PORT[,…]/TOPIC``.
 
     Raises:
-        ConfigurationError: not exactly one topic, or a property that librdkafka does not know
-            or that Persistor must set itself.
+        ConfigurationError: not exactly one topic, or a property that is unknown to librdkafka or set by
+            Persistor itself.
     """
     servers, topics = split_url(resolve(url, "kafka://…"))
     if len(topics) != 1:

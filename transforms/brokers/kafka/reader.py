@@ -1,4 +1,4 @@
-"""Reading Kafka partitions by position."""
+"""Reads Kafka partitions by position."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from transforms.secrets import resolve
 
 __all__ = ["KafkaReader", "open_reader"]
 
-_OURS = {
+_RESERVED = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",
@@ -44,16 +44,16 @@ _OURS = {
     "enable.partition.eof": True,
 }
 _DEFAULTS = {
-    # A full queue makes librdkafka pause for this long; its default of 1000 ms costs two thirds of the rate.
+    # librdkafka pauses this long when its queue is full; the default of 1000 ms costs two thirds of the rate.
     "fetch.queue.backoff.ms": 20,
     "queued.min.messages": 500_000,
-    # Bounds what is prefetched, for all partitions together.
+    # Limits prefetching, for all partitions together.
     "queued.max.messages.kbytes": 65_536,
     # Nobody joins the group: how long a commit may wait for a coordinator that is away.
     "session.timeout.ms": 6_000,
     # What a zstd batch may decompress to as well: the default of 100 MB is reached by batches of a few kB.
     "receive.message.max.bytes": 1_000_000_000,
-    # Off by default: a batch that was damaged on a broker's disk would be archived as if it were sound.
+    # Off by default: a batch damaged on a broker's disk would be archived as if it were intact.
     "check.crcs": True,
 }
 _PATTERN_CHARACTERS = set("*?[")
@@ -61,7 +61,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _GLOBS = "Patterns are globs (* any text, ? any character, [ab] one of these), not regular expressions."
 _ROWS_PER_POLL = 10_000
 _GATHER = 0.02
-_AGAIN_AFTER = 1.0
+_RETRY_AFTER = 1.0
 _LAST_COMMIT = 5.0
 
 
@@ -76,11 +76,11 @@ def open_reader(
     """Open ``kafka://HOST:PORT[,HOST:PORT…]/TOPIC[,TOPIC…]``; a topic may be a glob pattern.
 
     Raises:
-        ConfigurationError: a URL without hosts or topics, a property that librdkafka does not
-            know, or one that Persistor must set itself.
+        ConfigurationError: a URL without hosts or topics, or a property that is unknown to librdkafka or
+            set by Persistor itself.
     """
     servers, topics = split_url(resolve(url, "kafka://…"))
-    return KafkaReader(client_config(servers, config, _DEFAULTS, _OURS), topics, shard, group, exclude)
+    return KafkaReader(client_config(servers, config, _DEFAULTS, _RESERVED), topics, shard, group, exclude)
 
 
 class KafkaReader(Client):
@@ -126,7 +126,7 @@ class KafkaReader(Client):
         self._admin = self.hears(configured(lambda: AdminClient(only_for_clients(plain))))
 
     def note_error(self, error: KafkaError) -> None:
-        """As of :class:`Client`; after a fatal one :meth:`poll` raises ``PermanentError``."""
+        """See :class:`Client`; after a fatal error :meth:`poll` raises ``PermanentError``."""
         if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001
             self._fatal = error
         else:
@@ -162,11 +162,11 @@ class KafkaReader(Client):
         return None if found.offset < 0 else (found.offset, found.metadata or "")
 
     def earliest(self, partition: Partition) -> int:
-        """The partition's low watermark, asked of the broker."""
+        """The partition's low watermark, from the broker."""
         return self._watermarks(partition)[0]
 
     def latest(self, partition: Partition) -> int:
-        """The partition's read-committed end, asked of the broker."""
+        """The partition's read-committed end, from the broker."""
         return self._watermarks(partition)[1]
 
     def _watermarks(self, partition: Partition) -> tuple[int, int]:
@@ -199,27 +199,27 @@ class KafkaReader(Client):
     def poll(self, seconds: float) -> list[Fetched]:
         """Up to 10,000 messages, grouped by partition; waits up to ``seconds``."""
         if self._fatal is not None:
-            raise PermanentError(f"kafka: the client has failed for good: {self._fatal.str()}")
+            raise PermanentError(f"kafka: the client has failed permanently: {self._fatal.str()}")
         if self._gaps:
-            gaps = {p: self._first_there(p, late=late) for p, late in self._gaps.items()}
+            gaps = {p: self._first_available(p, late=late) for p, late in self._gaps.items()}
             self._failed.update(dict.fromkeys(gaps, 0.0))
             self._gaps = {}
             raise OffsetGapError(gaps)
         self._commits.send(self._consumer)
         messages = self.ask(lambda: self._consumer.consume(1, seconds))
         if messages:
-            # librdkafka waits for as many as it is asked for: a moment is enough to make it worth while.
-            # The first one is read already: what is wrong here, the next poll says.
+            # librdkafka waits until it has the requested number, so ask only for a moment.
+            # The first message is already read; the next poll reports an error here.
             with contextlib.suppress(KafkaException):
                 messages += self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER)
         sound = not self._failed and not any(map(Message.error, messages))
         groups = by_partition(messages if sound else self._sound(messages), several=len(self._seen) > 1)
         read = [fetched(topic, number, group) for topic, number, group in groups]
         self._positions.update({one.partition: one.position for one in read})
-        return read + self._at_ends()
+        return read + self._ends_reached()
 
     def unreadable(self) -> Sequence[Unreadable]:
-        """What the client could not read, each tried again a second later."""
+        """Partitions that the client could not read; each is tried again a second later."""
         found, self._unreadable = self._unreadable, []
         return found
 
@@ -232,7 +232,7 @@ class KafkaReader(Client):
         self._commits.send(self._consumer)
 
     def release(self, receipts: Sequence[Any]) -> None:
-        """Nothing: what is not committed is read again."""
+        """Does nothing: uncommitted messages are read again."""
 
     def retention(self, partition: Partition) -> float | None:
         """See :class:`transforms.brokers.Reader`."""
@@ -243,7 +243,7 @@ class KafkaReader(Client):
         return examine_source(self, self._admin, partition.topic)
 
     def lag(self) -> Mapping[Partition, int]:
-        """Messages up to the end, 0 where the end was met even if markers lie behind the last message."""
+        """Messages up to the end; 0 if the end was reached, even if markers follow the last message."""
         lags = {p: self._partition_lag(p, at) for p, at in list(self._positions.items())}
         return {p: lag for p, lag in lags.items() if lag is not None}
 
@@ -270,9 +270,9 @@ class KafkaReader(Client):
         return max(0, high - reached) if high >= 0 else None
 
     def _sound(self, messages: list[Message]) -> list[Message]:
-        """Messages without errors, of each partition those before its first error only.
+        """Messages without errors, and per partition only those before its first error.
 
-        What the client gives behind a batch that it could not read is not the next message.
+        After a batch that it could not read, the client does not return the next message.
         """
         good, positions = [], dict(self._positions)
         for message in messages:
@@ -287,7 +287,7 @@ class KafkaReader(Client):
         return good
 
     def _note(self, partition: Partition, message: Message, position: int | None) -> None:
-        """Keep what the client says of a partition instead of a message."""
+        """Keep an error that the client returns instead of a message."""
         error = message.error()
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             self._ends[partition] = message.offset()
@@ -296,21 +296,21 @@ class KafkaReader(Client):
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
             self._gaps[partition] = message.offset() != position
         else:
-            self._failed[partition] = time.monotonic() + _AGAIN_AFTER
+            self._failed[partition] = time.monotonic() + _RETRY_AFTER
             self._unreadable.append(Unreadable(partition, position, error.name(), error.str()))
 
-    def _first_there(self, partition: Partition, *, late: bool) -> int:
-        """Where reading can go on after the client has missed a position.
+    def _first_available(self, partition: Partition, *, late: bool) -> int:
+        """Where reading can continue after the client has missed a position.
 
         Args:
-            late: it is not the one that is read: it is from before the partition was assigned anew.
+            late: the error is from before the partition was assigned again.
         """
         low, high = self._watermarks(partition)
         position = self._positions[partition]
         return position if late and low <= position <= high else low
 
-    def _at_ends(self) -> list[Fetched]:
-        """Nothing, but further: transaction markers and compacted messages lie before the end."""
+    def _ends_reached(self) -> list[Fetched]:
+        """Empty results with a later position: transaction markers and compacted messages precede the end."""
         further = {p: end for p, end in self._ends.items() if end > self._positions.get(p, end)}
         self._positions.update(further)
         return [Fetched(p, MESSAGE_SCHEMA.empty_table(), end) for p, end in further.items()]

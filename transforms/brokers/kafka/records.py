@@ -1,4 +1,4 @@
-"""Messages of librdkafka as columns."""
+"""Converts messages of librdkafka to columns."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NO_TIME = -1
 
 
 def by_partition(messages: list[Message], *, several: bool) -> Iterator[tuple[str, int, list[Message]]]:
-    """Stable groups; librdkafka gives runs of one partition, so runs are sorted, not messages.
+    """Group messages by partition, stably; librdkafka returns runs of one partition, so runs are sorted.
 
     Args:
-        several: whether they may be of several topics.
+        several: whether they may be from several topics.
     """
     if not messages:
         return iter(())
@@ -40,7 +40,7 @@ def by_partition(messages: list[Message], *, several: bool) -> Iterator[tuple[st
 
 
 def fetched(topic: str, number: int, messages: list[Message]) -> Fetched:
-    """Messages of one partition, in order; the position behind them is that of the last one."""
+    """Messages of one partition, in order, with the position after the last one."""
     rows = len(messages)
     offsets = np.fromiter(map(Message.offset, messages), np.int64, rows)
     table = pa.table(
@@ -66,13 +66,13 @@ def _headers(messages: list[Message]) -> pa.Array:
     while len(found) < len(messages):
         try:
             found.extend(each)
-        except SystemError as error:  # so the client fails at a name that is not UTF-8
+        except SystemError as error:  # the client fails this way at a name that is not UTF-8
             if not isinstance(error.__cause__, UnicodeDecodeError):
                 raise
             unreadable[len(found)] = True
             found.append(None)
     headers = pa.array(found, HEADERS)
-    # Where a message has none the client gives None; without a mask of nulls that is an empty list.
+    # If a message has none, the client returns None; without a mask of nulls that is an empty list.
     mask = pa.array(unreadable) if unreadable.any() else None
     return pa.ListArray.from_arrays(headers.offsets, headers.values, type=HEADERS, mask=mask)
 
@@ -81,6 +81,6 @@ def _times(messages: list[Message]) -> pa.Array:
     """Milliseconds of the record; null where it has no time. Others, 0 and negative ones too, are times."""
     stamps = map(operator.itemgetter(1), map(Message.timestamp, messages))
     milliseconds = np.fromiter(stamps, np.int64, len(messages))
-    # Producers may give times that do not fit 64 bits as microseconds: those are the latest that do.
+    # Producers may set times that do not fit 64 bits as microseconds: these are limited to the maximum.
     microseconds = np.clip(milliseconds, -LATEST_US // 1000, LATEST_US // 1000) * 1000
     return pa.array(microseconds, UTC_MICROSECONDS, mask=milliseconds == _NO_TIME)

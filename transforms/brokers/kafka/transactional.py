@@ -1,4 +1,4 @@
-"""Publishing to one Kafka topic in transactions, which hold the progress of a lane too."""
+"""Publishes to one Kafka topic in transactions, which include the progress of a lane."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from transforms.brokers import UNTOLD, PublishOptions, Undelivered, digest
+from transforms.brokers import UNNAMED, PublishOptions, Undelivered, digest
 from transforms.brokers.kafka.client import TIMEOUT, GoneError, configured, only_for_clients
 from transforms.brokers.kafka.idempotent import DEFAULTS, OURS, KafkaPublisher, is_own_fault
 from transforms.brokers.kafka.preflight import ACLS
@@ -23,9 +23,9 @@ from transforms.errors import ConfigurationError, PersistorError, TransientError
 
 __all__ = ["TransactionalKafkaPublisher"]
 
-_MOST_TOLD_APART = 100
-_MOST_NOTED = 400
-"""Digests that fit into what a broker keeps with an offset, 4096 bytes."""
+_MAX_SINGLED_OUT = 100
+_MAX_DIGESTS = 400
+"""Maximum digests that fit into the metadata of an offset, 4096 bytes."""
 _GRACE = 2.0
 _AROUND_DELIVERY_MS = 60_000
 """Milliseconds of a transaction that are not spent on deliveries: collecting, and the commit itself."""
@@ -37,11 +37,11 @@ class TransactionalKafkaPublisher(KafkaPublisher):
 
     def __init__(self, settings: dict[str, Any], topic: str, name: str) -> None:
         """Connect; nothing is fenced before :meth:`begin`."""
-        # A report of each message wakes whoever waits for a few; of many it costs time of its own.
+        # A report per message wakes a waiter for few messages early, but costs time with many.
         for_many = {"transactional.id": f"persistor-{name}", "delivery.report.only.error": True}
         super().__init__({**_with_timeout(settings), **for_many}, topic)
         self._began = self._open = False
-        # A transaction's offsets need a partition that exists; the destination's first one does.
+        # Offsets in a transaction need an existing partition; the destination's first one exists.
         self._ledger = TopicPartition(topic, 0)
         for_consumer = {k: v for k, v in settings.items() if k not in DEFAULTS and k not in OURS}
         self._group_id = f"persistor-resubmission-{name}"
@@ -61,7 +61,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
 
     def _begin(self) -> int | None:
         self._fit()
-        if self._began:  # librdkafka takes up transactions once in a producer's life
+        if self._began:  # librdkafka initialises transactions once per producer
             self._producer = configured(lambda: Producer(self._settings))
         self._began, self._open = True, False
         self._forget()
@@ -71,12 +71,12 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         return None if found.offset < 0 else int(found.offset)
 
     def send(self, messages: pa.Table, options: PublishOptions) -> None:
-        """Send within the open transaction, opening one where none is."""
+        """Send within the open transaction, opening one if needed."""
         self._ensure_open()
         self._queue(messages, options)
 
     def commit(self, done: int) -> list[Undelivered]:
-        """Commit messages and ``done`` together; what the broker refuses is left out and reported.
+        """Commit messages and ``done`` together; refused messages are left out and reported.
 
         Raises:
             TransientError: nothing was committed, or it is not known: begin again.
@@ -88,14 +88,14 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         alone: set[int] = set()
         while suspects := self._suspects():
             # A broker refuses whole requests: each suspect goes alone once, to tell the guilty.
-            if suspects.keys() <= alone or len(refused) >= _MOST_TOLD_APART:
+            if suspects.keys() <= alone or len(refused) >= _MAX_SINGLED_OUT:
                 refused.update(suspects)
             alone.update(suspects)
             self._send_again(refused, alone)
         refused.update(self._refused)
         topic, partition = self._ledger.topic, self._ledger.partition
         undelivered = self._undelivered(refused)
-        position = TopicPartition(topic, partition, done, metadata=_noted([one.id for one in undelivered]))
+        position = TopicPartition(topic, partition, done, metadata=_metadata([one.id for one in undelivered]))
         group = self._group.consumer_group_metadata()
         self._within_timeout(
             functools.partial(self._producer.send_offsets_to_transaction, [position], group, TIMEOUT)
@@ -106,7 +106,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         return undelivered
 
     def _flush(self) -> None:
-        # One message that is refused spoils the transaction: what waits with it would only time out.
+        # One refused message spoils the transaction: waiting messages would only time out.
         while self._serve(lambda: self._producer.flush(_LOOK)):
             if self._is_spoiled():
                 self._producer.purge()
@@ -117,14 +117,14 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         return any(is_own_fault(error) for _, error in self._failed)
 
     def finish(self) -> None:
-        """Delete the group that holds the lane's progress."""
+        """Delete the group with the lane's progress."""
         admin = self.hears(AdminClient(only_for_clients(self._settings)))
         [future] = admin.delete_consumer_groups([self._group_id], request_timeout=TIMEOUT).values()
         with contextlib.suppress(GoneError):
             self.ask(future.result)
 
     def close(self) -> None:
-        """Abort what is open; where that fails, the next publisher of this name aborts it."""
+        """Abort the open transaction; if that fails, the next publisher of this name aborts it."""
         if self._open:
             self._producer.purge()
             with contextlib.suppress(PersistorError):
@@ -132,10 +132,10 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         self._group.close()
 
     def _within_timeout(self, call: Callable[[], None]) -> None:
-        """Call on a thread that is left behind where librdkafka forgets its own timeout.
+        """Call on another thread, which is abandoned if librdkafka ignores its own timeout.
 
-        It does when the group's coordinator was restarted (librdkafka#5456, #5511); the producer
-        is of no use then, and :meth:`begin` makes another.
+        It does if the group's coordinator was restarted (librdkafka#5456, #5511); the producer cannot be
+        used then, and :meth:`begin` makes another.
         """
         outcome: Future[None] = Future()
         threading.Thread(target=_resolve, args=(outcome, lambda: self._serve(call)), daemon=True).start()
@@ -150,7 +150,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
             self._open = True
 
     def _send_again(self, refused: Container[int], alone: Container[int]) -> None:
-        """Abort and send again, in order, all but ``refused``."""
+        """Abort and send again, in order, all except ``refused``."""
         # One whose message was refused purges what it is given next: another one aborts for it.
         self._producer.purge()
         self._serve(lambda: self._producer.flush(TIMEOUT))
@@ -177,9 +177,9 @@ def _with_timeout(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"transaction.timeout.ms": needed, **settings}
 
 
-def _noted(refused: Collection[str]) -> str:
-    """What is kept with the progress: which messages the transaction left out."""
-    return UNTOLD if len(refused) > _MOST_NOTED else " ".join(map(digest, refused))
+def _metadata(refused: Collection[str]) -> str:
+    """The metadata of the progress: which messages the transaction left out."""
+    return UNNAMED if len(refused) > _MAX_DIGESTS else " ".join(map(digest, refused))
 
 
 def _resolve(outcome: Future[None], call: Callable[[], None]) -> None:

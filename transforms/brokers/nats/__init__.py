@@ -24,7 +24,7 @@ do not say whose messages those were: with other subjects in the stream it may b
 
 **Not carried**: key, null data, null header values, line breaks in headers, the publish time.
 **Identity** is JetStream's domain and the account: all else may change while the data stays. Plain
-servers without either look alike; there a re-created or other stream is told by its creation time.
+servers without either look alike; there the creation time identifies a re-created or other stream.
 """
 
 from __future__ import annotations

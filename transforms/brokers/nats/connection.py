@@ -3,8 +3,8 @@
 nats-py makes the connection (TLS, credentials, pings); its hooks that are used and are not public are
 ``Client._ps``, ``_process_msg``, ``_sid``, ``_send_command``, ``_flush_pending`` and ``_server_info``.
 
-A lost connection is not mended behind our back: whoever uses it finds it closed, opens it again and
-knows that deliveries and confirmations in flight are gone.
+A lost connection is never repaired implicitly: its user finds it closed, opens it again and knows that
+deliveries and confirmations in flight are lost.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ApiError(PersistorError):
 
 @dataclass(frozen=True)
 class Address:
-    """What a URL says; ``login`` are settings, references to secrets still in them."""
+    """The parts of a URL; ``login`` are settings with unresolved secret references."""
 
     servers: tuple[str, ...]
     subjects: tuple[str, ...]
@@ -76,10 +76,10 @@ class Address:
 
 
 def parse_url(url: str) -> Address:
-    """Take ``nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,…]/SUBJECT[,…]`` apart.
+    """Parse ``nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][,…]/SUBJECT[,…]``.
 
     Raises:
-        ConfigurationError: with all that is wrong.
+        ConfigurationError: lists all problems.
     """
     parts = _URL.fullmatch(url)
     login, hosts, path = parts.groups("") if parts else ("", "", "")
@@ -124,7 +124,7 @@ def _fits(subject: str) -> bool:
 
 
 class Connection:
-    """A connection that is opened on first use, and again after it was lost.
+    """A connection that is opened on first use and again after a loss.
 
     Attributes:
         arrived: set whenever a message was put in a list of :meth:`listen`.
@@ -149,11 +149,11 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether what was sent and subscribed in this generation still stands."""
+        """Whether the messages and subscriptions of this generation are still valid."""
         return self._client is not None and self._client.is_connected
 
     def open(self) -> Client:
-        """Connect unless connected. Raises ``ConfigurationError`` where credentials are refused."""
+        """Connect unless connected. Raises ``ConfigurationError`` if credentials are refused."""
         if self._client is None or not self._client.is_connected:
             self._drop()
             self._client = self._run(self._connect())
@@ -161,7 +161,7 @@ class Connection:
         return self._client
 
     def info(self) -> Mapping[str, Any]:
-        """What the server said of itself when it was connected."""
+        """The server's own description from the time of connecting."""
         return dict(self.open()._server_info)  # noqa: SLF001 - no public name for it
 
     def api(self, operation: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Connection:
         return answer
 
     def api_subject(self, operation: str) -> str:
-        """Where JetStream's API takes an operation."""
+        """The subject of an operation of JetStream's API."""
         domain = self._config.get("domain")
         return f"$JS.{domain}.API.{operation}" if domain else f"$JS.API.{operation}"
 
@@ -188,7 +188,7 @@ class Connection:
         self.send(command.pub_cmd(subject, reply, data))
 
     def request(self, subject: str, data: bytes = b"") -> bytes:
-        """Send and wait for the one answer."""
+        """Send and wait for the single answer."""
         client = self.open()
         self._refusal = ""
         request = asyncio.wait_for(client.request(subject, data, timeout=_SECONDS), _STALLED)
@@ -199,7 +199,7 @@ class Connection:
                 raise ConfigurationError(
                     f"JetStream is off on the NATS server {_shown(self._servers[0])}; start it with -js."
                 ) from error
-            raise TransientError(f"nobody answers on {subject} at NATS") from error
+            raise TransientError(f"no service answers on {subject} at NATS") from error
         except (errors.Error, asyncio.TimeoutError) as error:
             self.check()
             raise TransientError(f"NATS did not answer on {subject} in time") from error
@@ -222,7 +222,7 @@ class Connection:
         """Write protocol commands and wait until they are handed to the system.
 
         Raises:
-            TransientError: the connection is lost; what was sent before may be, too.
+            TransientError: the connection is lost, possibly with earlier messages.
         """
         if not self.alive:
             raise TransientError("the connection to NATS is lost")
@@ -230,7 +230,7 @@ class Connection:
             self._run(asyncio.wait_for(self._send(commands), _STALLED))
         except asyncio.TimeoutError as error:
             self._drop()
-            raise TransientError("NATS takes nothing any more") from error
+            raise TransientError("NATS accepts no more data") from error
 
     def check(self) -> None:
         """Raise ``ConfigurationError`` if the server has refused a subject to these credentials."""
@@ -240,7 +240,7 @@ class Connection:
             )
 
     def inbox(self) -> str:
-        """A subject that nobody else uses."""
+        """A unique subject."""
         return self.open().new_inbox()
 
     def close(self) -> None:
@@ -256,7 +256,7 @@ class Connection:
         client, self._client = self._client, None
         self._lists.clear()
         if client is not None and not client.is_closed:
-            # A server that takes nothing any more is left without a farewell.
+            # Do not wait for a server that accepts no more data.
             with contextlib.suppress(asyncio.TimeoutError):
                 self._run(asyncio.wait_for(client.close(), _SECONDS))
 
@@ -295,7 +295,7 @@ class Connection:
                 f"NATS at {where} refuses the credentials; check user, password or token."
             )
         if isinstance(error, FileNotFoundError):
-            return ConfigurationError(f"The file {error.filename!r} with credentials for NATS is not there.")
+            return ConfigurationError(f"The NATS credentials file {error.filename!r} does not exist.")
         return TransientError(f"NATS at {where} cannot be reached: {str(error) or type(error).__name__}")
 
     def _credentials(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reading one subject filter of one stream, in order and without a hole of our own making."""
+"""Reads one subject filter of one stream, in order and without losing messages."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _PATIENCE = 5.0
 _UNUSED = 120 * 10**9
 _ABSENT = 5.0
 _SETTLES = 3.0
-"""Seconds after which a leader that was just elected shows all that was confirmed."""
+"""Seconds after which a newly elected leader shows all confirmed messages."""
 _DONE = (b"404", b"408")
 _INTS = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
 class _Acks:
-    """What the reply subjects say of messages: ``$JS.ACK.….<sequence>.<delivery>.<ns>.<pending>``."""
+    """Parsed reply subjects of messages: ``$JS.ACK.….<sequence>.<delivery>.<ns>.<pending>``."""
 
     sequence: _INTS
     delivery: _INTS
@@ -58,14 +58,14 @@ class _Acks:
 class Lane:
     """One partition: an ephemeral consumer from the position on; for work queues the durable itself.
 
-    A consumer numbers what it delivers. A number that is missing means that something was lost on
-    the way or that somebody else took it: the lane then drops what came behind it and opens anew.
+    A consumer numbers what it delivers. A missing number means that a message was lost on the way or
+    taken by another reader: the lane then drops what followed and opens again.
 
     Attributes:
-        given: the position that the caller knows of.
-        gap: where reading goes on behind messages that retention removed, until it is assigned; before
-            ``given`` where the stream has lost what was given.
-        pending: messages behind the last one taken.
+        given: the position that the caller knows.
+        gap: where reading continues after messages removed by retention, until it is assigned; before
+            ``given`` if the stream has lost delivered messages.
+        pending: messages after the last one taken.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Lane:
 
     @property
     def lag(self) -> int:
-        """Messages that are known and not yet given."""
+        """Known messages that are not yet returned."""
         return max(self.pending, len(self._received)) + (len(self._held) if self._held is not None else 0)
 
     @property
@@ -106,10 +106,10 @@ class Lane:
         return self.stream.retention == "workqueue"
 
     def take(self, window: int) -> pa.Table | None:
-        """Messages that have arrived; asks for more, up to ``window`` bytes in flight.
+        """Messages that have arrived; requests more, up to ``window`` bytes in flight.
 
         Raises:
-            TransientError: the broker is away.
+            TransientError: the broker does not answer.
         """
         if self.gap is not None or (self._held is None and not self._is_open()):
             return None
@@ -131,7 +131,7 @@ class Lane:
         return replies
 
     def forget(self, position: int) -> None:
-        """All below a position is acknowledged."""
+        """Record that everything below a position is acknowledged."""
         chunks = self._unacknowledged
         while chunks and (below := int(np.searchsorted(chunks[0][0], position))):
             sequence, replies = chunks.popleft()
@@ -140,7 +140,7 @@ class Lane:
                 break
 
     def resume(self, position: int) -> bool:
-        """Go on at a position that the lane is at anyway; False where it is not."""
+        """Continue at a position if the lane is already there; otherwise False."""
         if position != (self.given if self.gap is None else self.gap):
             return False
         self.given, self.gap = position, None
@@ -151,7 +151,7 @@ class Lane:
         sid, self._sid = self._sid, b""
         if not sid or not self._stands():
             return
-        # Where that fails the connection is gone, and a consumer that nobody uses ends by itself.
+        # If that fails, the connection is lost, and an unused consumer ends by itself.
         with contextlib.suppress(TransientError):
             self._connection.unlisten(sid)
             if not self.is_queue:
@@ -168,11 +168,11 @@ class Lane:
         try:
             return self._open()
         except ApiError:
-            # The stream is gone; the next discovery says what became of it.
+            # The stream is gone; the next discovery finds out more.
             self._retry_at = time.monotonic() + _ABSENT
             return False
         except TransientError:
-            # Without a leader it answers after a time-out only, for which other lanes would wait.
+            # Without a leader it answers only after a timeout, and other lanes would wait for that.
             self._retry_at = time.monotonic() + _ABSENT
             raise
 
@@ -196,7 +196,7 @@ class Lane:
         return True
 
     def _is_elsewhere(self, state: dict[str, Any]) -> bool:
-        """Whether the stream begins behind the position, or ends before it."""
+        """Whether the stream begins after the position, or ends before it."""
         first, end = max(state["first_seq"], 1), state["last_seq"] + 1
         if self.stream.retention == "limits" and first > self._next:
             self._next = self.gap = first
@@ -231,7 +231,7 @@ class Lane:
         self._received = []
 
     def _arrived(self) -> list[Raw]:
-        """What has been delivered since the last call, without what is no message."""
+        """Messages delivered since the last call, without status replies."""
         received = self._received[:]
         del self._received[: len(received)]
         if received:
@@ -247,7 +247,7 @@ class Lane:
         return messages
 
     def _status(self, header: bytes) -> None:
-        """A request for messages has ended before it was filled."""
+        """Handle a request for messages that ended before it was filled."""
         unfilled = re.search(rb"Nats-Pending-Messages: (\d+)", header)
         self._outstanding -= int(unfilled[1]) if unfilled else 0
         if (
@@ -270,7 +270,7 @@ class Lane:
         self._heard = time.monotonic()
 
     def _messages(self, received: list[Raw]) -> pa.Table:
-        """Messages that have not been given before, the position moved behind them."""
+        """Messages that were not returned before; moves the position after them."""
         subjects, replies, headers, data = zip(*received, strict=True)
         acks = _read_acks(replies)
         expected = np.arange(self._delivered + 1, self._delivered + 1 + len(replies))
@@ -286,7 +286,7 @@ class Lane:
         return self._advance(table) if len(table) else table
 
     def _advance(self, table: pa.Table) -> pa.Table:
-        """Hold back what lies behind messages that retention removed before we had them."""
+        """Hold back messages after a gap of messages that retention removed unread."""
         offsets = table["offset"].to_numpy()
         before = np.concatenate(([self._next - 1], offsets[:-1]))
         holes = np.flatnonzero(offsets - before > 1)
@@ -298,7 +298,7 @@ class Lane:
         return self._wanted(table)
 
     def _is_removed(self, position: int) -> bool:
-        """Whether retention has gone past a position; other retentions remove only what is acknowledged."""
+        """Whether retention has passed a position; other policies remove only acknowledged messages."""
         if self.stream.retention != "limits":
             return False
         try:
@@ -315,7 +315,7 @@ class Lane:
 def _read_acks(replies: tuple[bytes, ...]) -> _Acks:
     parts = pc.split_pattern(pa.array(replies, pa.binary()).cast(pa.string()), ".")
     words, width = parts.flatten(), len(parts[0])
-    # With domain and account there are two more words in front, and one behind.
+    # With domain and account there are two more words in front, and one at the end.
     first = 5 if width == 9 else 7
     columns = [
         words.take(pa.array(np.arange(first + column, len(words), width))).cast(pa.int64()).to_numpy()

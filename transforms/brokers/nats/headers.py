@@ -1,4 +1,4 @@
-"""NATS headers as bytes on the wire and as Arrow lists; order, repeats and raw bytes are kept.
+"""Converts NATS headers between wire bytes and Arrow lists, keeping order, repeats and raw bytes.
 
 nats-py's own header dictionary merges repeats, strips blanks and replaces bytes that are not
 UTF-8, so headers are taken from the wire and put on it here.
@@ -30,7 +30,7 @@ _HIDDEN_ORDER = r"(?i)^Persistor-((?:Persistor-)*Nats-)"
 
 
 def text(values: pa.Array) -> pa.Array:
-    """Binary as string; bytes that are not UTF-8, which NATS does not forbid, are written in hex."""
+    """Binary as string; bytes that are not UTF-8, which NATS allows, are written in hex."""
     try:
         return values.cast(pa.string())
     except pa.ArrowInvalid:
@@ -77,13 +77,13 @@ def _block(stem: bytes, lines: bytes, tail: bytes) -> bytes:
 
 
 def _unfit(names: pa.Array, values: pa.Array) -> np.ndarray[Any, Any]:
-    """Which header lines would be read back as something else."""
+    """Header lines that would not be read back unchanged."""
     bad_name = pc.or_(pc.equal(pc.binary_length(names), 0), pc.match_substring_regex(names, r"[:\r\n]"))
     return pc.or_(bad_name, pc.match_substring_regex(values, r"[\r\n]")).to_numpy(zero_copy_only=False)
 
 
 def _split(lines: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Names and values of ``Name: value`` lines; one blank behind the colon is not the value's."""
+    """Names and values of ``Name: value`` lines; one blank after the colon is not part of the value."""
     pairs = pc.split_pattern(lines, ": ", max_splits=1)
     parts = pairs.flatten()
     if pc.min(pc.list_value_length(pairs)).as_py() == 2:
@@ -104,7 +104,7 @@ def _every_other(lines: pa.Array, first: int) -> pa.Array:
 def _without_ours(
     rows: np.ndarray[Any, Any], names: pa.Array, values: pa.Array
 ) -> tuple[np.ndarray[Any, Any], pa.Array, pa.Array]:
-    """Take our message id away, and the disguise of the headers that came with it."""
+    """Remove our message id, and restore the names of renamed headers."""
     ours = pc.and_(pc.equal(names, _ID), pc.starts_with(values, _OURS)).to_numpy(zero_copy_only=False)
     if not ours.any():
         return rows, names, values

@@ -19,7 +19,7 @@ from transforms.model import Trait
 __all__ = ["NatsPublisher"]
 
 _IN_FLIGHT = 4096
-"""Unconfirmed messages; half of what the server lets one stream have waiting."""
+"""Maximum unconfirmed messages; half of what the server allows a stream."""
 _IN_FLIGHT_BYTES = 32 << 20
 _WRITE_BYTES = 256 << 10
 _SILENCE = 30.0
@@ -82,9 +82,9 @@ class NatsPublisher:
         )
 
     def begin(self) -> int | None:
-        """See :class:`transforms.brokers.Publisher`. NATS keeps no progress and shuts nobody out.
+        """See :class:`transforms.brokers.Publisher`. NATS stores no progress and fences no older publisher.
 
-        Without a name, what was sent before is not known any more: the same message is sent again.
+        Without a name, earlier messages are no longer known: the same message is sent again.
         """
         self._name = self._given_name or secrets.token_hex(8)
         self._connection.open()
@@ -106,11 +106,11 @@ class NatsPublisher:
         for id, block, data, refused in rows:
             if refused:
                 self._undelivered.append(
-                    Undelivered(id or "", "NATS headers hold no line break, names no colon")
+                    Undelivered(id or "", "NATS headers allow no line break, and names no colon")
                 )
             elif len(block) + len(data) > limit:
                 self._undelivered.append(
-                    Undelivered(id or "", f"larger than the {limit} bytes that NATS takes")
+                    Undelivered(id or "", f"larger than the {limit} bytes that NATS accepts")
                 )
             else:
                 commands.append(self._command(id or "", block, data))
@@ -128,20 +128,20 @@ class NatsPublisher:
         return undelivered
 
     def finish(self) -> None:
-        """Nothing: the stream forgets the ids by itself."""
+        """Does nothing: the stream forgets the ids by itself."""
 
     def close(self) -> None:
         """See :class:`transforms.brokers.Publisher`."""
         self._connection.close()
 
     def _reset(self) -> None:
-        # Numbers are never given twice: a late answer must not confirm a later message.
+        # Numbers are never reused: a late answer must not confirm a later message.
         self._waiting = {}
         self._bytes = 0
         self._undelivered = []
 
     def _listen(self) -> None:
-        """Have an inbox for confirmations in this generation of the connection."""
+        """Subscribe to an inbox for confirmations in this generation of the connection."""
         if self._connection.alive and self._generation == self._connection.generation:
             return
         if self._waiting or self._undelivered:
@@ -168,7 +168,7 @@ class NatsPublisher:
             self._connection.send(b"".join(commands))
 
     def _await(self, count: int, size: int) -> None:
-        """Take confirmations until at most ``count`` messages and ``size`` bytes lack one."""
+        """Take confirmations until at most ``count`` messages and ``size`` bytes are unconfirmed."""
         heard = time.monotonic()
         while True:
             self._connection.arrived.clear()
@@ -193,7 +193,7 @@ class NatsPublisher:
         return len(answers)
 
     def _refused(self, id: str, answer: bytes) -> None:
-        """An answer that is not the usual confirmation; an empty one says that nobody listens."""
+        """Handle an answer that is not a confirmation; an empty one means that no stream listens."""
         error = json.loads(answer or b'{"error": {"code": 503, "description": "no stream takes it"}}').get(
             "error"
         )

@@ -31,10 +31,10 @@ from transforms.errors import ConfigurationError, PersistorError, TransientError
 __all__ = ["NatsReader"]
 
 _MEMORY = 128 << 20
-"""Bytes that all lanes together have in flight."""
+"""Bytes in flight for all lanes together."""
 _WILDCARDS = "Patterns are subjects of NATS (* is one token, a last > all that follow)."
 _OVERHEAD = 64 << 10
-"""What subject and reply subject add to a message at most."""
+"""Maximum bytes that subject and reply subject add to a message."""
 
 
 class NatsReader:
@@ -99,7 +99,7 @@ class NatsReader:
         return int(self._info(partition)["config"].get("max_age", 0)) / 1e9 or None
 
     def examine(self, partition: Partition) -> tuple[list[str], list[str]]:  # noqa: ARG002 - as in the contract
-        """Nothing: only a consumer would tell, of which a work queue has one at most."""
+        """No findings: only a consumer would show them, and a work queue allows only one."""
         return [], []
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
@@ -121,11 +121,11 @@ class NatsReader:
             if fetched or left <= 0:
                 return fetched
             self._connection.check()
-            # Not for long at once: a lost connection or consumer does not set the event.
+            # Wait in short steps: a lost connection or consumer does not set the event.
             self._connection.arrived.wait(min(left, 0.5))
 
     def unreadable(self) -> Sequence[Unreadable]:
-        """Nothing: what is not read is raised by :meth:`poll`."""
+        """Empty: :meth:`poll` raises such errors."""
         return ()
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
@@ -138,12 +138,12 @@ class NatsReader:
                 self._acknowledge_queue(lane, position)
             else:
                 durable = stream.durable(self._group, partition.topic)
-                # Where the stream is gone there is nobody to tell.
+                # If the stream is gone, there is nothing to acknowledge.
                 with contextlib.suppress(ApiError):
                     move_floor(self._connection, stream, partition.topic, durable, position)
 
     def release(self, receipts: Sequence[Any]) -> None:
-        """Nothing: deliveries are taken up again by position."""
+        """Does nothing: reading continues by position."""
 
     def lag(self) -> Mapping[Partition, int]:
         """See :class:`transforms.brokers.Reader`."""
@@ -157,10 +157,10 @@ class NatsReader:
         self._connection.close()
 
     def _topics(self, subject: str) -> dict[str, Stream]:
-        """What a filter matches, one topic for each subject of a stream, as narrow as either."""
+        """The topics that a filter matches, one per subject of a stream, as narrow as both."""
         found = {}
         streams, missing = streams_of(self._connection, subject)
-        # A cluster does not list streams that have no leader now: what is known of them stands.
+        # A cluster does not list streams without a leader: their known state is kept.
         known = [stream for stream in self._streams.values() if stream.name in missing]
         for stream in known + streams:
             for held in stream.subjects:
@@ -217,7 +217,7 @@ class NatsReader:
             try:
                 table = lane.take(window)
             except PersistorError:
-                # What other lanes gave must not be lost with it; a later call meets it again, behind them.
+                # Messages of other lanes must not be lost with it; a later call raises it again.
                 self._lanes[partition] = self._lanes.pop(partition)
                 if fetched:
                     break
@@ -230,7 +230,7 @@ class NatsReader:
         return fetched
 
     def _without_excluded(self, messages: pa.Table) -> pa.Table:
-        """A wide filter may match subjects of the job's own."""
+        """A wide filter may match the job's own subjects."""
         if not self._exclude:
             return messages
         excluded = [s for s in pc.unique(messages["topic"]).to_pylist() if self._is_excluded(s)]
@@ -239,7 +239,7 @@ class NatsReader:
         return messages.filter(pc.invert(pc.is_in(messages["topic"], pa.array(excluded, pa.string()))))
 
     def _acknowledge_queue(self, lane: Lane | None, position: int) -> None:
-        """One acknowledgement for each message; the answer to the last stands for all before it."""
+        """One acknowledgement per message; the answer to the last covers all before it."""
         replies = lane.unacknowledged(position) if lane else []
         if lane is None or not replies:
             return
@@ -254,7 +254,7 @@ def _is_pattern(subject: str) -> bool:
 
 def _check(filters: Sequence[str], exclude: Sequence[str]) -> None:
     problems = [
-        f"{one!r} and {other!r} match the same subjects, whose messages would be archived twice."
+        f"{one!r} and {other!r} match the same subjects, so their messages would be archived twice."
         for one, other in combinations(dict.fromkeys(filters), 2)
         if meet(one, other)
     ]

@@ -1,4 +1,4 @@
-"""JetStream's side of reading: streams behind subjects, and the durable consumer that keeps progress."""
+"""JetStream requests of the reader: streams of subjects, and the durable consumer with the progress."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SIX_HOURS = 6 * 3600 * 10**9
 
 @dataclass(frozen=True)
 class Stream:
-    """What matters of a stream: ``retention`` is ``limits``, ``interest`` or ``workqueue``."""
+    """The relevant facts of a stream: ``retention`` is ``limits``, ``interest`` or ``workqueue``."""
 
     name: str
     created: str
@@ -41,7 +41,7 @@ class Stream:
     def durable(self, group: str, subject: str) -> str:
         """The name of the durable consumer; another incarnation has another one.
 
-        A late acknowledgement of a deleted stream's messages thus never meets its successor's.
+        A late acknowledgement for a deleted stream therefore never affects its successor.
         """
         readable = re.sub(r"[^A-Za-z0-9_-]+", "_", f"{group}-{subject}")[:80]
         return f"{readable}-{zlib.crc32(f'{group} {subject} {self.created}'.encode()):08x}"
@@ -64,7 +64,7 @@ def meet(one: str, other: str) -> str | None:
 
 
 def streams_of(connection: Connection, subject: str) -> tuple[list[Stream], set[str]]:
-    """The streams that take any of a pattern's subjects, and the names of those that do not answer."""
+    """The streams that store any of a pattern's subjects, and the names of those that do not answer."""
     streams, missing = list[Stream](), set[str]()
     seen, total = 0, 1
     while seen < total:
@@ -77,13 +77,13 @@ def streams_of(connection: Connection, subject: str) -> tuple[list[Stream], set[
 
 
 def stream_from(info: dict[str, Any]) -> Stream:
-    """From JetStream's description of a stream."""
+    """A stream from JetStream's description."""
     config = info["config"]
     return Stream(config["name"], info["created"], config["retention"], tuple(config.get("subjects") or ()))
 
 
 def ask(connection: Connection, operation: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """As ``Connection.api``, but only a 404 is an ``ApiError``; 5xx is transient, others are the user's."""
+    """Like ``Connection.api``, but only 404 is an ``ApiError``; 5xx is transient, others are user errors."""
     try:
         return connection.api(operation, body)
     except ApiError as error:
@@ -95,23 +95,23 @@ def ask(connection: Connection, operation: str, body: dict[str, Any] | None = No
 
 
 def durable_floor(connection: Connection, stream: Stream, durable: str) -> int | None:
-    """The last sequence of which the durable consumer knows that all up to it is done."""
+    """The last sequence up to which the durable consumer knows everything as done."""
     try:
         info = ask(connection, f"CONSUMER.INFO.{stream.name}.{durable}")
     except ApiError:
         return None
-    # A consumer that has delivered nothing may not show where it begins.
+    # A consumer that has delivered nothing may not show its start.
     return max(int(info["ack_floor"]["stream_seq"]), int(info["config"].get("opt_start_seq", 1)) - 1)
 
 
 def create_consumer(connection: Connection, stream: Stream, config: dict[str, Any]) -> dict[str, Any]:
-    """Create a consumer, or find it if it is there with this configuration."""
+    """Create a consumer, or find an existing one with this configuration."""
     body = {"stream_name": stream.name, "config": config}
     return ask(connection, f"CONSUMER.CREATE.{stream.name}.{config['name']}", body)
 
 
 def _durable(stream: Stream, durable: str, subject: str) -> dict[str, Any]:
-    """Work queues take each message's own acknowledgement only; nothing is redelivered by time."""
+    """Work queues need an acknowledgement per message; nothing is redelivered by timeout."""
     return {
         "name": durable,
         "durable_name": durable,
@@ -125,7 +125,7 @@ def _durable(stream: Stream, durable: str, subject: str) -> dict[str, Any]:
 
 
 def ensure_durable(connection: Connection, stream: Stream, durable: str, subject: str) -> None:
-    """Have the durable consumer; on an interest stream it is what keeps messages for us."""
+    """Make sure that the durable consumer exists; on an interest stream it keeps messages for us."""
     if stream.retention == "interest" and not _resets(connection):
         raise ConfigurationError(
             f"The stream {stream.name!r} has interest retention, which needs nats-server 2.14 or newer."
@@ -135,23 +135,23 @@ def ensure_durable(connection: Connection, stream: Stream, durable: str, subject
 
 
 def restart_durable(connection: Connection, stream: Stream, durable: str, subject: str) -> dict[str, Any]:
-    """Have all that a work queue still holds delivered again, in order."""
+    """Have all remaining messages of a work queue delivered again, in order."""
     if _resets(connection):
         return ask(connection, f"CONSUMER.RESET.{stream.name}.{durable}", {"seq": 1})
-    # A work queue keeps what no consumer has acknowledged, also while there is no consumer.
+    # A work queue keeps unacknowledged messages, even without a consumer.
     delete_consumer(connection, stream, durable)
     return create_consumer(connection, stream, _durable(stream, durable, subject))
 
 
 def move_floor(connection: Connection, stream: Stream, subject: str, durable: str, position: int) -> None:
-    """Say that all below ``position`` is done; never backwards. For limits and interest retention."""
+    """Mark everything below ``position`` as done, never backwards. For limits and interest retention."""
     floor = durable_floor(connection, stream, durable)
     if floor is None or floor >= position - 1:
         return
     if _resets(connection):
         ask(connection, f"CONSUMER.RESET.{stream.name}.{durable}", {"seq": position})
         return
-    # Before 2.14 only a new consumer begins elsewhere; limits retention does not mind its absence.
+    # Before 2.14 only a new consumer can begin elsewhere; limits retention does not need it meanwhile.
     delete_consumer(connection, stream, durable)
     config = _durable(stream, durable, subject)
     config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": position}
@@ -159,7 +159,7 @@ def move_floor(connection: Connection, stream: Stream, subject: str, durable: st
 
 
 def delete_consumer(connection: Connection, stream: Stream, name: str) -> None:
-    """Delete a consumer that may be gone already."""
+    """Delete a consumer, which may already be gone."""
     try:
         ask(connection, f"CONSUMER.DELETE.{stream.name}.{name}")
     except ApiError:

@@ -1,4 +1,4 @@
-"""Messages of our own subscriptions as plain tuples, taken from the wire before nats-py sees them.
+"""Takes messages of our own subscriptions from the wire as plain tuples, before nats-py sees them.
 
 nats-py's parser and its message objects are the cost per message, so ``RawParser`` takes the place of
 ``Client._ps`` and appends tuples, header bytes untouched, to the list of the subscription. Everything
@@ -16,11 +16,11 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 __all__ = ["Raw", "RawClient"]
 
 Raw = tuple[bytes, bytes, bytes, bytes]
-"""Subject, reply subject, header block and payload, as they came."""
+"""Subject, reply subject, header block and payload, as received."""
 
 
 class RawClient(Client):
-    """nats-py's client with a list for each of our own subscriptions."""
+    """nats-py's client with a list per subscription of our own."""
 
     def __init__(self, lists: Mapping[bytes, list[Raw]], arrived: threading.Event) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class RawClient(Client):
         self._ps = _RawParser(self, lists, arrived)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        # The usual parser meets messages of ours where they follow something of its own.
+        # The usual parser sees our messages if they follow one of its own.
         sink = self._lists.get(str(sid).encode())
         if sink is None:
             await super()._process_msg(sid, subject, reply, data, headers)
@@ -52,7 +52,7 @@ class _RawParser(Parser):
         self._wanted = 0
 
     async def parse(self, data: bytes = b"") -> None:
-        # Half a large message is not looked at again until the other half is there.
+        # Half a large message is not parsed again until the other half arrived.
         if self.state == AWAITING_CONTROL_LINE:
             self.buf.extend(data)
             if len(self.buf) < self._wanted:

@@ -7,14 +7,15 @@ A message's attributes are its headers, sorted by name; the ordering key is its 
 its id is Pub/Sub's message id, and there is no offset. The partition is the subscription, its
 incarnation the topic that it is subscribed to; the identity is the project.
 
-Delivery: at least once. What is read stays unacknowledged until ``acknowledge``; its deadline is
-extended while the reader is polled. A reader that nobody polls for 60 s gives everything back. Where a
-subscription with exactly-once delivery refuses ids, since their deadline has passed, the messages come again.
+Delivery: at least once. Messages stay unacknowledged until ``acknowledge``; their deadline is extended
+while the reader is polled. A reader that is not polled for 60 s releases everything. If a subscription
+with exactly-once delivery refuses ids because their deadline has passed, the messages are delivered
+again.
 
 **Not carried** when publishing: key that is not UTF-8, empty key, null data, and headers that repeat,
 are null or are not UTF-8. The publish time is always the service's own.
 
-**What the emulator in the tests cannot show**, so that it stands on Google's documentation only: order
+**Not testable with the emulator**, so based on Google's documentation only: order
 within a key (it has none, or with ordering enabled gives one message of a key at a time; the service
 holds back a key's next messages until those pulled before are acknowledged), exactly-once subscriptions,
 credentials and permissions, quotas and throttling, regional endpoints, the service's size limits and
@@ -49,7 +50,7 @@ def open_publisher(
     url: str,
     config: Mapping[str, str],
     *,
-    name: str | None = None,  # noqa: ARG001 - Pub/Sub knows publishers by no name
+    name: str | None = None,  # noqa: ARG001 - Pub/Sub has no names of publishers
 ) -> Publisher:
-    """See :mod:`transforms.brokers`. Nothing shuts out an older publisher of the same name."""
+    """See :mod:`transforms.brokers`. Nothing fences an older publisher of the same name."""
     return PubsubPublisher(url, config)

@@ -1,4 +1,4 @@
-"""What reading and publishing share: URL, settings, Google's clients and the kinds of their errors."""
+"""Shared by reader and publisher: URL, settings, Google's clients and their errors."""
 
 from __future__ import annotations
 

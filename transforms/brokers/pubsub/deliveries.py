@@ -1,4 +1,4 @@
-"""One subscription's deliveries: pulled ahead, kept alive, acknowledged or given back."""
+"""The deliveries of one subscription: pulled ahead, kept alive, acknowledged or released."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _PULLS = 2
 _PULL_SECONDS = 20.0
 _PULL_MESSAGES = 1000
 _AHEAD = 10_000
-"""Messages pulled and not taken before pulling stops."""
+"""Pulled but not taken messages at which pulling stops."""
 _AHEAD_BYTES = 64 << 20
 _LEASE = 60
 _RENEW = 20.0
 _TICK = 3.0
-"""Below the shortest deadline of a subscription, which is 10 s."""
+"""Less than the shortest deadline of a subscription, which is 10 s."""
 _UNUSED = 60.0
 _PAUSE = 1.0
 _IDS = 1000
-"""Acknowledgement ids in one request; the service takes 512 KiB."""
+"""Acknowledgement ids per request; the service accepts 512 KiB."""
 _RETRY = Retry(timeout=30.0)
 
 
 class Deliveries:
-    """Pulls in threads of its own and extends deadlines while it is polled.
+    """Pulls in its own threads and extends deadlines while it is polled.
 
     Attributes:
-        waiting: messages pulled and not taken.
+        waiting: messages pulled but not taken.
     """
 
     def __init__(self, client: pubsub_v1.SubscriberClient, path: str, topic: str) -> None:
@@ -64,7 +64,7 @@ class Deliveries:
             threading.Thread(target=target, name="pubsub", daemon=True).start()
 
     def polled(self) -> None:
-        """The reader is alive."""
+        """Record that the reader is alive."""
         with self._changed:
             self._polled_at = time.monotonic()
             self._changed.notify_all()
@@ -85,13 +85,13 @@ class Deliveries:
         return _table(arrived, self._topic), [received.ack_id for received in arrived]
 
     def wait(self, seconds: float) -> None:
-        """Until something arrives, or so long."""
+        """Wait until something arrives, or until the timeout."""
         with self._changed:
             if not self._arrived:
                 self._changed.wait(seconds)
 
     def acknowledge(self, receipts: Iterable[str]) -> None:
-        """Raises ``TransientError`` where that failed; it can be repeated."""
+        """Acknowledge receipts. Raises ``TransientError`` on failure; it can be repeated."""
         receipts = list(receipts)
         for ids in _portions(receipts):
             with calling(f"acknowledge messages of {self._path}"):
@@ -99,14 +99,14 @@ class Deliveries:
         self._drop(receipts)
 
     def release(self, receipts: Iterable[str]) -> None:
-        """Have those of the receipts that are ours delivered again at once."""
+        """Have our receipts among these delivered again at once."""
         ours = self._drop(receipts)
-        # Where that fails they are delivered again later, when their deadline has passed.
+        # If that fails, they are delivered again after their deadline.
         with contextlib.suppress(PersistorError):
             self._set_deadline(ours, 0)
 
     def close(self) -> None:
-        """Stop, and give back all that is not acknowledged."""
+        """Stop, and release all unacknowledged messages."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -116,7 +116,7 @@ class Deliveries:
         try:
             self._client.acknowledge(subscription=self._path, ack_ids=ids, retry=_RETRY)
         except (exceptions.InvalidArgument, exceptions.FailedPrecondition) as error:
-            # So a subscription with exactly-once delivery refuses ids whose deadline has passed.
+            # A subscription with exactly-once delivery refuses expired ids this way.
             _log.warning("messages of %s will be delivered again: %s", self._path, type(error).__name__)
 
     def _release_all(self) -> None:
@@ -151,7 +151,7 @@ class Deliveries:
                 self._keep(received)
 
     def _may_pull(self) -> bool:
-        """Wait until more is wanted; False once this is closed."""
+        """Wait until more may be pulled; False once this is closed."""
         with self._changed:
             while not self._closed and (
                 self._is_unused() or self.waiting >= _AHEAD or self._bytes >= _AHEAD_BYTES
@@ -166,7 +166,7 @@ class Deliveries:
             )
         except exceptions.DeadlineExceeded:
             return []
-        # The plain protobuf message: proto-plus would wrap each part of each message.
+        # Use the plain protobuf message: proto-plus would wrap each part of each message.
         return list(PullResponse.pb(response).received_messages)
 
     def _keep(self, received: list[Any]) -> None:
@@ -204,7 +204,7 @@ class Deliveries:
         try:
             self._set_deadline(due, _LEASE)
         except PersistorError as error:
-            # Not the reader's failure: it is tried again, and what expires is delivered again.
+            # Not a failure of the reader: it is tried again, and expired messages are delivered again.
             _log.warning("%s", error)
             return
         with self._changed:

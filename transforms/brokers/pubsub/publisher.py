@@ -1,8 +1,8 @@
 """Publishing to Google Pub/Sub; see :mod:`transforms.brokers.pubsub`.
 
 ``PublisherClient.publish`` of the library makes a future per message and takes attributes as keyword
-arguments, where one named ``topic`` or ``data`` is an error. Requests are therefore made here, with the
-generated client beneath it, one ordering key per request as the service demands.
+arguments, so attributes named ``topic`` or ``data`` are errors. Requests are therefore made here with the
+generated client below it, one ordering key per request as the service requires.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RETRY = Retry(
     timeout=60.0,
 )
 _Message = tuple[str, str, int, PubsubMessage]
-"""Id, ordering key, bytes, and what is sent."""
+"""Id, ordering key, bytes, and the message to send."""
 
 
 class PubsubPublisher:
@@ -72,7 +72,7 @@ class PubsubPublisher:
             Trait.KEY | Trait.HEADERS,
             max_bytes=_MESSAGE_BYTES,
             problems=problems,
-            warnings=["Order within a key holds for subscriptions that have message ordering enabled."],
+            warnings=["Order within a key needs subscriptions with message ordering enabled."],
         )
 
     def begin(self) -> int | None:
@@ -83,9 +83,9 @@ class PubsubPublisher:
         return None
 
     def send(self, messages: pa.Table, options: PublishOptions) -> None:
-        """See :class:`transforms.brokers.Publisher`. Failures are kept for :meth:`commit`."""
+        """See :class:`transforms.brokers.Publisher`. Failures are reported by :meth:`commit`."""
         if self._failure:
-            return  # what comes later of a key must not overtake what has failed
+            return  # later messages of a key must not overtake a failed one
         lanes: dict[str, list[_Message]] = {}
         for message in _messages(messages, options.extra_headers):
             refusal = _refusal(message)
@@ -107,7 +107,7 @@ class PubsubPublisher:
         return undelivered
 
     def finish(self) -> None:
-        """Nothing: the service keeps nothing of a job."""
+        """Does nothing: the service stores nothing of a job."""
 
     def close(self) -> None:
         """See :class:`transforms.brokers.Publisher`."""
@@ -129,7 +129,7 @@ class PubsubPublisher:
             return []
 
     def _publish(self, request: Sequence[_Message]) -> list[Undelivered]:
-        """One request; where the service refuses it, one for each of its messages."""
+        """Send one request; if the service refuses it, send one per message."""
         body = PublishRequest(topic=self._path, messages=[message for _, _, _, message in request])
         try:
             with calling(f"publish to {self._topic}"):
@@ -154,30 +154,30 @@ def _messages(messages: pa.Table, extra: Sequence[tuple[str, bytes]]) -> Iterato
 
 
 def _text(value: bytes | None) -> str:
-    """What is sent of a key or value that Pub/Sub cannot carry is readable, but not the same."""
+    """A readable replacement for a key or value that Pub/Sub cannot carry."""
     return (value or b"").decode("utf-8", "backslashreplace")
 
 
 def _refusal(message: _Message) -> str | None:
-    """Why the service would refuse a message; it would refuse those sent along with it, too."""
+    """Why the service would refuse a message; it would also refuse all others in the request."""
     _, key, size, sent = message
     attributes = sent.attributes
     if size > _MESSAGE_BYTES:
-        return f"larger than the {_MESSAGE_BYTES} bytes that Pub/Sub takes"
+        return f"larger than the {_MESSAGE_BYTES} bytes that Pub/Sub accepts"
     if not sent.data and not attributes:
-        return "Pub/Sub takes no message with neither data nor attributes"
+        return "Pub/Sub accepts no message without both data and attributes"
     if len(attributes) > _ATTRIBUTES or len(key.encode()) > _KEY_BYTES:
-        return f"Pub/Sub takes {_ATTRIBUTES} attributes and a key of {_KEY_BYTES} bytes at most"
+        return f"Pub/Sub accepts at most {_ATTRIBUTES} attributes and a key of {_KEY_BYTES} bytes"
     for name, value in attributes.items():
         if not name or name.startswith("goog") or len(name.encode()) > _NAME_BYTES:
-            return f"Pub/Sub takes attribute names of 1 to {_NAME_BYTES} bytes that do not begin with goog"
+            return f"Pub/Sub accepts attribute names of 1 to {_NAME_BYTES} bytes that do not begin with goog"
         if len(value.encode()) > _VALUE_BYTES:
-            return f"Pub/Sub takes attributes of {_VALUE_BYTES} bytes at most"
+            return f"Pub/Sub accepts attributes of at most {_VALUE_BYTES} bytes"
     return None
 
 
 def _requests(messages: Sequence[_Message]) -> Iterator[list[_Message]]:
-    """Messages of one key in requests that the service takes."""
+    """Messages of one key in requests that the service accepts."""
     request, size = list[_Message](), 0
     for message in messages:
         if request and (len(request) >= _REQUEST_MESSAGES or size + message[2] > _REQUEST_BYTES):

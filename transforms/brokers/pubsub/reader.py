@@ -62,7 +62,7 @@ class PubsubReader:
         return 0
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
-        """See :class:`transforms.brokers.Reader`; positions mean nothing here."""
+        """See :class:`transforms.brokers.Reader`; positions are ignored."""
         for partition in self._deliveries.keys() - positions.keys():
             self._deliveries.pop(partition).close()
         for partition in positions.keys() - self._deliveries.keys():
@@ -82,37 +82,37 @@ class PubsubReader:
             self._wait(min(left, 0.05))
 
     def unreadable(self) -> Sequence[Unreadable]:
-        """Nothing: what is not read is raised by :meth:`poll`."""
+        """Empty: :meth:`poll` raises such errors."""
         return ()
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """See :class:`transforms.brokers.Reader`; ``receipts`` count."""
+        """See :class:`transforms.brokers.Reader`; uses ``receipts``."""
         for acknowledgement in acknowledgements:
             deliveries = self._deliveries.get(acknowledgement.partition)
             if deliveries is not None:
                 deliveries.acknowledge(acknowledgement.receipts)
 
     def release(self, receipts: Sequence[Any]) -> None:
-        """Have these deliveries delivered again at once."""
+        """Have these messages delivered again at once."""
         for deliveries in self._deliveries.values():
             deliveries.release(receipts)
 
     def retention(self, partition: Partition) -> float | None:
-        """Of the subscription; see :class:`transforms.brokers.Reader`."""
+        """The retention of the subscription; see :class:`transforms.brokers.Reader`."""
         with calling(f"look up the subscription {partition.topic}"):
             found = self._open().get_subscription(subscription=self._path(partition.topic))
         return float(found.message_retention_duration.total_seconds()) or None
 
     def examine(self, partition: Partition) -> tuple[list[str], list[str]]:  # noqa: ARG002 - as in the contract
-        """Nothing: only pulling would tell, which counts as a delivery."""
+        """No findings: only pulling would show them, and that counts as a delivery."""
         return [], []
 
     def lag(self) -> Mapping[Partition, int]:
-        """Messages pulled and not yet given; Pub/Sub does not tell how many wait behind them."""
+        """Messages pulled but not yet returned; Pub/Sub does not report how many wait."""
         return {partition: deliveries.waiting for partition, deliveries in list(self._deliveries.items())}
 
     def close(self) -> None:
-        """Give back all that is not acknowledged; see :class:`transforms.brokers.Reader`."""
+        """Release all unacknowledged messages; see :class:`transforms.brokers.Reader`."""
         self.assign({})
         if self._client is not None:
             self._client.close()

@@ -1,7 +1,7 @@
-"""The index for production: MongoDB, in documents that the tools of Dataphos Persistor can use.
+"""The index for production: MongoDB, with documents that the tools of Dataphos Persistor can use.
 
-Documents that Dataphos Persistor wrote are read like our own: incarnation 1, no traits, size 0,
-no checksum. Where it wrote a message twice, the message is given once.
+Documents written by Dataphos Persistor are read like our own: incarnation 1, no traits, size 0, no
+checksum. If it wrote a message twice, the message is returned once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _TIMEOUTS: dict[str, Any] = {
 _DURABLE = {"w": "majority", "journal": True}
 _DUPLICATE = 11000
 _REPLAY_ORDER = ("broker_id", "incarnation", "partition", "offset", "unique_id")
-# Milliseconds grow with microseconds, so this is the order of (publish time, id), and an index has it.
+# Milliseconds grow with microseconds, so this is the order of (publish time, id), and an index supports it.
 _SEARCH_ORDER = ("publish_time", "publish_time_us", "unique_id")
 _INDEXES = [
     IndexModel([("broker_id", 1), *((field, 1) for field in _SEARCH_ORDER)]),
@@ -65,11 +65,11 @@ _INDEXES = [
 def open(url: str) -> MongoIndex:
     """Open ``mongodb://HOST/DATABASE`` or ``…/DATABASE.COLLECTION`` (else ``messages``), with its indexes.
 
-    The URL takes the options of MongoDB's drivers; writes are always majority and journaled.
+    The URL accepts the options of MongoDB's drivers; writes are always majority and journaled.
 
     Raises:
-        ConfigurationError: the URL has another form, names no database or a file that cannot be read,
-            or the server refuses us or is not to be trusted.
+        ConfigurationError: the URL is malformed, names no database or an unreadable file, or the server
+            refuses us or is not trusted.
         TransientError: the server does not answer.
     """
     shown = re.sub(r"//[^/]*@", "//…@", url)
@@ -93,13 +93,13 @@ def open(url: str) -> MongoIndex:
     except BaseException:
         client.close()
         raise
-    # What is read of jobs is neither undone by an election nor older than what was confirmed before it.
+    # Reads of jobs are never undone by an election, nor older than earlier confirmed writes.
     decisive = ReadConcern("linearizable" if replicated else None)
     return MongoIndex(messages.with_options(codec_options=DECODING), decisive)
 
 
 def _create_indexes(messages: Collection[Document], *, replicated: bool) -> None:
-    # A replica set would else wait for a member that is down before it has a new index.
+    # Otherwise a replica set would wait for a stopped member before it has a new index.
     enough: dict[str, Any] = {"commitQuorum": "majority"} if replicated else {}
     messages.create_indexes(_INDEXES, **enough)
     messages.database[f"{messages.name}_jobs"].create_indexes(JOB_INDEXES, **enough)
@@ -112,9 +112,9 @@ class MongoIndex(MongoJobs):
     """
 
     def __init__(self, messages: Collection[Document], decisive: ReadConcern) -> None:
-        """Take the collection of messages; ``decisive`` is for what decides about jobs."""
+        """Use the collection of messages; ``decisive`` serves decisions about jobs."""
         self._messages = messages
-        # The URL may send searches to members that lag behind, and decisions come from none of those.
+        # The URL may send searches to lagging members, but decisions must not come from them.
         self._current = messages.with_options(read_preference=ReadPreference.PRIMARY)
         beside = messages.database.with_options(read_preference=ReadPreference.PRIMARY, read_concern=decisive)
         self._jobs = beside[f"{messages.name}_jobs"]
@@ -156,7 +156,7 @@ class MongoIndex(MongoJobs):
         """See :meth:`transforms.indexes.Index.search`."""
         with translated():
             if not selection.sources and not selection.ids:
-                # The index begins with the source: the server merges its part of each source.
+                # The index begins with the source, so the server merges the parts of all sources.
                 selection = selection.model_copy(update={"sources": tuple(self.sources())})
             found = self._read(selection, behind(after), _SEARCH_ORDER, ENTRY_SCHEMA.names, limit)
             page = sample_and_limit(found, Selection(all=True, limit=limit))
@@ -167,7 +167,7 @@ class MongoIndex(MongoJobs):
         with translated():
             foreign = self._has_foreign()
             stages = [{"$match": by_id([id], foreign=foreign)}, *(normalized() if foreign else [])]
-            # Of a message that is there twice, ours comes first: strings sort before object ids.
+            # If a message exists twice, ours comes first: strings sort before object ids.
             last: list[Document] = [
                 {"$sort": {"_id": 1}},
                 {"$limit": 1},
@@ -251,7 +251,7 @@ class MongoIndex(MongoJobs):
 
 
 def _duplicates(error: mongo.BulkWriteError) -> list[str]:
-    """Ids that were there already, where nothing else went wrong."""
+    """Ids that already existed, if there was no other error."""
     failed = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
     others = [failure for failure in failed if failure["code"] != _DUPLICATE]
     if others:

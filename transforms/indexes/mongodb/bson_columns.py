@@ -1,7 +1,7 @@
-"""BSON documents made from Arrow columns and read into them, without a Python object per field.
+"""Converts between BSON documents and Arrow columns without a Python object per field.
 
-https://bsonspec.org/spec.html. An element is its type, its name and its value; where a column is
-null the element is null here and missing in the document.
+https://bsonspec.org/spec.html. An element is its type, its name and its value; if a column is null, the
+element is null here and missing in the document.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NUMBERS = {_DATE: np.int64, _INT32: np.int32, _INT64: np.int64}
 
 
 def string(name: bytes | pa.Array, values: pa.Array) -> pa.Array:
-    """An element of a string or binary column that holds UTF-8; ``name`` may differ by row."""
+    """An element of a string or binary column with UTF-8; ``name`` may differ by row."""
     lengths = _sizes(pc.binary_length(values.cast(pa.binary())), 1)
     return _join(_STRING, name, b"\0", lengths, values.cast(pa.binary()), b"\0")
 
@@ -39,7 +39,7 @@ def int64(name: bytes, values: pa.Array) -> pa.Array:
 
 
 def date(name: bytes, microseconds: pa.Array) -> pa.Array:
-    """A point in time, whose microseconds are cut to milliseconds."""
+    """A time, with its microseconds cut to milliseconds."""
     whole = pc.fill_null(microseconds, 0).to_numpy(zero_copy_only=False) // 1000
     return _number(_DATE, name, pa.array(whole, mask=_is_null(microseconds)))
 
@@ -55,16 +55,16 @@ def document(name: bytes, elements: pa.ListArray) -> pa.Array:
 
 
 def documents(elements: Sequence[pa.Array | bytes]) -> Iterator[RawBSONDocument]:
-    """The documents whose elements are given by column."""
+    """The documents with these elements, given by column."""
     joined = pc.binary_join_element_wise(*elements, b"", null_handling="replace", null_replacement=b"")
     return map(RawBSONDocument, _framed(joined).to_pylist())
 
 
 def columns(batch: bytes) -> dict[str, pa.Array] | None:
-    """The fields of documents that lie one behind the other and all have the same fields in the same order.
+    """The fields of concatenated documents that all have the same fields in the same order.
 
-    Strings become binary, integers and dates int64. None where the documents differ or have
-    fields of other types; a decoder of single documents must read those.
+    Strings become binary, integers and dates int64. None if the documents differ or have fields of other
+    types; a decoder of single documents must read those.
     """
     data = np.frombuffer(batch, np.uint8)
     at = _starts(batch) + 4
@@ -89,7 +89,7 @@ def _starts(batch: bytes) -> _Positions:
 
 
 def _gather(data: npt.NDArray[np.uint8], at: _Positions, size: int) -> npt.NDArray[np.uint8]:
-    # Where documents differ in length a comparison may reach over the end of the last one.
+    # If documents differ in length, a comparison may reach past the end of the last one.
     return data.take(at[:, None] + np.arange(size), mode="clip")
 
 

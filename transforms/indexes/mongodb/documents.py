@@ -1,4 +1,4 @@
-"""Between ``ENTRY_SCHEMA`` tables and MongoDB documents with the field names of Dataphos Persistor."""
+"""Converts between ``ENTRY_SCHEMA`` tables and MongoDB documents in Dataphos Persistor's format."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _unescape = lru_cache(1024)(unescape)
 
 
 def documents(entries: pa.Table) -> Iterator[RawBSONDocument]:
-    """The documents to insert, null columns left out."""
+    """The documents to insert, without null columns."""
     now = np.full(len(entries), time.time_ns() // 1000)
     column = {name: _plain(entries[name]) for name in ENTRY_SCHEMA.names}
     text, binary = _keys(column["key"])
@@ -98,7 +98,7 @@ def table_of(found: Sequence[Document], columns: Sequence[str]) -> pa.Table:
 
 
 def table_of_batch(batch: bytes, columns: Sequence[str]) -> pa.Table:
-    """The same from the BSON of our own documents, by columns where all of them have the same fields."""
+    """The same from the BSON of our own documents, by columns if all have the same fields."""
     fields = bson_columns.columns(batch)
     if not fields or BINARY_KEY in fields:
         return table_of(decode_all(batch, DECODING), columns)
@@ -109,13 +109,13 @@ def table_of_batch(batch: bytes, columns: Sequence[str]) -> pa.Table:
 
 
 def projection(columns: Sequence[str]) -> Document:
-    """What to ask for, so that :func:`table_of` gives ``columns``."""
+    """The projection for :func:`table_of` with ``columns``."""
     fields = [FIELDS[name] for name in columns] + ([BINARY_KEY] if "key" in columns else [])
     return {"_id": 0, **dict.fromkeys(fields, 1)}
 
 
 def normalized() -> list[Document]:
-    """Stages that give documents of Dataphos Persistor our fields, by the same rules as our own documents.
+    """Pipeline stages that add our fields to documents of Dataphos Persistor, by our own rules.
 
     Its ``broker_msg_id`` is ``<partition>_<offset>`` for Kafka; times are in ms; names of
     attributes are not escaped.
@@ -176,7 +176,7 @@ def _broker_message_ids(column: Mapping[str, pa.Array]) -> pa.Array:
 
 
 def _keys(keys: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Keys that are UTF-8, and the others as :data:`BINARY_KEY` holds them."""
+    """Keys that are UTF-8, and the others in the form of :data:`BINARY_KEY`."""
     try:
         return keys.cast(pa.string()), pa.nulls(len(keys), pa.string())
     except pa.ArrowInvalid:

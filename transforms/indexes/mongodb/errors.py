@@ -1,4 +1,4 @@
-"""What MongoDB's failures mean to us."""
+"""Translates MongoDB's errors into ours."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
 class RefusedError(TransientError):
-    """Credentials, roles or certificates do not suffice; that may be changed while we retry."""
+    """Credentials, roles or certificates are insufficient; this may change while we retry."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the block's failures as ours."""
+    """Raise the block's failures as our errors."""
     try:
         yield
     except mongo.ConnectionFailure as error:
@@ -38,8 +38,8 @@ def translated() -> Iterator[None]:
 
 
 def failure_of(code: int | None, details: Any) -> PersistorError:
-    """The failure of a code of the server."""
-    # The server's own text may quote documents.
+    """The error for a code of the server."""
+    # The server's text may quote documents.
     reason = f"MongoDB answers {details.get('codeName', 'error')} ({code})"
     if code in _REFUSED:
         return RefusedError(f"{reason}; check user, password and roles")
@@ -47,10 +47,10 @@ def failure_of(code: int | None, details: Any) -> PersistorError:
 
 
 def _unanswered(words: str) -> TransientError:
-    """The client tells of each server what it knows, then all of it again."""
-    told = re.sub(r" \(configured timeouts: [^)]*\)", "", words).partition(", Timeout: ")[0]
-    if _UNTRUSTED in told:
+    """The client reports what it knows of each server, then repeats it."""
+    reason_text = re.sub(r" \(configured timeouts: [^)]*\)", "", words).partition(", Timeout: ")[0]
+    if _UNTRUSTED in reason_text:
         return RefusedError(
-            f"MongoDB's certificate is not trusted; check tlsCAFile and the hosts' names: {told}"
+            f"MongoDB's certificate is not trusted; check tlsCAFile and the hosts' names: {reason_text}"
         )
-    return TransientError(f"MongoDB does not answer: {told}")
+    return TransientError(f"MongoDB does not answer: {reason_text}")

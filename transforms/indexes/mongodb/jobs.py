@@ -1,4 +1,4 @@
-"""Jobs and audit trail of the MongoDB index: JSON text, beside the fields that are searched.
+"""Jobs and audit trail of the MongoDB index: JSON text plus the searched fields.
 
 One document is what every MongoDB writes as a whole, also one without transactions. The record of who
 asked for a job lies in the job's own document, where nothing touches it again. That of a change is
@@ -49,7 +49,7 @@ class MongoJobs:
             except mongo.DuplicateKeyError:
                 known = [{"_id": row["id"]}, _key(row)]
                 found = self._jobs.find_one({"$or": [query for query in known if query]})
-                # Nothing deletes jobs: what stood against this one is there.
+                # Jobs are never deleted, so the conflicting one exists.
                 return load_row((found or {})["job"])
         return row
 
@@ -113,7 +113,7 @@ class MongoJobs:
 
 
 def _fields(row: Row) -> Document:
-    # As text, since names in a job may be what MongoDB takes for paths and operators.
+    # As text, because MongoDB may take names in a job for paths and operators.
     searched = {name: row.get(name) for name in ("version", "state")}
     return {"job": dump_text(row), **searched, **_key(row)}
 

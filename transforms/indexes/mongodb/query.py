@@ -17,12 +17,12 @@ __all__ = ["BINARY_KEY", "FOREIGN", "Query", "behind", "by_id", "escape", "exact
 Query = dict[str, Any]
 
 FOREIGN: Query = {"_id": {"$type": "objectId"}}
-"""Documents that Dataphos Persistor wrote; ours have the message's id."""
+"""Matches documents written by Dataphos Persistor; ours have the message's id."""
 
 BINARY_KEY = "ordering_key_bytes"
-"""A key that is not UTF-8, each byte as the character of its number: U+0000 to U+00FF.
+"""Field for a key that is not UTF-8, each byte as the character with its number: U+0000 to U+00FF.
 
-MongoDB orders binary values by their length first, so it could not find them by their beginning.
+MongoDB orders binary values by length first, so it could not find them by prefix.
 """
 
 _FIELDS = {
@@ -62,7 +62,7 @@ def unescape(name: str) -> str:
 
 
 def indexed(selection: Selection, *, foreign: bool) -> Query:
-    """What of a selection the indexes can find; the rest is :func:`exact`."""
+    """The part of a selection that the indexes can find; the rest is :func:`exact`."""
     parts: list[Query] = [by_id(selection.ids, foreign=foreign)] if selection.ids else []
     if selection.sources:
         parts.append({"broker_id": {"$in": list(selection.sources)}})
@@ -84,7 +84,7 @@ def exact(selection: Selection, *, foreign: bool) -> Query:
 
 
 def behind(after: tuple[int | None, str] | None) -> Query:
-    """What follows a row in the order of publish time and id; no publish time comes first."""
+    """Documents after a row in the order of publish time and id; no publish time comes first."""
     if after is None:
         return {}
     us, id = after
@@ -118,7 +118,7 @@ def _condition(condition: Condition, foreign: bool) -> Query:
 
 
 def _comparison(operator: str, values: Sequence[Any]) -> Query:
-    # Null stands for missing: {"$ne": None} is true only of fields that are there.
+    # Null stands for missing: {"$ne": None} is true only for existing fields.
     if operator == "exists":
         return {"$ne": None} if values[0] else {"$eq": None}
     if operator in ("ne", "nin"):
@@ -135,7 +135,7 @@ def _starts_with(first: str, last: str) -> Query:
     if not last:
         return {"$gte": first}
     following = ord(last[-1]) + 1
-    # U+D800 to U+DFFF are no characters, so none can follow U+D7FF but U+E000.
+    # U+D800 to U+DFFF are not characters, so U+E000 follows U+D7FF.
     return {"$gte": first, "$lt": last[:-1] + chr(0xE000 if following == 0xD800 else following)}
 
 
@@ -151,7 +151,7 @@ def _key(condition: Condition) -> Query:
 
 
 def _text_prefixes(start: bytes) -> tuple[str, str] | None:
-    """The first and the last text prefix that begins with bytes which may end within a character."""
+    """The first and last text that begin with these bytes, which may end within a character."""
     text = start.decode(errors="ignore")
     rest = start[len(text.encode()) :]
     if not rest:
@@ -163,7 +163,7 @@ def _text_prefixes(start: bytes) -> tuple[str, str] | None:
 
 
 def _tails(rest: bytes) -> list[bytes]:
-    """The lowest and highest ends of a character for each byte that may come next."""
+    """The lowest and highest ends of a character, by its next byte."""
     missing = (2 if rest[0] < 0xE0 else 3 if rest[0] < 0xF0 else 4) - len(rest)
     if missing < 1:
         return []

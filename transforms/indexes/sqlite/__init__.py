@@ -1,4 +1,4 @@
-"""The embedded index: one SQLite file that any number of processes of one host share."""
+"""The embedded index: one SQLite file, shared by any number of processes on one host."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _INSERT = (
 
 
 def open(url: str) -> SqliteIndex:
-    """Open ``sqlite:///path/to/file``, creating the file and its directory where they are missing.
+    """Open ``sqlite:///path/to/file``, creating the file and its directory if missing.
 
     Raises:
-        ConfigurationError: the URL has another form, the file cannot be made or is no index.
+        ConfigurationError: the URL is malformed, the file cannot be created or is not an index.
         TransientError: another process kept the file locked for too long.
     """
     resolved = resolve(url, "--index")
@@ -61,7 +61,7 @@ def open(url: str) -> SqliteIndex:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Changing to WAL fails at once, not after the busy timeout, while another process does the same.
+        # Changing to WAL fails at once, not after the busy timeout, if another process does the same.
         retry(partial(create, path), f"open {url}", give_up_after=BUSY_SECONDS)
     except (OSError, sqlite3.Error) as error:
         another = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
@@ -73,7 +73,7 @@ def open(url: str) -> SqliteIndex:
 class SqliteIndex(SqliteJobs):
     """See :class:`transforms.indexes.Index`. Durable means synced to disk (WAL, synchronous=FULL).
 
-    Writers of all processes take turns; readers see a snapshot and never wait.
+    Only one process writes at a time; readers see a snapshot and never wait.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +89,7 @@ class SqliteIndex(SqliteJobs):
             connection.executemany(_INSERT, rows_of(entries, numbers))
             inserted = connection.total_changes - before
             conflicts = [] if inserted == len(entries) else _conflicts(connection, entries)
-        # Not those of files, of which there are ever more.
+        # Not names of files, whose number keeps growing.
         files = set(pc.unique(entries["location"]).to_pylist())
         self._numbers.update({name: number for name, number in numbers.items() if name not in files})
         if conflicts:
@@ -116,7 +116,7 @@ class SqliteIndex(SqliteJobs):
         return [_summary(source, by_source[source]) for source in sorted(by_source)]
 
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
-        """See :meth:`transforms.indexes.Index.select`; all of it is one snapshot."""
+        """See :meth:`transforms.indexes.Index.select`; reads one snapshot."""
         wanted = ", ".join(ENTRY_SCHEMA.field(name).name for name in columns)
         with self._connections.snapshot() as connection:
             name_of = partial(self._name_of, connection)
@@ -200,14 +200,14 @@ class SqliteIndex(SqliteJobs):
         if selection.sources:
             known = _sources(connection)
             wanted = [known[source] for source in selection.sources if source in known]
-            # The plus sign leaves the choice to the index by id, where ids are given.
+            # The plus sign makes SQLite use the index by id, if ids are given.
             condition += f" AND {'+' if selection.ids else ''}source IN {parameters.bind_all(wanted)}"
         return condition, parameters
 
     def _scopes(
         self, connection: sqlite3.Connection, selection: Selection
     ) -> Iterator[tuple[str, Parameters]]:
-        """One query per source, in order, so that an index gives the rows already sorted."""
+        """One query per source, in order, so that an index returns the rows already sorted."""
         if selection.ids:
             yield self._condition(connection, selection)
             return
@@ -233,7 +233,7 @@ class SqliteIndex(SqliteJobs):
 
 
 def _sources(connection: sqlite3.Connection) -> dict[str, int]:
-    """Walks from source to source along an index instead of reading every entry of it."""
+    """Jumps from source to source along an index instead of reading every entry."""
     rows = connection.execute(
         "WITH RECURSIVE known (number) AS (SELECT min(source) FROM entries UNION ALL"
         " SELECT (SELECT min(source) FROM entries WHERE source > number) FROM known WHERE number IS NOT NULL)"
@@ -258,7 +258,7 @@ def _differ(given: int | None, stored: int | None) -> bool:
 
 
 def _bounds(after: tuple[int | None, str] | None, parameters: Parameters) -> list[str]:
-    """Conditions for what lies behind a row, in order; entries without a publish time come first."""
+    """Conditions for entries after a row, in order; entries without a publish time come first."""
     if after is None:
         return ["1"]
     time, id = after

@@ -44,7 +44,7 @@ COMMIT;
 
 
 class Connections:
-    """Connections to the file, one per block at a time; durable means synced (WAL, synchronous=FULL)."""
+    """Connections to the file, one per block; durable means synced (WAL, synchronous=FULL)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,17 +53,17 @@ class Connections:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write: one block at a time over all threads and processes; committed where the block ends well."""
+        """Write: one block at a time over all threads and processes; committed if the block succeeds."""
         with self._writing, self._connection("BEGIN IMMEDIATE") as connection:
             yield connection
 
     def snapshot(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Read: what is committed at the first query, whatever is written meanwhile."""
+        """Read the state committed at the first query, whatever is written meanwhile."""
         return self._connection("BEGIN")
 
     @contextmanager
     def _connection(self, begin: str) -> Iterator[sqlite3.Connection]:
-        """A connection for this block alone, in a transaction that ends as the block does."""
+        """A connection for this block alone, in a transaction that ends with the block."""
         connection, done = None, False
         try:
             connection = self._take()
@@ -86,7 +86,7 @@ class Connections:
             return _connect(self._path, "rw")
 
     def close(self) -> None:
-        """Close those that no block uses."""
+        """Close connections not in use."""
         while self._idle:
             self._idle.pop().close()
 
@@ -104,10 +104,10 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def create(path: Path) -> None:
-    """Make the file and what is missing in it.
+    """Create the file and its missing tables.
 
     Raises:
-        sqlite3.DatabaseError: the file cannot be made or is something else.
+        sqlite3.DatabaseError: the file cannot be created or has other content.
         TransientError: another process kept it locked.
     """
     with closing(_connect(path, "rwc")) as connection:

@@ -1,4 +1,4 @@
-"""Jobs and audit trail of the SQLite index: JSON text, searched by what SQLite takes out of it."""
+"""Jobs and audit trail of the SQLite index: JSON text, searched with SQLite's JSON functions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SqliteJobs:
         self, limit: int, before: str | None = None, states: Sequence[str] | None = None
     ) -> list[Row]:
         """See :meth:`transforms.indexes.Index.list_jobs`."""
-        # One range of an index for each state: only these are in the order that is asked for.
+        # One index range per state: only these have the requested order.
         scopes = ["TRUE"] if states is None else [_IN_STATE] * len(states)
         values = [()] if states is None else [(state,) for state in states]
         below, bound = ("", ()) if before is None else (" AND id < ?", (before,))

@@ -1,9 +1,9 @@
 """A selection as an SQL condition over the table ``entries`` of SQLite.
 
 Text has SQLite's BINARY collation and the database is UTF-8, so text compares as UTF-8 bytes.
-Attributes lie in one blob ``FF name FE value FF name FE value FF``: neither byte can occur in
-UTF-8, so a search for bytes is exact whatever names and values hold. SQLite's JSON functions
-are not, as they end a string at NUL; a table of attributes would triple the rows to insert.
+Attributes are stored in one blob ``FF name FE value FF name FE value FF``: neither byte can occur in
+UTF-8, so a search for bytes is exact for all names and values. SQLite's JSON functions are not, because
+they end a string at NUL; a table of attributes would triple the rows to insert.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COMPARISONS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte":
 
 
 class Parameters(dict[str, Any]):
-    """Values bound to a statement, each under its own name."""
+    """Values bound to a statement, each with its own name."""
 
     def bind(self, value: object) -> str:
         """Keep a value and return its placeholder."""
@@ -36,7 +36,7 @@ class Parameters(dict[str, Any]):
 
 
 def condition_of(selection: Selection, parameters: Parameters) -> str:
-    """The SQL condition for everything of a selection but ``sources``, ``limit`` and ``sample``."""
+    """The SQL condition for a selection, without ``sources``, ``limit`` and ``sample``."""
     parts = ["1"]
     if selection.ids:
         parts.append(f"id IN {parameters.bind_all(selection.ids)}")

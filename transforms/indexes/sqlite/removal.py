@@ -1,4 +1,4 @@
-"""Removing entries of SQLite by their files."""
+"""Removes entries from SQLite by their files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["delete_files"]
 
 
 def delete_files(connection: sqlite3.Connection, locations: Sequence[str]) -> int:
-    """Delete the entries of files; returns how many there were.
+    """Delete the entries of files; returns their number.
 
-    The files' names stay: processes that read remember them by their numbers.
+    The file names stay, because reading processes cache them by number.
     """
-    # Made by the first removal: an archive that is kept for ever need not pay for it at each insert.
+    # Created by the first removal, so that inserts into an archive without retention do not pay for it.
     connection.execute("CREATE INDEX IF NOT EXISTS entries_by_location ON entries (location)")
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS expired (number INTEGER PRIMARY KEY)")
     connection.execute("DELETE FROM expired")

@@ -1,4 +1,4 @@
-"""Between ``ENTRY_SCHEMA`` tables and the rows of SQLite, column by column."""
+"""Converts ``ENTRY_SCHEMA`` tables to SQLite rows and back, column by column."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transforms.model import ENTRY_SCHEMA
 __all__ = ["NAMED", "rows_of", "table_of"]
 
 NAMED = ("source", "topic", "location")
-"""Columns that hold the number of a name, since few names stand in very many rows."""
+"""Columns stored as the number of a name, because few names occur in very many rows."""
 
 
 def rows_of(entries: pa.Table, numbers: Mapping[str, int]) -> Iterable[tuple[Any, ...]]:
@@ -57,7 +57,7 @@ def _encode(attributes: pa.MapArray) -> pa.Array:
 
 
 def _decode(blobs: pa.Array) -> pa.MapArray:
-    """Cut at the marks: a name ends at a value mark, its value at the pair mark that follows."""
+    """Split at the marks: a name ends at a value mark, its value at the next pair mark."""
     data = np.frombuffer(blobs.buffers()[2] or b"", np.uint8)
     marks = np.flatnonzero(data >= VALUE_MARK[0])
     ends = marks - np.arange(len(marks))
