@@ -10,6 +10,7 @@ from functools import partial
 
 from pipelines.runners.signals import ended_by_sigterm
 from pipelines.settings.help import SUMMARIES
+from pipelines.settings.wording import in_words_of_commands
 from transforms.errors import ConfigurationError, PersistorError
 
 __all__ = ["main"]
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(words, error.problems)
         return 2
     except PersistorError as error:
-        _write(sys.stderr, f"persistor {words[0]}: {error}")
+        _write(sys.stderr, f"persistor {words[0]}: {in_words_of_commands(str(error))}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -242,7 +243,10 @@ def _complain(words: Sequence[str], problems: Sequence[str]) -> None:
     whose = words[1] if words[0] == "doctor" and len(words) > 1 else ""
     explained = f"persistor {whose}" if whose in _COMMANDS else known
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    lines = [f"{known} cannot start, {count}:", *(f"  - {problem}" for problem in problems)]
+    lines = [
+        f"{known} cannot start, {count}:",
+        *(f"  - {in_words_of_commands(problem)}" for problem in problems),
+    ]
     _write(sys.stderr, "\n".join([*lines, f"{explained} --help explains every setting."]))
 
 

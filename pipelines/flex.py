@@ -19,6 +19,7 @@ from pipelines.settings.declared import settings_of
 from pipelines.settings.parsing import parse
 from pipelines.settings.replay import ResubmitSettings
 from pipelines.settings.streaming import IndexSettings, PersistSettings
+from pipelines.settings.wording import in_words_of_commands
 from transforms.errors import ConfigurationError
 from transforms.lake import Lake
 from transforms.replay.plans import load_plan
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _launch(sys.argv[1:] if argv is None else argv)
     except ConfigurationError as error:
-        sys.stderr.writelines(f"persistor: {problem}\n" for problem in error.problems)
+        sys.stderr.writelines(f"persistor: {in_words_of_commands(problem)}\n" for problem in error.problems)
         return 2
     return 0
 

@@ -85,7 +85,7 @@ def create_app(settings: ApiSettings, *, trusted_hosts: Sequence[str] | None = N
     if trusted_hosts is not None:
         app.before_request(_only_for(frozenset(trusted_hosts)))
     app.before_request(_begin)
-    key = None if settings.session_key is None else resolve(settings.session_key, "--session_key")
+    key = None if settings.session_key is None else resolve(settings.session_key, "`session_key`")
     guard.attach(app, key, lambda: backends.index)
     app.extensions[EXTENSION] = Parts(
         backends, jobs, metrics, guard, Overview(lambda: backends.index, settings.metrics)

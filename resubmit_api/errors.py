@@ -14,12 +14,16 @@ from flask import Response, url_for
 
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.jobs.states import WrongStateError
+from transforms.replay.options import Options
+from transforms.settings import settings_in
+from transforms.settings.naming import in_words
 
 __all__ = [
     "PROBLEM_TYPE",
     "RETRY_AFTER",
     "AwayError",
     "UnknownOutcomeError",
+    "as_flag",
     "in_words_of_requests",
     "needs",
     "problem",
@@ -54,7 +58,7 @@ _TITLES = {
     "unavailable": "A required server does not answer",
     "validation": "Invalid request",
 }
-_OPTIONS = {"--lossy": '"lossy": true', "--timestamp now": '"timestamp": "now"'}
+_OPTIONS = {option.name for option in settings_in(Options)}
 _GENERIC = {
     400: "The request cannot be parsed.",
     404: "Nothing exists at this address; /docs lists all endpoints.",
@@ -142,10 +146,19 @@ def register(app: APIFlask) -> None:
 
 
 def in_words_of_requests(text: str) -> str:
-    """A sentence of the commands with the names that requests have for their options."""
-    for option, field in _OPTIONS.items():
-        text = text.replace(option, field)
-    return text
+    """A text whose settings are named as requests have them; other settings as on a command line."""
+    return in_words(text, _word)
+
+
+def _word(name: str, value: str | None) -> str:
+    if name in _OPTIONS:
+        return f'"{name}": {"true" if value is None else json.dumps(value)}'
+    return as_flag(name, value)
+
+
+def as_flag(name: str, value: str | None) -> str:
+    """A setting of a command that is run elsewhere, such as the one that serves."""
+    return f"--{name}" if value is None else f"--{name} {value}"
 
 
 def _refused(error: ConfigurationError) -> Response:
@@ -154,7 +167,8 @@ def _refused(error: ConfigurationError) -> Response:
 
 
 def _wrong_state(error: WrongStateError) -> Response:
-    return _to_response(problem(409, "state", str(error), errors=[{"possible": a} for a in error.possible]))
+    text = in_words_of_requests(str(error))
+    return _to_response(problem(409, "state", text, errors=[{"possible": a} for a in error.possible]))
 
 
 def _unknown(error: UnknownOutcomeError) -> Response:

@@ -45,13 +45,13 @@ def serve(settings: ApiSettings) -> None:
     host, port, closed = settings.host, settings.port, settings.tokens is not None
     if not closed and not _is_loopback(host):
         raise ConfigurationError(
-            f"--host {host}: without --tokens everybody who reaches the API may read and send every "
+            f"`host: {host}`: without `tokens` everybody who reaches the API may read and send every "
             "message, so it must listen on 127.0.0.1. Make a token with persistor token."
         )
     app = create_app(settings, trusted_hosts=None if closed else _LOOPBACK_NAMES)
     try:
         server = make_server(app, host=host, port=port, trusted_proxy=settings.trusted_proxy)
-        _run(server, "" if closed else " (no --tokens: everybody on this machine may read and send)")
+        _run(server, "" if closed else " (no tokens: everybody on this machine may read and send)")
     finally:
         close_app(app)
 
@@ -85,7 +85,9 @@ def make_server(
             trusted_proxy_headers=_FORWARDED if trusted_proxy else set(),
         )
     except OSError as error:
-        raise ConfigurationError(f"--host {host} --port {port}: {error.strerror}; choose another.") from error
+        raise ConfigurationError(
+            f"`host: {host}` `port: {port}`: {error.strerror}; choose another."
+        ) from error
     server.channel_class = _Channel
     return server
 

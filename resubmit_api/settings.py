@@ -55,7 +55,7 @@ class ApiSettings(ArchiveSettings):
     host: str = setting(
         Kind("ADDRESS", str),
         "running",
-        "address to listen on; any address except this machine's own needs --tokens",
+        "address to listen on; any address except this machine's own needs `tokens`",
         default="127.0.0.1",
     )
     port: int = setting(PORT, "running", "port to listen on", default="8080")

@@ -25,6 +25,9 @@ class PersistorError(Exception):
 class ConfigurationError(PersistorError):
     """The user's request or settings are not valid.
 
+    A sentence names a setting as data, in backticks: `lossy`, or with a value `timestamp: now`. Whoever shows
+    it words that (:func:`transforms.settings.naming.in_words`).
+
     Attributes:
         problems: one sentence per problem, each with a remedy.
     """

@@ -158,7 +158,7 @@ class _Decode(beam.DoFn):
     def _dead(self, source: str, message: pa.Table, error: PermanentError) -> DeadLetter:
         if not self._dead_letters:
             id = message["id"][0].as_py()
-            advice = "name a --dead_letter topic for such messages"
+            advice = "name a `dead_letter` topic for such messages"
             fatal = PermanentError(f"message {id} cannot be indexed, {error}; {advice}")
             stop.note_failure(fatal)
             raise fatal

@@ -197,7 +197,7 @@ class Lake:
     def _root(self) -> Path | None:
         """The directory, None of an object store."""
         if isinstance(self._store, LocalStore):
-            return Path(resolve(self.url, "--lake").removeprefix("file://"))
+            return Path(resolve(self.url, "`lake`").removeprefix("file://"))
         return None
 
     def _call(self, call: Callable[[], _T]) -> _T:
@@ -270,7 +270,7 @@ def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES or "://" not in url:
         raise ConfigurationError(
-            f"--lake {url!r}: write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX."
+            f"`lake` {url!r}: write file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX."
         )
     try:
         if scheme == "file":
@@ -278,21 +278,21 @@ def _open_store(url: str, config: dict[str, str]) -> ObjectStore:
         store, client = _divide(resolve_all(config))
         # Which settings there are depends on the scheme: the store itself refuses unknown ones.
         return from_url(  # type: ignore[call-overload]
-            resolve(url, "--lake"), config=store, retry_config=_RETRY, client_options=client
+            resolve(url, "`lake`"), config=store, retry_config=_RETRY, client_options=client
         )
     except (UnknownConfigurationKeyError, BaseError, OSError, ValueError) as error:
-        raise ConfigurationError(f"--lake {url}: {_first_line(error)}") from error
+        raise ConfigurationError(f"`lake` {url}: {_first_line(error)}") from error
 
 
 def _open_directory(url: str) -> LocalStore:
-    path = resolve(url, "--lake").removeprefix("file://")
+    path = resolve(url, "`lake`").removeprefix("file://")
     try:
         return LocalStore(path, mkdir=True)
     except OSError as error:
         advice = "cannot be created; name a directory that can be written"
         if Path(path).is_file():
             advice = "that is a file; name a directory"
-        raise ConfigurationError(f"--lake {url}: {advice}.") from error
+        raise ConfigurationError(f"`lake` {url}: {advice}.") from error
 
 
 def _divide(config: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

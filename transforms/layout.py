@@ -80,7 +80,7 @@ class Template:
         components = tuple(_components(text))
         problems = list(_problems(components))
         if problems:
-            raise ConfigurationError(f"--path {text!r}: {problem}" for problem in problems)
+            raise ConfigurationError(f"`path` {text!r}: {problem}" for problem in problems)
         return cls(text, components)
 
     def render(

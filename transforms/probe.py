@@ -40,7 +40,7 @@ def refuse_overwriting(lake: Lake) -> None:
     """
     if not lake.url.startswith("file://") and overwrites(lake, _PATH, _CONTENT):
         raise ConfigurationError(
-            f"--lake {lake.url}: the store overwrote an object that was to be created only. {REMEDY}"
+            f"`lake` {lake.url}: the store overwrote an object that was to be created only. {REMEDY}"
         )
 
 

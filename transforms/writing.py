@@ -126,7 +126,7 @@ class BatchWriter:
     ) -> Iterator[DeadLetter]:
         """Turn messages that cannot be written into dead letters; write the others."""
         if not self.dead_letters and isinstance(error, PermanentError):
-            advice = "name a --dead_letter topic for messages that cannot be written"
+            advice = "name a `dead_letter` topic for messages that cannot be written"
             raise PermanentError(f"{part.path} cannot be written, {error}; {advice}") from error
         if not self.dead_letters or stop.stopping():
             raise error

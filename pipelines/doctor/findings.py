@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.settings.wording import in_words_of_commands
 from pipelines.terminal.text import visible
 from transforms.errors import ConfigurationError, PersistorError
 from transforms.lake import AccessDeniedError
@@ -79,7 +80,7 @@ def tried(what: str, examination: Any, *arguments: Any) -> Iterator[Finding]:
         yield from examination(*arguments)
     except ConfigurationError as error:
         for problem in error.problems:
-            yield Finding(what, "wrong", problem)
+            yield Finding(what, "wrong", in_words_of_commands(problem))
     except AccessDeniedError as error:
         yield Finding(what, "wrong", f"{error}.", ALLOW)
     except PersistorError as error:

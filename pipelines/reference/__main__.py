@@ -11,6 +11,7 @@ from pipelines.reference.files import entries_table, files_table
 from pipelines.reference.metrics import metrics_table
 from pipelines.reference.rest import requests_table
 from pipelines.settings.declared import every_setting
+from pipelines.settings.wording import in_words_of_commands
 from transforms.settings import Setting
 
 __all__ = ["BEGIN", "END", "TABLES", "main", "settings_table"]
@@ -61,7 +62,7 @@ def _default(setting: Setting) -> str:
 
 
 def _meaning(setting: Setting) -> Iterator[str]:
-    yield setting.help.replace("<", "&lt;")
+    yield in_words_of_commands(setting.help).replace("<", "&lt;")
     if setting.choices:
         yield f"One of {', '.join(setting.choices)}"
     if setting.repeatable:

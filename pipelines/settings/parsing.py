@@ -18,6 +18,7 @@ import yaml
 from pipelines.settings import beam_options, checks
 from pipelines.settings.declared import settings_of
 from pipelines.settings.help import EPILOGS, GROUPS, SUMMARIES
+from pipelines.settings.wording import in_words_of_commands
 from transforms.errors import ConfigurationError
 from transforms.settings import Setting, made
 from transforms.settings.kinds import FLAG, PAIRS
@@ -62,7 +63,7 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
         problems += flink_options.missing_jar(words)
         problems += flink_options.problems(words) if kind.command in {"persist", "index"} else ()
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(map(in_words_of_commands, problems))
     return made(kind, values), words
 
 
@@ -110,7 +111,7 @@ def _help(setting: Setting) -> str:
         f"default: {setting.default}" if setting.default else "",
     ]
     told = "; ".join(note for note in notes if note)
-    return (setting.help + (f" ({told})" if told else "")).replace("%", "%%")
+    return in_words_of_commands(setting.help + (f" ({told})" if told else "")).replace("%", "%%")
 
 
 def _has(words: Iterable[str], name: str) -> bool:

@@ -14,6 +14,7 @@ from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.settings.wording import in_words_of_commands
 from pipelines.terminal.plans import show_plan
 from pipelines.terminal.progress import PAUSE, progress_bar
 from pipelines.terminal.text import Fact, human_bytes, show_facts, span, visible
@@ -135,7 +136,11 @@ def job_facts(row: Row) -> Iterator[Fact]:
     yield from ([("at most", limits)] if limits else [])
     others = (("retry_of", row["retry_of"]), ("retried_by", row["retried_by"]))
     yield from ((_name(name), job) for name, job in others if job)
-    commands = [(f"{action} it by", how) for action in ("run", "resume") if (how := command_for(row, action))]
+    commands = [
+        (f"{action} it by", in_words_of_commands(how))
+        for action in ("run", "resume")
+        if (how := command_for(row, action))
+    ]
     asked = ", ".join(possible(row))
     yield from ([("possible", asked or "none")] if asked or not commands else [])
     yield from commands

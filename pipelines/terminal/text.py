@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.settings.streaming import PersistSettings, Streaming
+from pipelines.settings.wording import in_words_of_commands
 
 __all__ = [
     "bars",
@@ -72,7 +73,8 @@ def key_text(key: str | Mapping[str, str] | None) -> str:
 
 
 def show_facts(out: Console, facts: Iterable[Fact]) -> None:
-    """Print names and values: aligned on a terminal, otherwise one line each."""
+    """Print names and values: aligned on a terminal, otherwise one line each; settings as flags."""
+    facts = [(name, in_words_of_commands(value)) for name, value in facts]
     if out.is_terminal:
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)

@@ -103,7 +103,7 @@ class Guard:
             ConfigurationError: the key is too short.
         """
         if session_key is not None and len(session_key) < _SHORTEST_KEY:
-            raise ConfigurationError(f"--session_key: give {_SHORTEST_KEY} characters or more.")
+            raise ConfigurationError(f"`session_key`: give {_SHORTEST_KEY} characters or more.")
         app.secret_key = session_key or secrets.token_bytes(32)
         app.config["PERMANENT_SESSION_LIFETIME"] = SESSION_SECONDS
         app.config["SESSION_REFRESH_EACH_REQUEST"] = False

@@ -132,7 +132,7 @@ class Tokens:
         self._lock = threading.Lock()
         self._path = None if where.startswith("${") else Path(where)
         self._seen = self._stat()
-        text = resolve(where, "--tokens") if self._path is None else self._text()
+        text = resolve(where, "`tokens`") if self._path is None else self._text()
         self._callers: Sequence[Caller] | None = _parse(text)
 
     def find(self, digest: str) -> Caller | None:
@@ -185,7 +185,7 @@ class Tokens:
             return Path(self._path or "").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or error
-            raise ConfigurationError(f"--tokens {self._path}: the file cannot be read ({why}).") from error
+            raise ConfigurationError(f"`tokens: {self._path}`: the file cannot be read ({why}).") from error
 
 
 def _parse(text: str) -> Sequence[Caller]:
@@ -195,7 +195,7 @@ def _parse(text: str) -> Sequence[Caller]:
         # Not the whole text of the error, which quotes the list.
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"--tokens{place}: not valid YAML.") from error
+        raise ConfigurationError(f"`tokens`{place}: not valid YAML.") from error
     except ValidationError as error:
         # The value is left out: it may be a token in place of its digest.
         raise ConfigurationError([_problem(e["loc"], e["msg"]) for e in error.errors()]) from error
@@ -207,16 +207,16 @@ def _parse(text: str) -> Sequence[Caller]:
 
 def _problem(place: Sequence[int | str], text: str) -> str:
     if not place:
-        return "--tokens: write a list of tokens, one per line, as printed by persistor token."
+        return "`tokens`: write a list of tokens, one per line, as printed by persistor token."
     number, *rest = place
     field = ".".join(map(str, rest))
-    return f"--tokens, entry {int(number) + 1}{f', {field}' if field else ''}: {text}."
+    return f"`tokens`, entry {int(number) + 1}{f', {field}' if field else ''}: {text}."
 
 
 def _repeated(*columns: Sequence[str]) -> list[str]:
     names = columns[0]
     return [
-        f"--tokens: {names[row]} has the {what} of another entry."
+        f"`tokens`: {names[row]} has the {what} of another entry."
         for what, column in zip(("name", "token"), columns, strict=True)
         for row, value in enumerate(column)
         if value in column[:row]

@@ -32,6 +32,7 @@ from resubmit_api.compatible.requests import (
     string,
     strings,
 )
+from resubmit_api.errors import in_words_of_requests
 from resubmit_api.jobs.answers import Answer
 from resubmit_api.schemas import ReplayRequest
 from resubmit_api.views.context import index, parts
@@ -182,7 +183,7 @@ def _resubmission(collection: str, wanted: _Wanted, prefix: str = _BINDING) -> R
     except BindingError as error:
         return _text({"error": f"{prefix}{error}", "msg": _MESSAGES[400]})
     except (RefusedError, ConfigurationError) as error:
-        return _result(400, errors={"indexer_errors": [{"reason": str(error)}]})
+        return _result(400, errors={"indexer_errors": [{"reason": in_words_of_requests(str(error))}]})
 
 
 def _sent(collection: str, topic: str, selection: Selection | None, started: int) -> Response:
@@ -224,7 +225,7 @@ def _outcome(row: Answer, started: int) -> Response:
     counts = (planned, planned - unfetched, planned - unfetched - unread, published)
     errors = {"pipeline_errors": [_pipeline_error(error) for error in row["errors"]]}
     if row["state"] == "FAILED" and not row["errors"]:
-        errors = {"indexer_errors": [{"reason": row["reason"]}]}
+        errors = {"indexer_errors": [{"reason": in_words_of_requests(row["reason"] or "")}]}
     if row["state"] == "COMPLETED":
         return _result(200, counts, started)
     status = 202 if row["state"] not in _ENDED else 206 if published else 400

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from resubmit_api.errors import in_words_of_requests
 from resubmit_api.schemas import ReplayRequest
 from transforms.job_row import Row
 from transforms.jobs.rows import new_row
 from transforms.jobs.states import possible
-from transforms.replay.options import Options
 from transforms.replay.plans import new_job_id
 
 __all__ = ["Answer", "estimated_seconds", "job_answer", "row_from_request"]
@@ -25,7 +23,7 @@ def row_from_request(request: ReplayRequest, requested_by: str | None, /, **othe
         destination=request.destination,
         topic=request.topic,
         selection=request.selection,
-        options=Options(**request.options.model_dump()),
+        options=request.options,
         requested_by=requested_by,
         **others,
     )
@@ -42,9 +40,8 @@ class Answer(Row):
 
 
 def job_answer(row: Row) -> Answer:
-    """The row in the terms of the API, with the possible actions (:class:`schemas.Job`)."""
-    reason = None if row["reason"] is None else in_words_of_requests(row["reason"])
-    return {**row, "reason": reason, "possible": possible(row), "plan": _plan(row["plan"], row["rate"])}
+    """The row with the possible actions (:class:`schemas.Job`)."""
+    return {**row, "possible": possible(row), "plan": _plan(row["plan"], row["rate"])}
 
 
 def estimated_seconds(plan: Mapping[str, Any], rate: Mapping[str, float | None]) -> float:
@@ -57,5 +54,4 @@ def estimated_seconds(plan: Mapping[str, Any], rate: Mapping[str, float | None])
 def _plan(plan: Mapping[str, Any] | None, rate: Mapping[str, float | None]) -> dict[str, Any] | None:
     if plan is None:
         return None
-    texts = {name: [in_words_of_requests(text) for text in plan[name]] for name in ("problems", "warnings")}
-    return {**plan, **texts, "estimated_seconds": estimated_seconds(plan, rate)}
+    return {**plan, "estimated_seconds": estimated_seconds(plan, rate)}

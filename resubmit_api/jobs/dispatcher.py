@@ -156,7 +156,7 @@ class Dispatcher:
         elif row["mode"] == "inline":
             self._fail(row, LOST)
         elif by_command(row):
-            self._fail(row, f"Its process is gone; continue with persistor resubmit --resume {row['id']}.")
+            self._fail(row, f"Its process is gone; continue with persistor resubmit `resume: {row['id']}`.")
         elif row["attempts"] >= _LOST_TOO_OFTEN:
             why = row["reason"] or "It was killed, or its machine failed."
             self._fail(row, f"Its process was lost {_LOST_TOO_OFTEN} times without progress. {why}")

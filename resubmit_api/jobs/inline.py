@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from resubmit_api.backends import Backends
-from resubmit_api.errors import RETRY_AFTER, AwayError, in_words_of_requests, needs, stores
+from resubmit_api.errors import RETRY_AFTER, AwayError, needs, stores
 from resubmit_api.metrics import Metrics
 from resubmit_api.publishers import Lent
 from transforms.errors import ConfigurationError, TransientError
@@ -114,7 +114,7 @@ class Inline:
             yield
             reason = ""
         except ConfigurationError as error:
-            reason, refused = in_words_of_requests(" ".join(error.problems)), True
+            reason, refused = " ".join(error.problems), True
             raise
         except TransientError as error:
             reason = f"A server did not answer; some messages may have been sent: {error}"

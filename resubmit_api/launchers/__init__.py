@@ -45,14 +45,14 @@ class LauncherModule(Protocol):
     """What a module of this package offers."""
 
     def problems(self, config: Mapping[str, str]) -> Iterator[str]:
-        """What is wrong with ``--launcher_config``, each saying what to do; nothing is asked of a server."""
+        """What is wrong with ``launcher_config``, each saying what to do; nothing is asked of a server."""
 
     def open_launcher(self, directory: Path, config: Mapping[str, str]) -> Launcher:
         """A launcher.
 
         Args:
             directory: where processes of this machine leave what they complain of; made where missing.
-            config: of ``--launcher_config``.
+            config: of ``launcher_config``.
 
         Raises:
             ConfigurationError: the directory cannot be used, or :meth:`problems` names one.

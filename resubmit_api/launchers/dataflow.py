@@ -135,9 +135,9 @@ def problems(config: Mapping[str, str]) -> Iterator[str]:
     """See :class:`resubmit_api.launchers.LauncherModule`."""
     for name in _NEEDED:
         if not config.get(name):
-            yield f"--launcher dataflow needs --launcher_config {name}=…."
+            yield f"`launcher: dataflow` needs `launcher_config: {name}=…`."
     for name in sorted(set(config) & _RESERVED):
-        yield f"--launcher_config {name}: the launcher sets that itself."
+        yield f"`launcher_config: {name}`: the launcher sets that itself."
 
 
 def open_launcher(directory: Path, config: Mapping[str, str]) -> DataflowLauncher:

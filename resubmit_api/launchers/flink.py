@@ -68,9 +68,9 @@ class FlinkRest:
 def problems(config: Mapping[str, str]) -> Iterator[str]:
     """See :class:`resubmit_api.launchers.LauncherModule`."""
     if not config.get(_MASTER):
-        yield f"--launcher flink needs --launcher_config {_MASTER}=http://HOST:8081."
+        yield f"`launcher: flink` needs `launcher_config: {_MASTER}=http://HOST:8081`."
     for name in sorted(set(config) & set(_FORBIDDEN)):
-        yield f"--launcher_config {name}: the launcher sets that itself."
+        yield f"`launcher_config: {name}`: the launcher sets that itself."
 
 
 def open_launcher(directory: Path, config: Mapping[str, str]) -> FlinkLauncher:

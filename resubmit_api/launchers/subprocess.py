@@ -27,7 +27,7 @@ _SHOWN = 1000
 def problems(config: Mapping[str, str]) -> Iterator[str]:
     """See :class:`resubmit_api.launchers.LauncherModule`."""
     if config:
-        yield "--launcher_config goes with --launcher flink or dataflow."
+        yield "`launcher_config` goes with `launcher: flink` or dataflow."
 
 
 def open_launcher(directory: Path, config: Mapping[str, str]) -> SubprocessLauncher:

@@ -15,7 +15,7 @@ from flask.blueprints import BlueprintSetupState
 
 from resubmit_api.auth import caller, role_of
 from resubmit_api.auth.tokens import LOCAL, Role
-from resubmit_api.errors import RETRY_AFTER, AwayError, UnknownOutcomeError, in_words_of_requests
+from resubmit_api.errors import RETRY_AFTER, AwayError, UnknownOutcomeError
 from resubmit_api.pages.charts import HEIGHT, WIDTH, Bar
 from resubmit_api.pages.wording import FILTERS, curl, pretty_json
 from transforms.errors import ConfigurationError, TransientError
@@ -130,8 +130,7 @@ def _answered(error: HTTPError) -> Response:
 
 
 def _refused(error: ConfigurationError) -> Response:
-    problems = [in_words_of_requests(text) for text in error.problems]
-    return _page_of(422, "This request cannot be carried out", problems)
+    return _page_of(422, "This request cannot be carried out", error.problems)
 
 
 def _unknown(error: UnknownOutcomeError) -> Response:

@@ -17,7 +17,7 @@ from resubmit_api.auth import denied, open_to
 from resubmit_api.auth.grants import granted, may_control, may_see, who
 from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
-from resubmit_api.errors import in_words_of_requests, problem
+from resubmit_api.errors import problem
 from resubmit_api.jobs import LISTED, Jobs
 from resubmit_api.jobs.answers import Answer, estimated_seconds
 from resubmit_api.pages.charts import Chart, draw
@@ -71,7 +71,7 @@ def plan() -> Response | tuple[str, int]:
         asked = checked(ReplayRequest, write_request(request.form))
         row = parts().jobs.plan(granted(index(), asked), who().name)
     except ConfigurationError as error:
-        return _form(request.form, list(map(in_words_of_requests, error.problems))), 422
+        return _form(request.form, error.problems), 422
     return redirect(url_for(".job", id=row["id"]), 303)
 
 

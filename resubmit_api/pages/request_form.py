@@ -10,13 +10,13 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import MultiDict
 
 from transforms.errors import ConfigurationError
+from transforms.replay.options import Options
 from transforms.selection import read_json
+from transforms.settings import settings_in
+from transforms.settings.kinds import FLAG
 
 __all__ = ["checked", "write_rate", "write_request"]
 
-_CHOICES = ("order", "timestamp", "partitions", "source_prefix")
-_SWITCHES = ("restore", "lossy")
-_DEFAULTS = {"order": "partition", "timestamp": "original"}
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?")
 _SIZE = re.compile(r"([0-9][0-9., ]*)([kmg]?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
@@ -29,10 +29,11 @@ def write_request(given: MultiDict[str, str]) -> dict[str, Any]:
     Raises:
         ConfigurationError: the selection is not a JSON object, or a number is not valid.
     """
-    options: dict[str, Any] = {
-        name: given[name] for name in _CHOICES if given.get(name) and given[name] != _DEFAULTS.get(name)
+    options = {
+        option.name: option.kind is FLAG or given[option.name]
+        for option in settings_in(Options)
+        if given.get(option.name) and given[option.name] != option.default
     }
-    options |= {name: True for name in _SWITCHES if given.get(name)}
     body = {
         "destination": given.get("destination", ""),
         "topic": given.get("topic", "").strip(),

@@ -12,6 +12,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from resubmit_api.errors import as_flag
+from transforms.settings.naming import in_words
+
 __all__ = [
     "FILTERS",
     "about",
@@ -38,8 +41,8 @@ _UNSAFE = (
 )
 _SPECIAL = re.compile(f"[{_UNSAFE}\ud800-\udfff\U000e0000-\U000e007f]")
 _LABELS = {
-    '"lossy": true': "“Send even if lossy”",
-    '"timestamp": "now"': "timestamps “time of sending”",
+    ("lossy", None): "“Send even if lossy”",
+    ("timestamp", "now"): "timestamps “time of sending”",
 }
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -153,10 +156,8 @@ def ticked(text: str) -> Markup:
 
 
 def in_words_of_forms(text: str) -> str:
-    """Replace option names of the API in a sentence by the form's labels."""
-    for option, label in _LABELS.items():
-        text = text.replace(option, label)
-    return text
+    """A text whose settings are named as the form has them; other settings as on a command line."""
+    return in_words(text, lambda name, value: _LABELS.get((name, value)) or as_flag(name, value))
 
 
 def pretty_json(value: Any) -> str:

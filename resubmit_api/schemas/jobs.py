@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    create_model,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
+from resubmit_api.errors import in_words_of_requests
+from transforms import replay
 from transforms.selection import Selection, absolute
+from transforms.settings import Setting, settings_in
+from transforms.settings.kinds import FLAG
 
 __all__ = [
     "MAX_PAGE",
@@ -28,8 +44,10 @@ State = Literal["PLANNED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMP
 Action = Literal["run", "pause", "resume", "cancel", "retry", "rate"]
 
 MAX_PAGE = 1000
+_MOST_TEXT = 100
 _FIELD = r"\{(topic|source|origin)\}"
 _TOPIC = rf"^(_?[A-Za-z0-9]|{_FIELD})([A-Za-z0-9._~+-]|{_FIELD}){{0,247}}$"
+_Worded = Annotated[str, AfterValidator(in_words_of_requests)]
 _RelativeSelection = Annotated[Selection, BeforeValidator(absolute)]
 
 
@@ -69,33 +87,39 @@ class CreationHeaders(BaseModel):
     )
 
 
-class Options(Strict):
-    """How messages are sent again; by default unchanged."""
+def _field(option: Setting) -> tuple[Any, Any]:
+    """An option as a field of a request."""
+    said = f"{option.help[0].upper()}{option.help[1:]}."
+    if option.kind is FLAG:
+        return bool, Field(default=False, strict=True, description=said)
+    if not option.choices:
+        return str, Field(default=option.default, max_length=_MOST_TEXT, description=said)
+    kind: Any = Literal[option.choices]
+    return (
+        kind if option.default is not None else kind | None,
+        Field(default=option.default, description=said),
+    )
 
-    timestamp: Literal["original", "now"] = Field(
-        default="original", description="`original` keeps each message's publish time."
-    )
-    partitions: Literal["original", "key"] | None = Field(
-        default=None,
-        description="By default the original partition if both topics have the same number of partitions.",
-    )
-    order: Literal["partition", "key", "none"] = Field(
-        default="partition",
-        description="Preserve the original order per source partition, per key, or not at all.",
-    )
-    restore: bool = Field(
-        default=False,
-        strict=True,
-        description="Restore dead letters: remove the headers that were added.",
-    )
-    source_prefix: str = Field(
-        default="", max_length=100, description="Prefix that is stripped from a source's name in `{origin}`."
-    )
-    lossy: bool = Field(
-        default=False,
-        strict=True,
-        description="Send messages even if the destination cannot carry all of their parts.",
-    )
+
+_FIELDS: dict[str, Any] = {option.name: _field(option) for option in settings_in(replay.Options)}
+_OPTIONS = create_model(
+    "Options",
+    __base__=Strict,
+    __doc__="How messages are sent again; by default unchanged.",
+    **_FIELDS,
+)
+
+
+def _options(given: Strict) -> replay.Options:
+    return replay.Options(**given.model_dump())
+
+
+def _schema(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    return no_info_after_validator_function(_options, handler.generate_schema(_OPTIONS))
+
+
+Options = Annotated[replay.Options, GetPydanticSchema(_schema)]
+"""The options of a request: those that are declared, and no others."""
 
 
 class ReplayRequest(Strict):
@@ -111,7 +135,7 @@ class ReplayRequest(Strict):
         examples=["orders-replay", "{topic}-replay"],
     )
     selection: _RelativeSelection
-    options: Options = Field(default_factory=Options)
+    options: Options = Field(default_factory=replay.Options)
 
 
 class ResubmitRequest(Strict):
@@ -141,7 +165,7 @@ class ResubmitRequest(Strict):
             destination=self.destination,
             topic=self.topic,
             selection=self.selection,
-            options=self.options or Options(),
+            options=self.options or replay.Options(),
         )
 
 
@@ -199,8 +223,8 @@ class Plan(BaseModel):
     newest: str | None
     sources: list[PlannedSource]
     cannot_carry: dict[str, int]
-    problems: list[str]
-    warnings: list[str]
+    problems: list[_Worded]
+    warnings: list[_Worded]
     deduplication: str
     exactly_once: bool = False
     topics: list[str] = Field(default=[], description="The topics that a pattern expands to.")
@@ -246,7 +270,7 @@ class Job(BaseModel):
     id: str
     state: State
     possible: list[Action] = Field(default=[], description="Actions possible in this state.")
-    reason: str | None = None
+    reason: _Worded | None = None
     mode: Literal["inline", "job"]
     requested_by: str | None = None
     created: str

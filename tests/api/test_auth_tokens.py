@@ -102,7 +102,7 @@ def test_a_variable_may_hold_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "problem"),
     [
         ("a: b", "write a list of tokens"),
-        ("- {", "--tokens, line"),
+        ("- {", "`tokens`, line"),
         ("- {name: a b, role: viewer, sha256: x}", "entry 1, name"),
         ("- {name: a, role: root, sha256: x}", "entry 1, role"),
         ("- {name: a, role: viewer, sha256: persistor_secret}", "entry 1, sha256"),

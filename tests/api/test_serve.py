@@ -65,7 +65,7 @@ def test_on_loopback_no_web_page_gets_in_under_a_name_of_its_own(site: Site) -> 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])
 def test_without_tokens_only_loopback_is_listened_on(site: Site, host: str) -> None:
-    with pytest.raises(ConfigurationError, match="without --tokens everybody who reaches the API"):
+    with pytest.raises(ConfigurationError, match="without `tokens` everybody who reaches the API"):
         serve(settings(site, host=host))
 
 
@@ -133,7 +133,7 @@ def test_a_port_in_use_is_named(site: Site) -> None:
     port = free_port()
     with (
         running(*arguments(site, "--port", str(port))),
-        pytest.raises(ConfigurationError, match=f"--port {port}: Address already in use; choose another"),
+        pytest.raises(ConfigurationError, match=f"`port: {port}`: Address already in use; choose another"),
     ):
         serve(settings(site, port=port))
 

@@ -198,7 +198,7 @@ def _submitted(launcher: DataflowLauncher, run: dict[str, Any], jobs: DataflowJo
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"temp_location": ""}, "needs --launcher_config temp_location="),
+        ({"temp_location": ""}, "needs `launcher_config: temp_location="),
         ({"runner": "FlinkRunner"}, "the launcher sets that itself"),
     ],
 )

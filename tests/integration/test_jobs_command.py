@@ -245,7 +245,7 @@ def test_a_followed_job_is_held_while_it_is_paused(
     assert arrived(nats_site, subject, sent) == data(0, sent)
     if end is None:
         assert possible(row) == ["cancel", "rate"]
-        assert f"because the job was paused: continue with --resume {id}" in report["notes"][0]
+        assert f"because the job was paused: continue with `resume: {id}`" in report["notes"][0]
 
 
 def test_wishes_of_before_the_index_was_lost_do_not_overrule_the_job(
@@ -306,7 +306,7 @@ def test_what_a_job_could_not_publish_is_tried_again_alone(
     assert jobs(made, "--job", first.job, "--action", "retry", "--json") == 0
     waiting = json.loads(capsys.readouterr().out)
     assert (waiting["state"], waiting["retry_of"]) == ("PAUSED", first.job)
-    assert waiting["reason"] == f"Run the command to start it: persistor resubmit --resume {waiting['id']}"
+    assert waiting["reason"] == f"Run the command to start it: persistor resubmit `resume: {waiting['id']}`"
     assert jobs(made, "--job", first.job, "--action", "retry") == 2
     again = resubmit.run(of(tmp_path, None, selection=None, resume=waiting["id"]))
     assert (again.planned, again.published) == (20, 20)

@@ -175,7 +175,7 @@ def test_another_clusters_topic_of_the_same_name_is_refused_at_start(
         other.produce(topic, _orders(5))
         with _persist(other, topic, archive, tmp_path / "other") as foreign:
             assert foreign.ends() == 2, foreign.output()
-        assert "give this cluster's sources another --source_prefix" in foreign.output()
+        assert "give this cluster's sources another `source_prefix`" in foreign.output()
         assert "Traceback" not in foreign.output()
         with _persist(other, topic, archive, tmp_path / "prefixed", source_prefix="eu.") as prefixed:
             wait_until(lambda: archive.indexed() == 10 and bool(prefixed.pid), 60, "both clusters' messages")

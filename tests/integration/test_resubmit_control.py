@@ -87,7 +87,7 @@ def test_a_lane_that_is_halted_confirms_what_it_has_sent_and_nothing_repeats(
     left = 9_000 - report.published
     assert left > 0
     assert (report.halted, report.exit_code, report.may_repeat) == (wished, 1, 0)
-    why = {"pause": f"paused: continue with --resume {plan.job}.", "cancel": "cancelled."}[wished]
+    why = {"pause": f"paused: continue with `resume: {plan.job}`.", "cancel": "cancelled."}[wished]
     assert report.notes == [f"{left} messages were not handled, because the job was {why}"]
     assert total(lake, plan).done == report.published
     again = replay(plan, lane, lake, Pacer(Control(lake, plan.job).wish))

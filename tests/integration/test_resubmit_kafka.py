@@ -258,7 +258,7 @@ def test_messages_older_than_the_retention_are_refused_until_they_get_new_times(
 ) -> None:
     topic = kafka.create_topic("short", 1, retention_ms=600_000)
     archive(lake, index, shapes())
-    with pytest.raises(ConfigurationError, match="use --timestamp now"):
+    with pytest.raises(ConfigurationError, match="use `timestamp: now`"):
         resubmit.run(settings(kafka, tmp_path, topic))
     assert resubmit.run(settings(kafka, tmp_path, topic, options=Options(timestamp="now"))).exit_code == 0
     assert all(m[4] >= NOW_MS for m in contents(kafka, topic, len(SHAPES)))
@@ -330,7 +330,7 @@ def test_a_stopped_lane_ends_early_and_is_resumed(kafka: Kafka, lake: Lake, inde
     )
     assert 0 < first.published < 60_000
     assert first.notes == [
-        f"{60_000 - first.published} messages were not handled: continue with --resume {plan.job}."
+        f"{60_000 - first.published} messages were not handled: continue with `resume: {plan.job}`."
     ]
     again = replay_lane(
         load_plan(lake, plan.job), lane, [lake], broker.open_publisher(url, {}, name=f"{plan.job}-{lane}")

@@ -134,7 +134,7 @@ def test_only_the_sources_that_are_named_are_looked_at(lake: Lake, index: Index)
     report = expire(lake, index, BEFORE, only=["orders"], young=AT_ONCE)
     assert (report.files, report.entries, report.kept) == (24, 240, {"newer": 24})
     assert {lake.path(one) for one in locations} <= set(files(lake))
-    with pytest.raises(ConfigurationError, match=r"--source order: .* has eu_orders, orders\."):
+    with pytest.raises(ConfigurationError, match=r"`source: order`: .* has eu_orders, orders\."):
         expire(lake, index, BEFORE, only=["order"])
 
 

@@ -43,7 +43,7 @@ def test_the_cause_of_a_refused_connection_says_where() -> None:
 
 def test_options_that_the_launcher_sets_are_refused(tmp_path: Path) -> None:
     options = {"flink_master": "h:8081", "job_name": "mine"}
-    with pytest.raises(ConfigurationError, match="--launcher_config job_name"):
+    with pytest.raises(ConfigurationError, match="`launcher_config: job_name`"):
         FlinkLauncher(SubprocessLauncher(tmp_path), options)
 
 

@@ -103,9 +103,9 @@ def test_a_state_says_what_is_possible(values: dict[str, Any], expected: list[st
 @pytest.mark.parametrize(
     ("values", "act", "how"),
     [
-        ({"state": "PLANNED", "plan": {"problems": []}}, lambda row: states.run(row, "ann"), "--plan j"),
-        ({"state": "PAUSED"}, states.resume, "--resume j"),
-        ({"state": "FAILED", **progress(9, 5, 1)}, states.resume, "--resume j"),
+        ({"state": "PLANNED", "plan": {"problems": []}}, lambda row: states.run(row, "ann"), "`plan: j`"),
+        ({"state": "PAUSED"}, states.resume, "`resume: j`"),
+        ({"state": "FAILED", **progress(9, 5, 1)}, states.resume, "`resume: j`"),
     ],
 )
 def test_what_only_the_command_can_do_with_its_jobs_is_refused_with_the_command(
@@ -125,7 +125,7 @@ def test_the_command_runs_plans_of_the_service_too_and_only_plans() -> None:
     for values in ({"state": "PLANNED"}, {**ready, "plan": {"problems": ["no"]}}, {"state": "COMPLETED"}):
         with pytest.raises(WrongStateError):
             states.begin(job(**values), "bob")
-    with pytest.raises(ConfigurationError, match="is a plan: run it with --plan j"):
+    with pytest.raises(ConfigurationError, match="is a plan: run it with `plan: j`"):
         states.begin_again(job(id="j", **ready))
 
 

@@ -41,7 +41,7 @@ def test_a_taken_port_is_told_with_what_to_do() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(
-            ConfigurationError, match=f"--metrics_port {port} on 127.0.0.1: .*in use; choose another"
+            ConfigurationError, match=f"`metrics_port: {port}` on 127.0.0.1: .*in use; choose another"
         ):
             metrics.serve(port, "127.0.0.1")
 

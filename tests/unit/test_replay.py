@@ -64,7 +64,7 @@ def test_messages_that_would_soon_be_deleted_refuse_the_job_unless_they_get_new_
     [problem] = plan_for(survey(), oldest_kept_us=OLD + 1).problems
     assert problem == (
         "The oldest message is of 1970-01-01T00:00:01+00:00, but copy refuses or soon deletes what is older "
-        "than 1970-01-01T00:00:01.000001+00:00: use --timestamp now."
+        "than 1970-01-01T00:00:01.000001+00:00: use `timestamp: now`."
     )
     assert plan_for(survey(), Options(timestamp="now"), oldest_kept_us=NEW).problems == ()
     assert plan_for(survey(), oldest_kept_us=NEW, original_time=False).problems == ()
@@ -300,7 +300,7 @@ def test_a_report_tells_this_run_from_earlier_ones() -> None:
     assert (report.published, report.already_published, report.exit_code) == (3, 5, 1)
     told = json.loads(json.dumps(report.to_dict()))
     assert (told["rate"], told["exit_code"]) == (1.5, 1)
-    assert told["notes"] == ["1 messages were not handled: continue with --resume j."]
+    assert told["notes"] == ["1 messages were not handled: continue with `resume: j`."]
 
 
 def test_a_ledger_keeps_what_is_confirmed(lake: Lake) -> None:

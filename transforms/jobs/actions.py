@@ -113,4 +113,4 @@ def _failed(row: Row) -> Selection:
 
 
 def _waiting(id: str) -> dict[str, Any]:
-    return {"state": "PAUSED", "reason": f"Run the command to start it: persistor resubmit --resume {id}"}
+    return {"state": "PAUSED", "reason": f"Run the command to start it: persistor resubmit `resume: {id}`"}

@@ -73,7 +73,7 @@ def change(
     for attempt in range(_ATTEMPTS):
         row, known = known or index.get_job(id), None
         if row is None:
-            raise UnknownJobError(f"There is no job {id!r}: check the id and --index.")
+            raise UnknownJobError(f"There is no job {id!r}: check the id and `index`.")
         wanted = function(row)
         record = note(row, wanted)
         if wanted == row:

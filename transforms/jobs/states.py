@@ -106,9 +106,9 @@ def command_for(row: Row, action: str) -> str | None:
     if not by_command(row) or row["cleared"]:
         return None
     if action == "run" and _is_ready(row):
-        return f"persistor resubmit --plan {row['id']}"
+        return f"persistor resubmit `plan: {row['id']}`"
     resumable = (row["state"] == "PAUSED" and is_free(row)) or _may_go_on(row)
-    return f"persistor resubmit --resume {row['id']}" if action == "resume" and resumable else None
+    return f"persistor resubmit `resume: {row['id']}`" if action == "resume" and resumable else None
 
 
 def run(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = UNLIMITED) -> Row:
@@ -146,7 +146,7 @@ def resume(row: Row) -> Row:
 def begin_again(row: Row) -> Row:
     """Continue a job by the command, from any state that allows it."""
     if row["state"] == "PLANNED":
-        raise ConfigurationError(f"Job {row['id']} is a plan: run it with --plan {row['id']}.")
+        raise ConfigurationError(f"Job {row['id']} is a plan: run it with `plan: {row['id']}`.")
     if row["state"] in {"CANCELLED", "CANCELLING"}:
         raise ConfigurationError(f"Job {row['id']} was cancelled: start a new one.")
     if row["cleared"]:

@@ -195,7 +195,7 @@ class _Run:
                 self._lost = [one for one in pool.map(self._if_lost, self._old_locations(self._index)) if one]
         self.report.lost = len(self._lost)
         if self._files or self._lost:
-            self.report.notes.append("Nothing is deleted yet: this is the plan; --yes carries it out.")
+            self.report.notes.append("Nothing is deleted yet: this is the plan; `yes` carries it out.")
 
     def delete(self) -> None:
         """Index, then files, then claims."""
@@ -217,7 +217,7 @@ class _Run:
         strange = sorted(set(self._only) - set(known))
         if strange:
             raise ConfigurationError(
-                f"--source {one}: {self._lake.url} has {', '.join(known) or 'no source'}." for one in strange
+                f"`source: {one}`: {self._lake.url} has {', '.join(known) or 'no source'}." for one in strange
             )
 
     def _add(self, file: _File) -> None:

@@ -214,7 +214,7 @@ def serve(port: int, host: str = "0.0.0.0") -> None:  # noqa: S104 - Prometheus 
             listen(port, host)
         except OSError as error:
             raise ConfigurationError(
-                f"--metrics_port {port} on {host}: {error.strerror}; choose another port, or 0 for none."
+                f"`metrics_port: {port}` on {host}: {error.strerror}; choose another port, or 0 for none."
             ) from error
         _served[port] = host
 

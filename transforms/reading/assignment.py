@@ -181,7 +181,7 @@ class Assignment:
                     f"{track.source} partition {track.partition.number} ends before position "
                     f"{track.buffer.end}, which was already read: the broker has lost messages that it "
                     "had confirmed. They are safe in the lake, but their positions will be reused: "
-                    "archive from here on with another --source_prefix."
+                    "archive from here on with another `source_prefix`."
                 )
         elif first > track.buffer.end:
             track.lose(first)

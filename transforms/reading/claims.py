@@ -251,7 +251,7 @@ def check_same(chain: Chain, claim: Claim, messages: pa.Table) -> None:
     if first and first[0]["offset"] == claim.first_position and first[0]["checksum"] != claim.first:
         raise PermanentError(
             f"{chain.name} position {claim.first_position} holds another message than the claimed one: "
-            "the broker's log was rewritten. Archive from here on with another --source_prefix."
+            "the broker's log was rewritten. Archive from here on with another `source_prefix`."
         )
 
 
@@ -271,5 +271,5 @@ def _refuse_foreign(source: str, broker: str, known: str, lake: str) -> None:
     if known != broker:
         raise ConfigurationError(
             f"Source {source!r} in {lake} belongs to the broker {known}, not to {broker}: "
-            "give this cluster's sources another --source_prefix, or use another lake."
+            "give this cluster's sources another `source_prefix`, or use another lake."
         )

@@ -34,7 +34,7 @@ class Options:
     timestamp: str = setting(
         _CHOICE,
         "running",
-        "publish time of the sent messages",
+        "publish time of the sent messages: original is that of each message, now the time of sending",
         default="original",
         choices=("original", "now"),
     )

@@ -209,7 +209,7 @@ def load_plan(lake: Lake, job: str) -> Plan:
         return Plan.from_json(lake.get(path), f"The plan of job {job} ({lake.location(path)})")
     except ObjectMissingError as error:
         raise ConfigurationError(
-            f"{lake.url} has no plan of job {job!r}: check the id and --lake."
+            f"{lake.url} has no plan of job {job!r}: check the id and `lake`."
         ) from error
 
 

@@ -135,14 +135,14 @@ def _of_topics(
 
 def _problems(plan: Plan, survey: Survey) -> Iterable[str]:
     if survey.outside and survey.outside == plan.messages:
-        yield f"All files lie outside the configured lakes, such as {survey.outside_example}: add --lake."
+        yield f"All files lie outside the configured lakes, such as {survey.outside_example}: add `lake`."
     if survey.no_dead_letters:
         yield (
             f"{survey.no_dead_letters} messages are no dead letters (they have no header "
             "persistor-error-source): select dead letters only, or send them without restore."
         )
     if plan.cannot_carry and not plan.options.lossy:
-        yield f"{plan.topic} cannot carry {_listed(plan)}: choose another or allow it with --lossy."
+        yield f"{plan.topic} cannot carry {_listed(plan)}: choose another or allow it with `lossy`."
 
 
 def _topic_problems(plan: Plan, survey: TopicSurvey, destination: Destination) -> Iterable[str]:
@@ -151,12 +151,12 @@ def _topic_problems(plan: Plan, survey: TopicSurvey, destination: Destination) -
     if _too_old(plan, survey, destination):
         yield (
             f"The oldest message is of {iso_time(survey.oldest_us)}, but {topic} refuses or soon deletes "
-            f"what is older than {iso_time(destination.oldest_kept_us)}: use --timestamp now."
+            f"what is older than {iso_time(destination.oldest_kept_us)}: use `timestamp: now`."
         )
     if _too_new(plan, survey, destination):
         yield (
             f"The newest message is of {iso_time(survey.newest_us)}, but {topic} refuses what is "
-            f"newer than {iso_time(destination.newest_taken_us)}: use --timestamp now."
+            f"newer than {iso_time(destination.newest_taken_us)}: use `timestamp: now`."
         )
     if (
         destination.max_bytes is not None
@@ -165,7 +165,7 @@ def _topic_problems(plan: Plan, survey: TopicSurvey, destination: Destination) -
     ):
         yield (
             f"The largest message has {survey.largest} bytes, but {topic} takes {destination.max_bytes}: "
-            "raise its limit, or go on without such messages with --lossy."
+            "raise its limit, or go on without such messages with `lossy`."
         )
     if plan.options.partitions == "original" and _beyond(survey, destination):
         yield (
@@ -180,7 +180,7 @@ def _warnings(plan: Plan, survey: Survey) -> Iterable[str]:
     if 0 < survey.outside < plan.messages:
         yield (
             f"{survey.outside} messages lie outside the configured lakes, such as {survey.outside_example}, "
-            "and will not be published: add --lake."
+            "and will not be published: add `lake`."
         )
     if plan.cannot_carry and plan.options.lossy:
         yield f"{plan.topic} cannot carry {_listed(plan)}."

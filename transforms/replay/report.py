@@ -151,7 +151,7 @@ class Report(Tally):
                 "pause": ", because the job was paused",
                 "cancel": ", because the job was cancelled",
             }
-            advice = "" if self.halted == "cancel" else f": continue with --resume {self.job}"
+            advice = "" if self.halted == "cancel" else f": continue with `resume: {self.job}`"
             self.notes.append(f"{left} messages were not handled{was[self.halted]}{advice}.")
 
     def to_dict(self) -> dict[str, Any]:

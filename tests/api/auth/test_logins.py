@@ -138,7 +138,7 @@ class TestLogins:
 
     def test_a_key_that_could_be_guessed_is_refused(self, site: Site) -> None:
         with (
-            pytest.raises(ConfigurationError, match="--session_key: give 32 characters"),
+            pytest.raises(ConfigurationError, match="`session_key`: give 32 characters"),
             site.serve({"main": MISSING}, session_key="k" * 31),
         ):
             pass

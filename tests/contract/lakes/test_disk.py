@@ -44,4 +44,4 @@ class TestDisk:
         ):
             with pytest.raises(ConfigurationError) as refused:
                 Lake(f"file://{place}")
-            assert str(refused.value) == f"--lake file://{place}: {told}"
+            assert str(refused.value) == f"`lake` file://{place}: {told}"

@@ -4,7 +4,7 @@ Delivery: a reader never commits by itself and never joins a rebalance (``assign
 ``subscribe``). A publisher with a name works in transactions that commit its progress together
 with the messages; one without a name is idempotent: no repeats unless its process dies.
 
-Settings (``--source_config`` and so on) are librdkafka's own properties.
+Settings (``source_config`` and so on) are librdkafka's own properties.
 """
 
 from transforms.brokers.kafka.publisher import open_publisher

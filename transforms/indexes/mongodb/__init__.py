@@ -74,22 +74,22 @@ def open(url: str) -> MongoIndex:
     """
     shown = re.sub(r"//[^/]*@", "//…@", url)
     try:
-        resolved = resolve(url, "--index")
+        resolved = resolve(url, "`index`")
         place = parse_uri(resolved)
         if not place["database"]:
-            raise ConfigurationError(f"--index {shown}: name the database, as in mongodb://HOST/persistor.")
+            raise ConfigurationError(f"`index` {shown}: name the database, as in mongodb://HOST/persistor.")
         ours = {name: value for name, value in _TIMEOUTS.items() if name not in place["options"]} | _DURABLE
         client: MongoClient[Document] = MongoClient(resolved, **ours)
         messages = client[place["database"]][place["collection"] or "messages"]
     except (mongo.ConfigurationError, mongo.InvalidName, ValueError, TypeError, OSError) as error:
-        raise ConfigurationError(f"--index {shown}: {error}.") from error
+        raise ConfigurationError(f"`index` {shown}: {error}.") from error
     try:
         with translated():
             replicated = bool({"setName", "msg"} & client.admin.command("hello").keys())
             _create_indexes(messages, replicated=replicated)
     except RefusedError as error:
         client.close()
-        raise ConfigurationError(f"--index {shown}: {error}.") from error
+        raise ConfigurationError(f"`index` {shown}: {error}.") from error
     except BaseException:
         client.close()
         raise

@@ -52,12 +52,12 @@ def open(url: str) -> SqliteIndex:
         ConfigurationError: the URL is malformed, the file cannot be created or is not an index.
         TransientError: another process kept the file locked for too long.
     """
-    resolved = resolve(url, "--index")
+    resolved = resolve(url, "`index`")
     # Some write four slashes before an absolute path.
     path = Path("/" + resolved.removeprefix("sqlite://").lstrip("/"))
     if not resolved.startswith("sqlite:///") or path == Path("/"):
         raise ConfigurationError(
-            f"--index {url!r}: write sqlite:///PATH, such as sqlite:///var/lib/index.db."
+            f"`index` {url!r}: write sqlite:///PATH, such as sqlite:///var/lib/index.db."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def open(url: str) -> SqliteIndex:
     except (OSError, sqlite3.Error) as error:
         another = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
         advice = "name another file" if another else "name a file that can be written"
-        raise ConfigurationError(f"--index {url}: {error}; {advice}.") from error
+        raise ConfigurationError(f"`index` {url}: {error}; {advice}.") from error
     return SqliteIndex(path)
 
 
