@@ -16,7 +16,7 @@ __all__ = ["open_launcher", "problems"]
 
 def problems(config: Mapping[str, str]) -> Iterator[str]:
     if "ink" not in config:
-        yield "--launcher toylauncher needs --launcher_config ink=COLOUR."
+        yield "`launcher: toylauncher` needs `launcher_config: ink=COLOUR`."
 
 
 def open_launcher(directory: Path, config: Mapping[str, str]) -> ToyLauncher:
