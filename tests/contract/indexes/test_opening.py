@@ -23,5 +23,5 @@ class TestOpening:
         scheme, _, rest = url.partition("://")
         monkeypatch.setenv("PLACE", rest)
         registry.index(url).open(f"{scheme}://${{env:PLACE}}").close()
-        with pytest.raises(ConfigurationError, match=r"^--index: \$\{env:NOT_THERE\} is not there; "):
+        with pytest.raises(ConfigurationError, match=r"^`index`: \$\{env:NOT_THERE\} does not exist; "):
             registry.index(url).open(f"{scheme}://${{env:NOT_THERE}}")

@@ -74,7 +74,7 @@ def _config_of(scheme: str, endpoint: str) -> dict[str, str]:
 class TestSettings:
     @pytest.mark.parametrize("url", ["ftp://host/a", "lake", "/tmp/lake", "s3:/bucket", "s3://"])
     def test_a_url_that_is_no_lake_is_a_configuration_error(self, url: str) -> None:
-        with pytest.raises(ConfigurationError, match="--lake"):
+        with pytest.raises(ConfigurationError, match="`lake`"):
             Lake(url)
 
     def test_a_secret_that_is_not_there_is_named_with_its_setting(self) -> None:
@@ -84,7 +84,7 @@ class TestSettings:
         assert str(refused.value) == f"secret_access_key: ${{env:NOT_THERE}} {advice}"
         with pytest.raises(ConfigurationError) as refused:
             Lake("s3://${file:/not/there}")
-        assert str(refused.value) == f"--lake: ${{file:/not/there}} {advice}"
+        assert str(refused.value) == f"`lake`: ${{file:/not/there}} {advice}"
 
     @pytest.mark.parametrize("url", ["s3://bucket", "gs://bucket", "az://container"])
     def test_an_unknown_setting_is_a_configuration_error(self, url: str) -> None:
