@@ -194,7 +194,14 @@ def look_up(settings: PlanSettings) -> Destination | LookUp:
         ConfigurationError: the topic does not exist, or a setting is not valid.
         TransientError: the broker did not answer for a minute.
     """
-    base, _, topic = (settings.destination or "").rpartition("/")
+    topic = (settings.destination or "").rpartition("/")[2]
+    look_up = topics_at(settings, settings.destination or "")
+    return look_up if is_pattern(topic) else look_up(topic)
+
+
+def topics_at(settings: PlanSettings, destination: str) -> LookUp:
+    """How to find out what a topic is like that lies beside the one of a destination's URL."""
+    base = destination.rpartition("/")[0]
 
     def look_up(topic: str) -> Destination:
         url = f"{base}/{topic}"
@@ -204,7 +211,7 @@ def look_up(settings: PlanSettings) -> Destination | LookUp:
         finally:
             publisher.close()
 
-    return look_up if is_pattern(topic) else look_up(topic)
+    return look_up
 
 
 def patiently(call: Callable[[], _T], what: str) -> _T:

@@ -15,8 +15,9 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
 
-from pipelines.connections import look_up, open_index, open_lakes, patiently
+from pipelines.connections import look_up, open_index, open_lakes, patiently, topics_at
 from pipelines.job_rows import new_job, row_from_plan, store, user
+from pipelines.rechecks import Rechecks
 from pipelines.runners.in_process import in_process_runner, keep_heap
 from pipelines.runners.signals import stopped_by_signals
 from pipelines.runners.streaming import distant_runner
@@ -32,7 +33,7 @@ from transforms.jobs.leases import UnknownJobError, held_by, new_owner
 from transforms.jobs.rows import by_command, options_of, record, selection_of
 from transforms.jobs.states import begin, begin_again
 from transforms.lake import Lake
-from transforms.replay import LookUp, Plan, Progress, Report, freeze_plan, freeze_retry
+from transforms.replay import LookUp, Plan, Progress, Report, check_rest, freeze_plan, freeze_retry
 from transforms.replay.control import last_version
 from transforms.replay.ledger import total
 from transforms.replay.plans import load_plan
@@ -84,8 +85,9 @@ def run(
             keeper.planned(stored)
             on_plan(stored)
             publish = partial(_publish, settings, stored, beam_args)
+            check = partial(check_rest, stored, lakes, topics_at(settings, stored.destination))
             held = partial(on_pause, stored.job) if settings.follow else None
-            report = _send(stored, lakes[0], publish, keeper, held)
+            report = _send(stored, lakes[0], publish, keeper, check=check, held=held)
             keeper.finish(report, stopped=stopping())
             return report
 
@@ -95,20 +97,31 @@ def _send(
     lake: Lake,
     publish: Callable[[], None],
     keeper: Keeper,
+    *,
+    check: Callable[[], list[str]],
     held: Callable[[], object] | None,
 ) -> Report:
     report = Report(job=stored.job, destination=stored.topic, planned=stored.messages)
     earlier = now = total(lake, stored)
     goes_on, seconds = earlier.done < stored.messages, 0.0
     while goes_on:
+        _refuse(patiently(check, "check the destination again"))
         started = time.monotonic()
-        publish()
+        with Rechecks(check, keeper.halt) as rechecks:
+            publish()
         seconds += time.monotonic() - started
         now = retry(lambda: total(lake, stored), f"read the progress of job {stored.job}")
+        if now.done < stored.messages:
+            _refuse(rechecks.problems)
         goes_on = now.done < stored.messages and keeper.goes_on(stopping, held)
     report.halted = keeper.halted
     report.settle(now, earlier, seconds)
     return report
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str]) -> None:
@@ -165,8 +178,8 @@ def _begin(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progr
 
 def _check_destination(found: Destination | LookUp) -> None:
     """Refuse an unusable destination before the job is created."""
-    if isinstance(found, Destination) and found.problems:
-        raise ConfigurationError(found.problems)
+    if isinstance(found, Destination):
+        _refuse(list(found.problems))
 
 
 def _ready(settings: ResubmitSettings, index: Index, lake: Lake) -> Row:

@@ -39,7 +39,7 @@ class Backends:
         _check_destinations([url for _, url in settings.destination_urls], problems)
         if problems:
             raise ConfigurationError(problems)
-        self.publishers = Publishers(settings.destinations)
+        self.publishers = Publishers(settings.destinations, self.lakes)
 
     @property
     def index(self) -> Index:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from resubmit_api.errors import AwayError
+from resubmit_api.errors import AwayError, needs
 from resubmit_api.settings import DestinationSettings
 from transforms import registry
 from transforms.brokers import Destination, Publisher
 from transforms.errors import ConfigurationError
+from transforms.lake import Lake
+from transforms.replay.archived import with_archives
 
 __all__ = ["Lent", "Publishers"]
 
@@ -39,6 +41,7 @@ class Lent:
 class _Slot:
     url: str
     config: Mapping[str, str]
+    lakes: Sequence[Lake]
     lock: threading.Lock = field(default_factory=threading.Lock)
     publisher: Publisher | None = None
     destination: Destination | None = None
@@ -51,7 +54,9 @@ class _Slot:
         # Start a new round each time: a message that was sent before must be sent again now.
         self.publisher.begin()
         if self.destination is None or time.monotonic() - self.looked_up > _FRESH:
-            self.destination = self.publisher.destination()
+            found = self.publisher.destination()
+            with needs("A lake"):
+                self.destination = with_archives(found, self.lakes)
             self.looked_up = time.monotonic()
         if self.destination.problems:
             raise ConfigurationError(self.destination.problems)
@@ -66,8 +71,8 @@ class _Slot:
 class Publishers:
     """The configured destinations by name, with a pool of publishers by destination and topic."""
 
-    def __init__(self, destinations: Mapping[str, DestinationSettings]) -> None:
-        self._destinations = dict(destinations)
+    def __init__(self, destinations: Mapping[str, DestinationSettings], lakes: Sequence[Lake]) -> None:
+        self._destinations, self._lakes = dict(destinations), lakes
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._lock = threading.Lock()
 
@@ -115,7 +120,7 @@ class Publishers:
     def _slot(self, name: str, topic: str) -> _Slot:
         url, config = self.address(name, topic)
         with self._lock:
-            slot = self._slots.pop((name, topic), None) or _Slot(url, config)
+            slot = self._slots.pop((name, topic), None) or _Slot(url, config, self._lakes)
             self._slots[name, topic] = slot  # keep the last used one last
             self._drop_idle()
         return slot

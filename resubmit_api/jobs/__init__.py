@@ -116,10 +116,14 @@ class Jobs:
         """Send exactly what a plan holds; the same key again returns the row of the first request.
 
         Raises:
+            ConfigurationError: the destination would refuse it by now.
             WrongStateError: it runs or ran already, the plan has problems, or it is not ready.
-            TransientError: the index does not answer.
+            TransientError: the index, the destination or the lake does not answer.
         """
         by = [requested_by, key]
+        if "run" in (row := self.get(id))["possible"]:
+            with needs(f"Destination {row['destination']} or the lake"):
+                self._planning.check_run(row)
 
         def run(row: Row) -> Row:
             known = key is not None and row.get("run_key") == by

@@ -15,7 +15,8 @@ from transforms.job_row import Row
 from transforms.jobs.keeper import Keeper
 from transforms.jobs.leases import HeldError
 from transforms.jobs.rows import by_command, failed, options_of, planned, selection_of
-from transforms.replay import LookUp, Plan, check_retry, make_plan
+from transforms.replay import LookUp, Plan, check_rest, check_retry, make_plan
+from transforms.replay.plans import load_plan
 from transforms.replay.routing import is_pattern
 from transforms.retry import retry
 
@@ -24,6 +25,7 @@ __all__ = ["Planning"]
 _AT_ONCE = 4
 _GIVE_UP_AFTER = 600.0
 _LOST_TOO_OFTEN = 5
+_CHECKED_AT_ONCE = 10
 _CLOSED_WITHIN = 5.0
 """Seconds to wait at the end; a plan that takes longer ends with the process."""
 
@@ -83,6 +85,22 @@ class Planning:
         except PermanentError as error:
             raise ConfigurationError(str(error)) from error
         if problems:
+            raise ConfigurationError(problems)
+
+    def check_run(self, row: Row) -> None:
+        """Refuse to run a plan that its destination would refuse by now.
+
+        A plan of many topics is checked by its job alone, which need not answer at once.
+
+        Raises:
+            ConfigurationError: with everything that speaks against it.
+            TransientError: the destination or a lake is away.
+        """
+        lakes = self._backends.lakes
+        plan = load_plan(lakes[0], row["id"])
+        if len(plan.topics) > _CHECKED_AT_ONCE:
+            return
+        if problems := check_rest(plan, lakes, partial(self._one, row["destination"])):
             raise ConfigurationError(problems)
 
     def _one(self, name: str, topic: str) -> Destination:

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from transforms.brokers._destination import Destination
 from transforms.errors import TransientError
-from transforms.model import Trait
 
 __all__ = [
     "UNNAMED",
@@ -191,44 +191,6 @@ class FencedError(TransientError):
 
     It may begin again; what is committed by then shows which of the two it was.
     """
-
-
-@dataclass(frozen=True)
-class Destination:
-    """The properties of a destination, for the preflight checks.
-
-    Attributes:
-        topic: its name at the broker.
-        carries: the traits of a message that survive; see ``Trait``.
-        partitions: number of partitions, None if it has none.
-        max_bytes: the largest message it accepts, None if no limit is known.
-        original_time: whether a message keeps the original publish time.
-        lost_times_us: publish times (µs since 1970) in this range are not kept, though others are.
-        problems: problems independent of the messages (not reachable, not writable), in sentences.
-        warnings: what an operator should know, in sentences.
-        for_jobs: problems for resubmissions but not for single messages, in sentences.
-        compacted: whether only the last message of each key is kept.
-        newest_taken_us: publish times (µs since 1970) after this would be refused; None if all are accepted.
-        oldest_kept_us: publish times (µs since 1970) before this would be refused or deleted by
-            retention soon after; None if any time is kept.
-        deduplication: how repeats after a crash are prevented, one sentence for the report.
-        exactly_once: whether a named publisher's messages and progress are committed together.
-    """
-
-    topic: str
-    carries: Trait
-    partitions: int | None = None
-    max_bytes: int | None = None
-    original_time: bool = False
-    lost_times_us: tuple[int, int] | None = None
-    problems: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    for_jobs: Sequence[str] = ()
-    compacted: bool = False
-    newest_taken_us: int | None = None
-    oldest_kept_us: int | None = None
-    deduplication: str = "none: after a crash messages may repeat"
-    exactly_once: bool = False
 
 
 @dataclass(frozen=True)

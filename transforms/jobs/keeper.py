@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
@@ -80,7 +81,7 @@ class Keeper:
         self._plan: Plan | None = None
         self._wished: tuple[Wish, int] | None = None
         self._written: Wish | None = None
-        self._paused = False
+        self._paused = self._halts = False
         self._tally: Tally | None = None
         self._rate: float | None = None
         self._counts: deque[tuple[float, int]] = deque(maxlen=_RATE_OVER)
@@ -129,6 +130,10 @@ class Keeper:
                 self._write_wish, f"write the control object of job {self._id}", give_up_after=_GIVE_UP_AFTER
             )
             self._plan = plan
+
+    def halt(self) -> None:
+        """Let the lanes end early, confirming what they have sent, whatever is asked of the job."""
+        self._halts = True
 
     @property
     def halted(self) -> str | None:
@@ -197,8 +202,11 @@ class Keeper:
             self._progress(tally.published, tally.done - tally.published, self._plan.messages)
 
     def _write_wish(self) -> None:
-        if self._wished is not None and self._wished[0] != self._written:
+        if self._wished is not None:
             wish, version = self._wished
+            wish = replace(wish, state="pause") if self._halts else wish
+            if wish == self._written:
+                return
             write_control(self._lake, self._id, wish, version)
             self._written = wish
             self._paused = self._paused or wish.state == "pause"

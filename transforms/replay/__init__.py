@@ -13,11 +13,13 @@ from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.replay import preflight
+from transforms.replay.archived import with_archives
 from transforms.replay.figures import Sample, key_to_json
 from transforms.replay.lane import Sender, publish_options, replay_lane
 from transforms.replay.options import Options
 from transforms.replay.planning import survey
 from transforms.replay.plans import Plan, PlanStore, load_plan, new_job_id
+from transforms.replay.rechecking import check_rest
 from transforms.replay.report import Failure, Report
 from transforms.replay.retrying import check_retry, delete_plan, freeze_retry
 from transforms.replay.routing import is_pattern
@@ -31,6 +33,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Report",
+    "check_rest",
     "check_retry",
     "delete_plan",
     "freeze_plan",
@@ -133,6 +136,7 @@ def _make(  # noqa: PLR0917 - the arguments of its two callers
         destinations = {name: destination(name) for name in names}
     else:
         destinations = {topic: destination}
+    destinations = {name: with_archives(one, lakes) for name, one in destinations.items()}
     plan = preflight.make(found, destinations, options, topic=topic, job=job, selection=selection, url=url)
     return replace(plan, samples=tuple(_with_key(index, sample) for sample in plan.samples))
 
@@ -190,9 +194,8 @@ def replay_inline(
     if found.figures.messages > most:
         raise ConfigurationError(f"More than {most} messages are selected: start a job for them.")
     job = job or new_job_id()
-    plan = preflight.make(
-        found, {topic: destination}, options, topic=topic, job=job, selection=selection, url=url
-    )
+    known = with_archives(destination, lakes)
+    plan = preflight.make(found, {topic: known}, options, topic=topic, job=job, selection=selection, url=url)
     _refuse(plan)
     return plan, _publish(plan, windows, lakes, publisher, progress)
 

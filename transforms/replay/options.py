@@ -29,6 +29,7 @@ class Options:
             partition and offset), so that keys spread over lanes; ``none``.
         restore: restore dead letters: remove the headers that were added.
         source_prefix: what ``{origin}`` leaves out: the prefix of the archived topics' sources.
+        into_its_source: send also into a topic that the messages were archived from.
     """
 
     timestamp: str = setting(
@@ -63,6 +64,10 @@ class Options:
         "running",
         "prefix to strip from the source's name in {origin}: the prefix the topics were archived with",
         default="",
+    )
+    into_its_source: bool = flag(
+        "running",
+        "send also into the very topic that the messages were archived from, which archives them again",
     )
 
     def __post_init__(self) -> None:

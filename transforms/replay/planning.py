@@ -43,6 +43,8 @@ class TopicSurvey:
         beyond: messages whose publish time is the latest that the lake keeps, and may have been later.
         sources: sources and incarnations of the messages.
         source_partitions: how many partitions these had, 0 if unknown.
+        messages: how many there are.
+        bytes: their sizes together.
     """
 
     traits: dict[int, int] = field(default_factory=dict)
@@ -54,6 +56,8 @@ class TopicSurvey:
     beyond: int = 0
     sources: set[tuple[str, int]] = field(default_factory=set)
     source_partitions: int = 0
+    messages: int = 0
+    bytes: int = 0
 
     def add(self, table: pa.Table) -> None:
         """Count rows."""
@@ -66,6 +70,8 @@ class TopicSurvey:
 
     def add_extent(self, table: pa.Table) -> None:
         """Count sizes and times of rows with no further columns."""
+        self.messages += len(table)
+        self.bytes += pc.sum(table["size"]).as_py()
         self.largest = max(self.largest, pc.max(table["size"]).as_py())
         times = table["publish_time"].cast(pa.int64())
         bounds = pc.min_max(times)

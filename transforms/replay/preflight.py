@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from transforms.brokers import Destination
@@ -167,6 +167,12 @@ def _topic_problems(plan: Plan, survey: TopicSurvey, destination: Destination) -
             f"The largest message has {survey.largest} bytes, but {topic} takes {destination.max_bytes}: "
             "raise its limit, or go on without such messages with `lossy`."
         )
+    yield from _of_room(plan, survey, destination)
+    if (own := _own(survey, destination)) and not plan.options.into_its_source:
+        yield (
+            f"{topic} is the topic that {_sources(own)} was archived from: what is sent there is read twice "
+            "by its consumers and archived again. Send to another topic, or allow it with into_its_source."
+        )
     if plan.options.partitions == "original" and _beyond(survey, destination):
         yield (
             f"Messages are of partitions up to {survey.highest_partition}, but {topic} has only "
@@ -190,6 +196,18 @@ def _topic_warnings(plan: Plan, survey: TopicSurvey, destination: Destination) -
     yield from destination.warnings
     yield from destination.for_jobs
     topic = destination.topic
+    if plan.options.lossy:
+        yield from _lost(survey, destination)
+    if not destination.refuses_when_full and not _beyond_room(survey, destination, alone=True):
+        yield from (
+            f"With these messages {topic} exceeds the {limit} that it keeps: its oldest ones are deleted."
+            for limit in _beyond_room(survey, destination, alone=False)
+        )
+    if destination.archived_as and not plan.options.restore:
+        yield (
+            f"{topic} is archived as {_sources(destination.archived_as)}: "
+            "what is sent there is archived again."
+        )
     if destination.compacted:
         yield f"{topic} is compacted: of the messages with one key it will keep the last one only."
     if plan.options.timestamp == "original" and not destination.original_time:
@@ -199,6 +217,53 @@ def _topic_warnings(plan: Plan, survey: TopicSurvey, destination: Destination) -
             f"The key chooses the partition: messages are of partitions up to {survey.highest_partition}, "
             f"{topic} has {destination.partitions}."
         )
+
+
+def _of_room(plan: Plan, survey: TopicSurvey, destination: Destination) -> Iterable[str]:
+    if destination.refuses_when_full:
+        for limit in _beyond_room(survey, destination, alone=False):
+            yield (
+                f"The messages are {_amount(survey)}, but {destination.topic} takes {limit} in all, and "
+                "refuses what is beyond that: raise its limit, make room, or select fewer."
+            )
+    elif not plan.options.lossy:
+        yield from (
+            f"{text} Raise its limit, select fewer, or allow it with lossy."
+            for text in _lost(survey, destination)
+        )
+
+
+def _lost(survey: TopicSurvey, destination: Destination) -> Iterable[str]:
+    if not destination.refuses_when_full:
+        for limit in _beyond_room(survey, destination, alone=True):
+            yield (
+                f"The messages are {_amount(survey)}, but {destination.topic} keeps {limit} and deletes the "
+                "oldest ones: the first of them would soon be gone."
+            )
+
+
+def _beyond_room(survey: TopicSurvey, destination: Destination, *, alone: bool) -> list[str]:
+    """The limits that the messages exceed, ``alone`` or with what is there already."""
+    held_bytes, held_messages = (0, 0) if alone else (destination.held_bytes, destination.held_messages)
+    limits = (
+        (survey.bytes + held_bytes, destination.keeps_bytes, "bytes"),
+        (survey.messages + held_messages, destination.keeps_messages, "messages"),
+    )
+    return [f"{most:,} {unit}" for count, most, unit in limits if most is not None and count > most]
+
+
+def _amount(survey: TopicSurvey) -> str:
+    return f"{survey.messages:,} with {survey.bytes:,} bytes"
+
+
+def _own(survey: TopicSurvey, destination: Destination) -> list[str]:
+    """The sources of messages that would go back into their own topic."""
+    return sorted({source for source, _ in survey.sources} & set(destination.archived_as or ()))
+
+
+def _sources(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"source {names[0]!r}{more}"
 
 
 def _keyed(plan: Plan, topic: str) -> bool:

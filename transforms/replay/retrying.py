@@ -11,6 +11,7 @@ from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError
 from transforms.lake import Lake
 from transforms.replay import preflight
+from transforms.replay.archived import with_archives
 from transforms.replay.failed_rows import FailedRows
 from transforms.replay.figures import Figures
 from transforms.replay.planning import TopicSurvey
@@ -77,7 +78,9 @@ def check_retry(lake: Lake, job: str, look_up: Callable[[str], Destination]) -> 
     for lane in plan.lanes:
         for batch in FailedRows(lake, job, lane).read():
             found.setdefault(lane_topic(plan, lane), TopicSurvey()).add_extent(pa.Table.from_batches([batch]))
-    return preflight.check_again(plan, found, {topic: look_up(topic) for topic in found})
+    return preflight.check_again(
+        plan, found, {topic: with_archives(look_up(topic), [lake]) for topic in found}
+    )
 
 
 def _add_lane(failed: FailedRows, lane: int, store: PlanStore, figures: Figures) -> tuple[int, int] | None:

@@ -35,7 +35,8 @@ def look_up(client: Client, settings: Mapping[str, Any], topic: str) -> Destinat
     """
     admin = client.hears(AdminClient(only_for_clients(settings)))
     # A request that names the topic could create it; listing all topics cannot.
-    found = client.ask(lambda: admin.list_topics(timeout=TIMEOUT)).topics.get(topic)
+    cluster = client.ask(lambda: admin.list_topics(timeout=TIMEOUT))
+    found = cluster.topics.get(topic)
     if found is None or found.error is not None:
         missing = f"Kafka topic {topic!r} does not exist (or this user may not see it): create it first."
         return Destination(topic, _CARRIES, problems=[missing], for_jobs=[ACLS])
@@ -45,28 +46,38 @@ def look_up(client: Client, settings: Mapping[str, Any], topic: str) -> Destinat
     except PersistorError as error:
         warnings.append(f"Retention and size limits of {topic} are not checked: {error}")
         for_jobs.append(ACLS)
-    refused = _denied(client, admin, topic)
+    described = _described(client, admin, topic)
+    refused = _denied(described)
     if AclOperation.READ in refused:
         for_jobs = [f"This user may not read the Kafka topic {topic!r}, which jobs need.", ACLS]
-    made = replace(_destination(topic, len(found.partitions), config, warnings), for_jobs=for_jobs)
+    made = replace(
+        _destination(topic, len(found.partitions), config, warnings),
+        for_jobs=for_jobs,
+        identity=str(cluster.cluster_id),
+        incarnation=str(described.topic_id),
+    )
     if AclOperation.WRITE in refused:
         return replace(made, problems=[f"This user may not write to the Kafka topic {topic!r}. {ACLS}"])
     return made
 
 
-def _denied(client: Client, admin: AdminClient, topic: str) -> set[AclOperation]:
-    """Which of reading and writing is denied to this user."""
+def _described(client: Client, admin: AdminClient, topic: str) -> Any:
     [future] = admin.describe_topics(
         TopicCollection([topic]), include_authorized_operations=True, request_timeout=TIMEOUT
     ).values()
-    allowed = client.ask(future.result).authorized_operations
+    return client.ask(future.result)
+
+
+def _denied(described: Any) -> set[AclOperation]:
+    """Which of reading and writing is denied to this user."""
+    allowed = described.authorized_operations
     # An old broker does not report it.
     return set() if allowed is None else {AclOperation.READ, AclOperation.WRITE} - set(allowed)
 
 
 def examine_source(client: Client, admin: AdminClient, topic: str) -> tuple[list[str], list[str]]:
     """See ``transforms.brokers.Reader.examine``."""
-    refused = AclOperation.READ in _denied(client, admin, topic)
+    refused = AclOperation.READ in _denied(_described(client, admin, topic))
     problems = [f"This user may not read the Kafka topic {topic!r}."] if refused else []
     try:
         compacted = _is_compacted(_config(client, admin, topic))
@@ -108,10 +119,11 @@ def _config(client: Client, admin: AdminClient, topic: str) -> dict[str, str]:
 def _destination(topic: str, partitions: int, config: Mapping[str, str], warnings: list[str]) -> Destination:
     now = time.time_ns() // 1_000_000
     retention = int(config.get("retention.ms", -1))
-    deletes = "delete" in config.get("cleanup.policy", "delete") and retention >= 0
+    deletes = "delete" in config.get("cleanup.policy", "delete")
+    kept = int(config.get("retention.bytes", -1))
     accepted = int(config.get("message.timestamp.before.max.ms", _FOREVER))
     ahead = int(config.get("message.timestamp.after.max.ms", _FOREVER))
-    oldest_ms = max(now - retention if deletes else -_FOREVER, now - accepted)
+    oldest_ms = max(now - retention if deletes and retention >= 0 else -_FOREVER, now - accepted)
     original = config.get("message.timestamp.type", "CreateTime") == "CreateTime"
     if not original:
         warnings = [*warnings, "The topic sets its own times (message.timestamp.type=LogAppendTime)."]
@@ -130,4 +142,5 @@ def _destination(topic: str, partitions: int, config: Mapping[str, str], warning
         oldest_kept_us=oldest_ms * 1000 if original and oldest_ms > 0 else None,
         deduplication="exactly once for jobs: messages and progress are committed in one transaction",
         exactly_once=True,
+        keeps_bytes=kept * partitions if deletes and kept >= 0 else None,
     )

@@ -6,12 +6,14 @@ import json
 import secrets
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from transforms.brokers import Destination, PublishOptions, Undelivered
 from transforms.brokers.nats.connection import Connection, parse_url
 from transforms.brokers.nats.headers import encode_headers
+from transforms.brokers.nats.streams import identity_of, meet, stream_from
 from transforms.brokers.nats.wire import Raw
 from transforms.errors import ConfigurationError, TransientError
 from transforms.model import Trait
@@ -67,10 +69,11 @@ class NatsPublisher:
                 f"No JetStream stream takes the subject {self._subject!r}; add it to a stream's subjects."
             )
             return Destination(self._subject, _CARRIES, max_bytes=limit, problems=[problem])
-        config = self._connection.api(f"STREAM.INFO.{found[0]}")["config"]
+        info = self._connection.api(f"STREAM.INFO.{found[0]}")
+        config, state = info["config"], info.get("state", {})
         size = config.get("max_msg_size", -1)
         window = config.get("duplicate_window", 0) / 1e9
-        return Destination(
+        return _Destination(
             self._subject,
             _CARRIES,
             max_bytes=min(limit, size) if size > 0 else limit,
@@ -79,6 +82,13 @@ class NatsPublisher:
             else [],
             warnings=[_WARNING],
             deduplication=f"Nats-Msg-Id: repeats within {window:g} s (the duplicate window) are dropped",
+            keeps_bytes=_limit(config, "max_bytes"),
+            keeps_messages=_limit(config, "max_msgs", "max_msgs_per_subject"),
+            held_bytes=state.get("bytes", 0),
+            held_messages=state.get("messages", 0),
+            refuses_when_full=config.get("discard") == "new",
+            identity=identity_of(self._connection),
+            incarnation=stream_from(info).incarnation,
         )
 
     def begin(self) -> int | None:
@@ -204,6 +214,18 @@ class NatsPublisher:
             self._reset()
             raise TransientError(f"NATS does not store what is published to {self._subject!r}: {reason}")
         self._undelivered.append(Undelivered(id, reason))
+
+
+class _Destination(Destination):
+    def may_be(self, source: str) -> bool:
+        """Whether a source's name ends with a filter that takes this subject."""
+        # What may be a prefix is no wildcard: behind it almost any filter would do.
+        starts = [0, *(n for n, letter in enumerate(source) if n and letter not in "*>.")]
+        return any(meet(source[start:], self.topic) is not None for start in starts)
+
+
+def _limit(config: Mapping[str, Any], *names: str) -> int | None:
+    return min((config[name] for name in names if config.get(name, -1) > 0), default=None)
 
 
 def _column(table: pa.Table, name: str) -> pa.Array:

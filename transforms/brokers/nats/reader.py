@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from transforms.brokers.nats.streams import (
     Stream,
     ask,
     durable_floor,
+    identity_of,
     meet,
     move_floor,
     streams_of,
@@ -63,9 +63,7 @@ class NatsReader:
 
     def identity(self) -> str:
         """Account and JetStream domain; a server's or cluster's own name may change, so it is left out."""
-        answer = json.loads(self._connection.request("$SYS.REQ.USER.INFO"))
-        account = answer.get("data", {}).get("account", "")
-        return f"nats:{self._connection.info().get('domain', '')}:{account}"
+        return identity_of(self._connection)
 
     def discover(self) -> Mapping[Partition, str]:
         """See :class:`transforms.brokers.Reader`."""

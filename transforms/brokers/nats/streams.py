@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ __all__ = [
     "Stream",
     "create_consumer",
     "durable_floor",
+    "identity_of",
     "meet",
     "move_floor",
     "restart_durable",
@@ -169,3 +171,10 @@ def delete_consumer(connection: Connection, stream: Stream, name: str) -> None:
 def _resets(connection: Connection) -> bool:
     found = re.match(r"(\d+)\.(\d+)", str(connection.info().get("version", "")))
     return bool(found) and (int(found[1]), int(found[2])) >= _RESET_SINCE  # type: ignore[index]
+
+
+def identity_of(connection: Connection) -> str:
+    """Account and JetStream domain; a server's or cluster's own name may change, so it is left out."""
+    answer = json.loads(connection.request("$SYS.REQ.USER.INFO"))
+    account = answer.get("data", {}).get("account", "")
+    return f"nats:{connection.info().get('domain', '')}:{account}"

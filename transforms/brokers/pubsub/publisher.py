@@ -51,7 +51,7 @@ class PubsubPublisher:
         project, topics = parse_url(url)
         if len(topics) != 1:
             raise ConfigurationError(f"A Pub/Sub destination is one topic, not {len(topics)}.")
-        self._topic = topics[0]
+        self._project, self._topic = project, topics[0]
         self._path = f"projects/{project}/topics/{topics[0]}"
         self._options = client_options(config)
         self._client: pubsub_v1.PublisherClient | None = None
@@ -67,12 +67,14 @@ class PubsubPublisher:
                 self._open().get_topic(topic=self._path)
         except ConfigurationError as error:
             problems = error.problems
-        return Destination(
+        return _Destination(
             self._topic,
             Trait.KEY | Trait.HEADERS,
             max_bytes=_MESSAGE_BYTES,
             problems=problems,
             warnings=["Order within a key needs subscriptions with message ordering enabled."],
+            identity=f"pubsub:{self._project}",
+            incarnation=self._path,
         )
 
     def begin(self) -> int | None:
@@ -141,6 +143,12 @@ class PubsubPublisher:
                 return [Undelivered(request[0][0], "Pub/Sub refuses the message as invalid")]
             return list(chain.from_iterable(self._publish([message]) for message in request))
         return []
+
+
+class _Destination(Destination):
+    def may_be(self, source: str) -> bool:  # noqa: ARG002 - sources are named by subscriptions
+        """Any subscription may be one of this topic."""
+        return True
 
 
 def _messages(messages: pa.Table, extra: Sequence[tuple[str, bytes]]) -> Iterator[_Message]:
