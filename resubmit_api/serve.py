@@ -6,6 +6,8 @@ import ipaddress
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn
 
 from apiflask import APIFlask
@@ -51,7 +53,9 @@ def serve(settings: ApiSettings) -> None:
     app = create_app(settings, trusted_hosts=None if closed else _LOOPBACK_NAMES)
     try:
         server = make_server(app, host=host, port=port, trusted_proxy=settings.trusted_proxy)
-        _run(server, "" if closed else " (no tokens: everybody on this machine may read and send)")
+        parts: Parts = app.extensions[EXTENSION]
+        notice = "" if closed else " (no tokens: everybody on this machine may read and send)"
+        _run(server, parts.jobs.leave, notice)
     finally:
         close_app(app)
 
@@ -137,18 +141,18 @@ def _listen(address: tuple[Any, ...]) -> socket.socket:
     return listener
 
 
-def _run(server: Any, notice: str) -> None:
+def _run(server: Any, leave: Callable[[], None], notice: str) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        leave()  # what ends along with the service must not be started again by it
+        sys.exit(0)  # waitress takes this as the wish to stop
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     host, port = server.effective_host, server.effective_port
     shown = f"[{host}]" if ":" in str(host) else host
     sys.stdout.write(f"Listening on http://{shown}:{port}{notice}\n")
     sys.stdout.flush()
     server.run()
-
-
-def _stop(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - a signal handler's signature
-    sys.exit(0)  # waitress takes this as a request to stop
 
 
 def _is_loopback(host: str) -> bool:

@@ -55,6 +55,10 @@ class Jobs:
         """Start working on jobs, including those that others left unfinished."""
         self._dispatcher.start()
 
+    def leave(self) -> None:
+        """Take up no job any more. May be called by a handler of signals."""
+        self._dispatcher.leave()
+
     def close(self) -> None:
         """Finish small resubmissions; large ones continue on their own."""
         self._inline.close()  # first, because the dispatcher renews its leases

@@ -25,8 +25,8 @@ from transforms.jobs.leases import (
     HeldError,
     UnknownJobError,
     change,
+    has_run_out,
     held_by,
-    is_free,
     new_owner,
     owner_prefix,
 )
@@ -71,6 +71,7 @@ class Dispatcher:
         self._rounds = 0
         self._away, self._leases_valid_from = False, 0.0
         self._closing, self._nudged = threading.Event(), threading.Event()
+        self._leaving = threading.Event()
         self._loops: list[threading.Thread] = []
         self._starting: dict[str, str] = {}
 
@@ -86,6 +87,10 @@ class Dispatcher:
         self._loops = [threading.Thread(target=self._repeat, args=work, daemon=True) for work in works]
         for loop in self._loops:
             loop.start()
+
+    def leave(self) -> None:
+        """Take up no more: the service is about to end, and its jobs may be ending with it."""
+        self._leaving.set()
 
     def nudge(self) -> None:
         """Check at once, because something is new."""
@@ -120,6 +125,8 @@ class Dispatcher:
                 self._closing.wait(every)
 
     def _dispatch(self) -> None:
+        if self._leaving.is_set():
+            return
         self._rounds += 1
         for row in self._unattended("RUNNING", "CANCELLING"):
             try:
@@ -136,7 +143,13 @@ class Dispatcher:
         found, before = list[Row](), None
         while rows := self._page(before, states):
             leases_valid = time.monotonic() >= self._leases_valid_from
-            found += [row for row in rows if row["lease"] is None or (leases_valid and is_free(row))]
+            # All are looked at in each round: a lease expires by not changing.
+            expired = [has_run_out(row) for row in rows]
+            found += [
+                row
+                for row, out in zip(rows, expired, strict=True)
+                if row["lease"] is None or (leases_valid and out)
+            ]
             before = rows[-1]["id"]
         return found[::-1]
 
@@ -184,7 +197,7 @@ class Dispatcher:
         """End a job that nobody holds."""
 
         def ended(row: Row) -> Row:
-            if not is_free(row) or row["state"] not in {"RUNNING", "CANCELLING"}:
+            if not has_run_out(row) or row["state"] not in {"RUNNING", "CANCELLING"}:
                 raise HeldError("somebody was quicker")
             return function(row)
 
@@ -270,7 +283,7 @@ def _cancelled(row: Row) -> Row:
 
 
 def _for_launch(row: Row, owner: str) -> Row:
-    if not is_free(row) or row["state"] != "RUNNING":
+    if not has_run_out(row) or row["state"] != "RUNNING":
         raise HeldError("somebody was quicker")
     return held_by({**row, "attempts": row["attempts"] + 1, "run": None}, owner, launching=True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -51,6 +53,8 @@ class SubprocessLauncher:
             ConfigurationError: it cannot be used, or belongs to another user.
         """
         self._directory = directory
+        # Kept until its end is known: one that is forgotten is reaped by the next start.
+        self._started: dict[int, subprocess.Popen[bytes]] = {}
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if directory.is_symlink() or directory.stat().st_uid != os.getuid():
@@ -75,7 +79,9 @@ class SubprocessLauncher:
             started = psutil.Process(process.pid).create_time()
             assert process.stdin is not None  # noqa: S101 - a pipe was requested
             with process.stdin as pipe:
-                pipe.write(json.dumps(dict(settings)).encode())  # JSON is YAML
+                # JSON is YAML; as JSON the command shows no progress, which is no reason of anything.
+                pipe.write(json.dumps({**settings, "json": True}).encode())
+            self._started[process.pid] = process
         except (OSError, psutil.Error) as error:
             raise TransientError(f"the job's process could not be started: {error}") from error
         return {"host": socket.gethostname(), "pid": process.pid, "started": started, "job": job}
@@ -83,16 +89,27 @@ class SubprocessLauncher:
     def wait(self, run: Mapping[str, Any], seconds: float) -> str | None:
         """Wait for the process; see :class:`resubmit_api.launchers.Launcher`."""
         try:
-            code = psutil.Process(int(run["pid"])).wait(seconds)
-        except psutil.TimeoutExpired:
+            code = self._code(run, seconds)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
             return None
-        except psutil.NoSuchProcess:
-            code = 0
         path = self._errors(run["job"])
         if not code:
             path.unlink(missing_ok=True)
             return ""
+        if code < 0:
+            return f"Its process was killed by {signal.Signals(-code).name}."
         return _end_of(path) or f"It ended with {code}."
+
+    def _code(self, run: Mapping[str, Any], seconds: float) -> int | None:
+        """How a process ended; None where it was another's, such as one of this service before a restart."""
+        pid = int(run["pid"])
+        if process := self._started.get(pid):
+            code = process.wait(seconds)
+            self._started.pop(pid, None)
+            return code
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait(seconds)
+        return None
 
     def _errors(self, job: str) -> Path:
         return self._directory / f"{job}.err"

@@ -180,20 +180,17 @@ def test_each_message_goes_to_the_topic_that_a_pattern_gives(
     assert [streams.count(f"{topic}-{name}") for name in ("a", "b")] == [5, 5]
 
 
-def test_a_process_that_is_told_to_stop_leaves_a_job_that_can_be_resumed(
+def test_a_job_whose_process_is_stopped_is_taken_up_again_and_nobody_has_paused_it(
     site: Site, api: Client, streams: Streams, topic: str
 ) -> None:
     site.archive(*(order(n) for n in range(2000)))
     job = post(api, "resubmissions", body(topic, rate=SLOW), 202)
     sending(api, job)
     os.kill((site.index.get_job(job["id"]) or {})["run"]["pid"], signal.SIGTERM)
-    paused = until(api, job, "PAUSED")
-    assert paused["reason"] == "Its process was stopped; it can be resumed."
-    assert paused["progress"]["published"] == streams.count(topic)
     api.patch(f"/v1/resubmissions/{job['id']}", json={"rate": {}})
-    post(api, f"resubmissions/{job['id']}/resume")
     assert counts(until(api, job, "COMPLETED")) == (2000, 2000, 0)
     assert streams.payloads(topic) == payloads(0, 2000)
+    assert [record["action"] for record in site.index.list_audit(9)] == ["rate", "resubmit"]
 
 
 def test_the_command_goes_on_with_a_job_and_its_own_are_seen_and_cancelled(

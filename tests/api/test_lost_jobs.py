@@ -67,7 +67,7 @@ def test_a_job_that_is_lost_five_times_without_progress_fails_and_can_be_resumed
         process = lose(site, id, process)
     failed = until(site, id, "FAILED")
     told = api.get(f"/v1/resubmissions/{id}").json()
-    why = "Its process was lost 5 times without progress. It ended with -9."
+    why = "Its process was lost 5 times without progress. Its process was killed by SIGKILL."
     assert (told["reason"], told["possible"]) == (why, ["resume"])
     assert (failed["attempts"], failed["lease"], failed["run"]["pid"]) == (5, None, process)
     assert failed["finished"] is not None

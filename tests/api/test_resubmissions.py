@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -278,7 +279,7 @@ def test_what_a_service_was_sending_when_it_died_is_told_as_unfinished(
     with site.serve({"main": nats.url}) as api:
         job = resubmit(api, topic)
         row = row_of(site, job)
-        dead = {"owner": "elsewhere:1:x", "until": "2026-01-01T00:00:00.000000Z"}
+        dead = {"owner": f"{socket.gethostname()}:1:x", "until": "2026-01-01T00:00:00.000000Z"}
         left = {**row, "state": "RUNNING", "finished": None, "report": None, "plan": None, "lease": dead}
         assert site.index.replace_job(left, row["version"])
         told = ended(api, job)

@@ -20,6 +20,7 @@ __all__ = [
     "Note",
     "UnknownJobError",
     "change",
+    "has_run_out",
     "held_by",
     "is_free",
     "new_owner",
@@ -28,7 +29,12 @@ __all__ = [
 ]
 
 LEASE_SECONDS = 10.0
-"""Seconds without renewal after which a holder counts as dead. Clocks must agree to seconds."""
+"""Seconds without renewal after which a holder counts as dead."""
+_SKEW_SHOWN = 60.0
+"""Seconds by which the clocks of two hosts may differ before what is shown of a lease is wrong."""
+_seen: dict[str, tuple[str, float]] = {}
+"""By job: the lease of another host as it was last seen here, and since when by our monotonic clock."""
+_MOST_SEEN = 10_000
 _ATTEMPTS = 200
 _LOOK_EVERY = 0.2
 
@@ -112,9 +118,33 @@ def new_owner() -> str:
 
 
 def is_free(row: Row) -> bool:
-    """Whether the job's lease is free or expired."""
+    """Whether the job's lease looks free or expired at one look: for what is shown and offered."""
     lease = row["lease"]
-    return lease is None or str(lease["until"]) < at()
+    return lease is None or str(lease["until"]) < at(0.0 if _is_ours(lease) else -_SKEW_SHOWN)
+
+
+def has_run_out(row: Row) -> bool:
+    """Whether the job may be taken: nobody holds its lease, or who held it has not renewed it.
+
+    Clocks of hosts need not agree: of another host's lease only its renewals count, so it takes
+    :data:`LEASE_SECONDS` of looking until it counts as left.
+    """
+    lease = row["lease"]
+    if lease is None or _is_ours(lease):
+        return is_free(row)
+    now, renewed = time.monotonic(), f"{lease['owner']} {lease['until']}"
+    known, since = _seen.pop(row["id"], ("", now))
+    if known != renewed:
+        since = now
+    _seen[row["id"]] = renewed, since  # the last seen stands last
+    for id in list(_seen)[: max(len(_seen) - _MOST_SEEN, 0)]:
+        _seen.pop(id, None)
+    return now - since > LEASE_SECONDS
+
+
+def _is_ours(lease: Lease) -> bool:
+    """Whether it was given by this host, whose clock is one."""
+    return str(lease["owner"]).startswith(f"{socket.gethostname()}:")
 
 
 def held_by(row: Row, owner: str, *, launching: bool = False) -> Row:
@@ -166,7 +196,7 @@ def _taken(row: Row, owner: str, otherwise: Callable[[Row], Row]) -> Row:
     if _is_for_us(row):
         return held_by(row, owner)
     lease = row["lease"]
-    if lease is not None and not is_free(row) and lease["owner"] != owner:
+    if lease is not None and not has_run_out(row) and lease["owner"] != owner:
         holder = lease["owner"].rpartition(":")[0]
         raise HeldError(f"Process {holder} is working on job {row['id']}: pause it first.")
     return held_by(otherwise(row), owner)

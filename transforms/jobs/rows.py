@@ -186,9 +186,17 @@ def finished(row: Row, report: Report, *, stopped: bool = False) -> Row:
     if row["state"] == "CANCELLING":
         reason = f"It was cancelled; {left:,} of {report.planned:,} messages were not sent."
         return {**ended(row, report), "state": "CANCELLED", "reason": reason}
-    if row["state"] == "RUNNING" and (stopped or by_command(row)):
+    if row["state"] == "RUNNING" and by_command(row):
         why = "Its process was stopped" if stopped else "It ended before all messages were sent"
         return {**row, "state": "PAUSED", "reason": f"{why}; it can be resumed."}
+    if row["state"] == "RUNNING" and stopped:
+        # Nobody has paused it. An orderly end is no loss, of which only some are allowed.
+        attempts = max(row["attempts"] - 1, 0)
+        return {
+            **row,
+            "attempts": attempts,
+            "reason": "Its process was stopped; the service will take it up again.",
+        }
     return row
 
 
