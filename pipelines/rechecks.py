@@ -18,7 +18,7 @@ class Rechecks:
     """Looks at a destination each minute while the block runs, from a thread of its own.
 
     Attributes:
-        problems: what speaks against sending on, in sentences; once there are any, it looks no more.
+        problems: problems of sending on, in sentences; once there are any, it looks no more.
     """
 
     def __init__(self, check: Callable[[], list[str]], on_problems: Callable[[], object]) -> None:

@@ -93,7 +93,7 @@ class Planning:
         A plan of many topics is checked by its job alone, which need not answer at once.
 
         Raises:
-            ConfigurationError: with everything that speaks against it.
+            ConfigurationError: with all its problems.
             TransientError: the destination or a lake is away.
         """
         lakes = self._backends.lakes

@@ -31,9 +31,9 @@ class Destination:
         deduplication: how repeats after a crash are prevented, one sentence for the report.
         exactly_once: whether a named publisher's messages and progress are committed together.
         keeps_bytes: bytes that it keeps together, None if it has no such limit.
-        keeps_messages: messages likewise.
+        keeps_messages: messages that it keeps together, None if it has no such limit.
         held_bytes: what of that is taken already, 0 where nobody says.
-        held_messages: likewise.
+        held_messages: the same of messages.
         refuses_when_full: whether it takes no more at a limit; else the oldest messages go.
         identity: as :meth:`Reader.identity` says it.
         incarnation: as :meth:`Reader.discover` says it.
