@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -238,8 +239,16 @@ def _obtain(source: Source, number: int, of: int) -> Shard:
         return _shards[key]
 
 
-def close_shards() -> None:
-    """Acknowledge durable ranges and close every reader of this process, after its last bundle."""
+def close_shards() -> Mapping[str, int]:
+    """Acknowledge what is durable and close every reader of this process, after its last bundle.
+
+    Returns:
+        Messages that wait at the broker, by source, as far as known.
+    """
+    left = Counter[str]()
     with _shards_lock:
         while _shards:
-            _shards.popitem()[1].close()
+            _, shard = _shards.popitem()
+            left.update(shard.lags())
+            shard.close()
+    return +left

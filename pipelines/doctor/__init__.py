@@ -19,6 +19,7 @@ from pipelines.connections import (
 )
 from pipelines.doctor.findings import ALLOW, Finding, tried
 from pipelines.doctor.lake import SLOW, examine_lake
+from pipelines.doctor.reading import examine_reading
 from pipelines.settings.streaming import PersistSettings, Streaming
 from pipelines.terminal.text import counted
 from transforms import registry
@@ -89,6 +90,7 @@ def _examine_source(
         yield Finding("source", "fine", f"{many}: {shown}.")
         yield _progress(reader, group, partitions[0])
         yield from _examine_spread(settings, partitions)
+        yield from examine_reading(reader, partitions)
         try:
             yield from _examine_topics(reader, partitions)
             yield from _examine_retention(settings, reader, partitions)

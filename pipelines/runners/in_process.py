@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import apache_beam as beam
@@ -67,8 +67,11 @@ def keep_heap() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def run_here(build: Build[_S], settings: _S, beam_arguments: Sequence[str]) -> None:
+def run_here(build: Build[_S], settings: _S, beam_arguments: Sequence[str]) -> Mapping[str, int]:
     """Run one shard in this process until it is asked to stop.
+
+    Returns:
+        Messages that wait at the broker then, by source, as far as known.
 
     Raises:
         PersistorError: why the job had to stop.
@@ -81,7 +84,7 @@ def run_here(build: Build[_S], settings: _S, beam_arguments: Sequence[str]) -> N
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_news)
     with stopped_by_signals(stop.stop):
-        _run(pipeline)
+        return _run(pipeline)
 
 
 def serve_metrics(settings: Streaming) -> None:
@@ -99,7 +102,8 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.name.startswith("apache_beam") and stop.failure())
 
 
-def _run(pipeline: beam.Pipeline) -> None:
+def _run(pipeline: beam.Pipeline) -> Mapping[str, int]:
+    left: Mapping[str, int] = {}
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:
@@ -108,4 +112,5 @@ def _run(pipeline: beam.Pipeline) -> None:
             raise
         raise failure from error
     finally:
-        close_shards()
+        left = close_shards()
+    return left

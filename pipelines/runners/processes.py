@@ -81,15 +81,17 @@ def _run_one(
 ) -> None:
     threading.Thread(target=_stop_with, args=(command,), daemon=True).start()
     leave_out_clouds()
-    # Beam is loaded only after that.
-    in_process, job = (
+    # Beam is loaded only behind that.
+    in_process, job, text = (
         import_module("pipelines.runners.in_process"),
         import_module(f"pipelines.{settings.command}"),
+        import_module("pipelines.terminal.text"),
     )
     shard = _shard_of(settings, number)
     try:
         in_process.serve_metrics(shard)
-        in_process.run_here(job.build, shard, beam_arguments)
+        if left := in_process.run_here(job.build, shard, beam_arguments):
+            sys.stderr.write(f"persistor {settings.command}, process {number}: {text.waiting(left)}\n")
     except PersistorError as error:
         sys.stderr.write(f"persistor {settings.command}, process {number}: {error}\n")
         sys.exit(error.exit_code)

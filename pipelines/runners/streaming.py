@@ -45,12 +45,11 @@ def run_streaming(build: Build[_S], settings: _S, beam_arguments: Sequence[str])
         check(settings)
     _log.info(begun(settings))
     if settings.processes == 1:
-        run_here(build, settings, beam_arguments)
-        code = 0
+        left, code = run_here(build, settings, beam_arguments), 0
     else:
-        code = run_processes(settings, beam_arguments)
+        left, code = {}, run_processes(settings, beam_arguments)
     if code == 0:
-        _log.info(ended(settings))
+        _log.info(ended(settings, left))
     return code
 
 

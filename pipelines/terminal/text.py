@@ -22,12 +22,15 @@ __all__ = [
     "show_facts",
     "span",
     "visible",
+    "waiting",
     "without_login",
 ]
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _STYLES = {"problem": "bold red", "not sent": "red", "warning": "yellow"}
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+_SOURCES_NAMED = 5
 
 Fact = tuple[str, str]
 """A name and its value."""
@@ -115,8 +118,18 @@ def begun(settings: Streaming) -> str:
     return f"{what}{metrics}"
 
 
-def ended(settings: Streaming) -> str:
-    """The last line of a streaming command after a clean stop."""
+def ended(settings: Streaming, left: Mapping[str, int]) -> str:
+    """What a streaming command has done when it has stopped cleanly, and what it has left."""
     done = "archived" if isinstance(settings, PersistSettings) else "indexed"
     dead = " or a dead letter" if settings.dead_letter else ""
-    return f"Stopped. Every message that was read is {done}{dead}."
+    return f"Stopped. Every message that was read is {done}{dead}{'; ' if left else ''}{waiting(left)}."
+
+
+def waiting(left: Mapping[str, int]) -> str:
+    """Messages that wait at the broker, by source; nothing where none does."""
+    if not left:
+        return ""
+    most = sorted(left, key=lambda source: -left[source])[:_SOURCES_NAMED]
+    named = ", ".join(f"{source} {left[source]:,}" for source in most)
+    others = f" and {counted(len(left) - len(most), 'other source')}" if len(left) > len(most) else ""
+    return f"{counted(sum(left.values()), 'message')} wait at the broker ({named}{others})"

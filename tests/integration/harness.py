@@ -104,6 +104,12 @@ class Persist:
         return self._process.wait(seconds)
 
     @property
+    def code(self) -> int | None:
+        """The exit code, None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    @property
     def pid(self) -> int:
         """Of the running process; a test fails here where it ended by itself."""
         assert self._process is not None

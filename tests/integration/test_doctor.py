@@ -92,6 +92,7 @@ def test_a_kafka_that_does_not_answer_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transforms.brokers.kafka.reader.TIMEOUT", 1.0)
+    monkeypatch.setattr("transforms.brokers.kafka.topics.TIMEOUT", 1.0)
     code, told = doctor(
         capsys,
         "persist",
@@ -109,6 +110,7 @@ def test_a_kafka_whose_name_is_unknown_is_said_to_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transforms.brokers.kafka.reader.TIMEOUT", 3.0)
+    monkeypatch.setattr("transforms.brokers.kafka.topics.TIMEOUT", 3.0)
     _, told = doctor(
         capsys,
         "persist",

@@ -12,7 +12,11 @@ import pytest
 from confluent_kafka import KafkaError
 from prometheus_client import REGISTRY
 
+from pipelines.doctor import examine
+from pipelines.settings.parsing import parse
+from pipelines.settings.streaming import PersistSettings
 from tests._reading import DEADLINE, Reading, reading
+from tests.integration.harness import Archive, Persist, log_of
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.brokers.kafka.reader import KafkaReader
@@ -150,6 +154,37 @@ def test_what_cannot_be_read_is_given_up_where_that_is_said_and_named_in_a_claim
         again.until(10)
     assert again.ids == opened.ids
     assert dead_letter(again, tmp_path).reason == letter.reason
+
+
+def test_the_command_says_what_it_leaves_behind_and_goes_on_where_it_is_told_what_to_skip(
+    kafka: Kafka, topic: str, tmp_path: Path
+) -> None:
+    kafka.create_topic(topic)
+    kafka.create_topic(f"{topic}-dead")
+    produce(kafka, topic, [b"before"] * 5)
+    produce(kafka, topic, [b"%d" % number * 100 for number in range(50)], codec="zstd")
+    damage(kafka, topic)
+    produce(kafka, topic, [b"behind"] * 5)
+    lake, index = f"file://{tmp_path}/lake", f"sqlite://{tmp_path}/index.db"
+    archived = Archive(Lake(lake), index)
+    options = {"source": f"{kafka.url}/{topic}", "lake": lake, "index": index}
+    with Persist(tmp_path / "log", **options) as job:
+        wait_until(lambda: archived.indexed() == 5 and "cannot read" in job.output(), 60, "the standstill")
+        job.drain()
+        assert f"is archived; 55 messages wait at the broker ({topic} 55)." in job.output()
+    said = list(examine(parse(PersistSettings, [f"--{name}={value}" for name, value in options.items()])[0]))
+    [finding] = [one for one in said if one.what == "reading"]
+    assert f"{topic} partition 0 cannot be read from offset 5 on" in finding.said
+    assert f"--skip {topic}/0/5-54 gives it up" in finding.remedy
+    dead = f"{kafka.url}/{topic}-dead"
+    with Persist(tmp_path / "again", **options, skip=f"{topic}/0/5-54", dead_letter=dead) as job:
+        wait_until(lambda: bool(job.pid) and archived.indexed() == 10, 60, "what lies behind")
+        job.drain()
+        assert job.output().endswith("Every message that was read is archived or a dead letter.\n")
+    [(key, value, headers, _)] = log_of(kafka, f"{topic}-dead").values()
+    why = {name: text.decode() for name, text in headers}
+    assert (key, value, why["persistor-error-category"]) == (None, None, "lost")
+    assert f"{topic} partition 0, offsets 5 to 54, could not be read" in why["persistor-error-reason"]
 
 
 def lost(topic: str) -> float | None:

@@ -68,6 +68,7 @@ class Kafka(Server):
 
     Attributes:
         seeds: the brokers of its cluster, which has one unless told otherwise.
+        together: brokers that it must see once it has started; 0 is all of its cluster.
         settings: more lines of its properties, which win.
         cluster: the identity of its cluster.
     """
@@ -82,6 +83,7 @@ class Kafka(Server):
         self.controller_port = free_port()
         self.seeds = [self]
         self.settings = ""
+        self.together = 0
         self.cluster = base64.urlsafe_b64encode(b"persistor" + os.urandom(7)).decode().rstrip("=")
         self._java = java
 
@@ -124,7 +126,8 @@ class Kafka(Server):
         try:
             own = {"bootstrap.servers": f"127.0.0.1:{self.port}", "socket.timeout.ms": 1000}
             admin = self.admin(own)  # must outlive the request
-            return len(admin.describe_cluster(request_timeout=1).result(2).nodes) == len(self.seeds)
+            wanted = self.together or len(self.seeds)
+            return len(admin.describe_cluster(request_timeout=1).result(2).nodes) >= wanted
         except (KafkaException, TimeoutError):
             return False
 
@@ -137,11 +140,20 @@ class Kafka(Server):
         quiet = {"bootstrap.servers": self.bootstrap, "log_level": 0}
         return AdminClient({**quiet, **(config or {})})
 
-    def create_topic(self, topic: str, partitions: int = 1, **config: str | int) -> str:
-        """Create a topic, ``retention_ms=…`` for ``retention.ms``; returns its name once it is usable."""
+    def create_topic(
+        self, topic: str, partitions: int = 1, replicas: Sequence[int] = (), **config: str | int
+    ) -> str:
+        """Create a topic, ``retention_ms=…`` for ``retention.ms``; returns its name once it is usable.
+
+        Args:
+            replicas: brokers that have all of its partitions, the first one leads; all brokers unless given.
+        """
         settings = {name.replace("_", "."): str(value) for name, value in config.items()}
         admin = self.admin()
-        admin.create_topics([NewTopic(topic, partitions, len(self.seeds), config=settings)])[topic].result(30)
+        where: dict[str, Any] = {"replication_factor": len(self.seeds)}
+        if replicas:
+            where = {"replica_assignment": [list(replicas)] * partitions}
+        admin.create_topics([NewTopic(topic, partitions, config=settings, **where)])[topic].result(30)
         wait_until(lambda: self._has(admin, topic, partitions), 30, f"topic {topic}")
         return topic
 

@@ -119,13 +119,18 @@ def test_who_archives_or_indexes_says_what_without_a_login() -> None:
     words = ["--source=nats://me:hush@h:4222/a.>", "--lake=s3://b/p", "--index=mongodb://u:hush@m/d?x=hush"]
     persist, _ = parse(PersistSettings, words)
     assert text.begun(persist) == "Archiving nats://h:4222/a.> to s3://b/p; metrics on :2112"
-    assert text.ended(persist) == "Stopped. Every message that was read is archived."
+    assert text.ended(persist, {}) == "Stopped. Every message that was read is archived."
     disk, _ = parse(PersistSettings, [words[0], "--lake=file:///data/a@b/lake", words[2]])
     assert text.begun(disk) == "Archiving nats://h:4222/a.> to file:///data/a@b/lake; metrics on :2112"
     more = ["--metadata=kafka://h:9092/meta", "--dead_letter=kafka://h:9092/dead", "--metrics_port=0"]
     index, _ = parse(IndexSettings, [words[2], *more])
     assert text.begun(index) == "Indexing kafka://h:9092/meta in mongodb://m/d?…"
-    assert text.ended(index) == "Stopped. Every message that was read is indexed or a dead letter."
+    assert text.ended(index, {}) == "Stopped. Every message that was read is indexed or a dead letter."
+    left = {f"topic-{n}": n for n in range(1, 8)}
+    assert text.ended(persist, left) == (
+        "Stopped. Every message that was read is archived; 28 messages wait at the broker "
+        "(topic-7 7, topic-6 6, topic-5 5, topic-4 4, topic-3 3 and 2 other sources)."
+    )
 
 
 def test_every_command_says_its_exit_codes() -> None:

@@ -197,8 +197,8 @@ def test_the_claims_before_the_first_file_that_stays_go(lake: Lake, index: Index
     chain = claimed(lake)
     assert expire(lake, index, BEFORE, young=AT_ONCE).claims == 24
     assert starts(lake, chain) == list(range(240, 480, 10))
-    assert Claims(lake).resume(chain, None) == 470
-    assert Claims(lake).resume(chain, (480, "470")) == 480
+    assert Claims(lake).resume(chain, None) == (470, None)
+    assert Claims(lake).resume(chain, (480, "470")) == (480, None)
 
 
 def test_claims_from_the_durable_position_on_stay_though_their_files_go(lake: Lake, index: Index) -> None:
@@ -207,7 +207,7 @@ def test_claims_from_the_durable_position_on_stay_though_their_files_go(lake: La
     report = expire(lake, index, BEFORE + timedelta(days=30), young=AT_ONCE)
     assert (report.files, report.claims, files(lake)) == (48, 45, [])
     assert starts(lake, chain) == [450, 460, 470]
-    assert Claims(lake).resume(chain, None) == 450
+    assert Claims(lake).resume(chain, None) == (450, None)
     assert sorted(Claims(lake).ahead(chain, 450)) == [450, 460, 470]
 
 

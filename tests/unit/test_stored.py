@@ -57,7 +57,7 @@ def control(lake: Lake) -> str:
 
 def read_claim(lake: Lake) -> None:
     assert Claims(lake).ahead(_CHAIN, 0) == {0: _CLAIM}
-    assert Claims(lake).resume(_CHAIN, None) == 0
+    assert Claims(lake).resume(_CHAIN, None) == (0, None)
 
 
 def read_spent(lake: Lake) -> None:

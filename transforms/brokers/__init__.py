@@ -15,15 +15,28 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from transforms.brokers._destination import Destination
+from transforms.brokers._positions import (
+    NO_MARKS,
+    Acknowledgement,
+    Fetched,
+    LogRewrittenError,
+    Mark,
+    OffsetGapError,
+    Partition,
+    Unreadable,
+)
 from transforms.errors import TransientError
 
 __all__ = [
+    "NO_MARKS",
     "UNNAMED",
     "Acknowledgement",
     "BrokerModule",
     "Destination",
     "FencedError",
     "Fetched",
+    "LogRewrittenError",
+    "Mark",
     "OffsetGapError",
     "Partition",
     "PublishOptions",
@@ -36,66 +49,6 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, order=True)
-class Partition:
-    """One ordered sequence of messages at a broker.
-
-    Attributes:
-        topic: Kafka topic; NATS subject filter; Pub/Sub subscription.
-        number: the partition; 0 for NATS; None if messages have no positions (Pub/Sub).
-    """
-
-    topic: str
-    number: int | None
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """Messages of one partition as received, in order.
-
-    Attributes:
-        messages: ``MESSAGE_SCHEMA``; empty if only the position advanced. ``id`` is null, or the broker's
-            message id if ``offset`` is null. ``headers`` is null if the client cannot read them: such a
-            message cannot be archived.
-        position: where reading continues; after the last row even if offsets have holes.
-        receipts: one per row if the broker has no offsets: acknowledges that row.
-    """
-
-    partition: Partition
-    messages: pa.Table
-    position: int
-    receipts: Sequence[Any] = ()
-
-
-@dataclass(frozen=True)
-class Acknowledgement:
-    """All messages of a partition below ``position``, or exactly ``receipts``, are durable.
-
-    ``note`` (ASCII, up to 100 characters) is stored with the position if the broker supports it.
-    """
-
-    partition: Partition
-    position: int
-    note: str = ""
-    receipts: Sequence[Any] = ()
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A partition cannot be read at a position.
-
-    Attributes:
-        position: the position that is tried again.
-        code: the error's short name at the broker or its client.
-        reason: one sentence, without any payload.
-    """
-
-    partition: Partition
-    position: int
-    code: str
-    reason: str
-
-
 class Reader(Protocol):
     """Reads this shard's partitions of a source. Used by one thread at a time. Delivery: messages are
     returned in partition order from the assigned position on, and are removed or committed at the broker only
@@ -105,6 +58,9 @@ class Reader(Protocol):
 
     positions: bool
     """True if messages have offsets; False if they are acknowledged one by one."""
+
+    reads_freely: bool
+    """Whether reading without acknowledging leaves nothing at the broker and takes nothing from others."""
 
     def identity(self) -> str:
         """The identity of this broker, such as the Kafka cluster id."""
@@ -126,17 +82,22 @@ class Reader(Protocol):
     def earliest(self, partition: Partition) -> int:
         """The first position that the broker still has."""
 
-    def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Read exactly these partitions, each from its position; drop all others.
+    def assign(self, positions: Mapping[Partition, int], marks: Mapping[Partition, Mark] = NO_MARKS) -> None:
+        """Read exactly these partitions, each from its position; others are dropped.
 
-        A partition that is already assigned and at its position continues undisturbed.
+        A partition that is assigned already and whose position is where it reads stays undisturbed.
+
+        Args:
+            marks: the last message before the position, as far as known: where the broker has epochs it is
+                asked whether that message still lies there.
         """
 
     def poll(self, seconds: float) -> list[Fetched]:
         """Messages that have arrived, after waiting up to ``seconds`` for the first one.
 
         Raises:
-            OffsetGapError: see :mod:`transforms.brokers`; the partition must be assigned again.
+            OffsetGapError: see :mod:`transforms.brokers`; the partition must be assigned anew.
+            LogRewrittenError: a message that was read before is not there any more, or another one is.
         """
 
     def unreadable(self) -> Sequence[Unreadable]:
@@ -172,18 +133,6 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Close without acknowledging; unacknowledged messages are delivered again."""
-
-
-class OffsetGapError(Exception):
-    """Requested positions are gone from the broker: retention overtook the reader.
-
-    Attributes:
-        gaps: for each partition the first position that still exists.
-    """
-
-    def __init__(self, gaps: Mapping[Partition, int]) -> None:
-        self.gaps = dict(gaps)
-        super().__init__(f"retention removed messages before they were read: {self.gaps}")
 
 
 class FencedError(TransientError):

@@ -9,12 +9,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from transforms import metrics
-from transforms.brokers import Acknowledgement, Fetched, Partition, Reader
-from transforms.errors import PermanentError, TransientError
+from transforms.brokers import Acknowledgement, Fetched, Mark, Partition, Reader
+from transforms.errors import TransientError
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.buffers import Buffer
 from transforms.reading.calls import ServerCalls
-from transforms.reading.claims import Chain, Claim, Claims, parse_note
+from transforms.reading.claims import Chain, Claim, Claims, parse_note, rewritten
 from transforms.reading.source import Source
 from transforms.reading.track import Track
 from transforms.reading.unreadable import Standstills
@@ -60,7 +60,7 @@ class Assignment:
         self._broker: str | None = None
         self._lags_as_of = -_LAGS_EVERY
         self._known_lags: Mapping[str, int] = {}
-        metrics.standing(self, self._lags, {})
+        metrics.standing(self, self.lags, {})
 
     @property
     def live(self) -> list[Track]:
@@ -72,6 +72,10 @@ class Assignment:
         if fetched.partition in self._live:
             self._live[fetched.partition].buffer.add(fetched)
             self._standstills.passed(fetched.partition)
+
+    def note_away(self, error: TransientError) -> None:
+        """The broker gives nothing now."""
+        self._standstills.away(error)
 
     def note_unreadable(self) -> None:
         """Say and count what the reader could not read since the last call; give up what is to be skipped."""
@@ -119,8 +123,10 @@ class Assignment:
 
     def assign(self) -> None:
         """Assign the tracks at the reader."""
-        wanted = {p: track.buffer.end for p, track in self._live.items() if track.gap is None}
-        self._calls.broker(lambda: self._reader.assign(wanted), "assign partitions")
+        tracks = {p: track for p, track in self._live.items() if track.gap is None}
+        wanted = {p: track.buffer.end for p, track in tracks.items()}
+        marks = {p: track.buffer.mark for p, track in tracks.items() if track.buffer.mark is not None}
+        self._calls.broker(lambda: self._reader.assign(wanted, marks), "assign partitions")
 
     def note_gaps(self, gaps: Mapping[Partition, int]) -> None:
         """Handle gaps: the broker's messages begin after our position, at these first positions.
@@ -132,6 +138,18 @@ class Assignment:
             if partition in self._live:
                 self._note_gap(self._live[partition], first)
         self.assign()
+
+    def note_rewritten(self, reasons: Mapping[Partition, str]) -> None:
+        """The broker has another log than the one that was read.
+
+        Raises:
+            PermanentError: of the same topic; what is created again under its name is another incarnation.
+        """
+        self.discover()
+        for partition, reason in reasons.items():
+            if partition in self._live:
+                track = self._live[partition]
+                raise rewritten(f"{track.chain.name}, position {track.buffer.end}: {reason}")
 
     def learn(self, track: Track) -> None:
         """Look up the claims ahead of a track in the lake."""
@@ -147,14 +165,14 @@ class Assignment:
         for track in self.tracks.values():
             open[metrics.label(track.source)].extend(track.oldest())
         oldest = {label: min(times, default=None) for label, times in open.items()}
-        metrics.standing(self, self._lags, oldest)
+        metrics.standing(self, self.lags, oldest)
 
     def close(self) -> None:
         """Stop reporting metrics."""
         metrics.left(self)
 
-    def _lags(self) -> Mapping[str, int]:
-        """Lag by source label. Thread-safe, and at most a second old."""
+    def lags(self) -> Mapping[str, int]:
+        """By the labels of sources. From any thread, and as of a second ago at most."""
         now = time.monotonic()
         if now - self._lags_as_of >= _LAGS_EVERY:
             lags = defaultdict[str, int](int)
@@ -177,14 +195,10 @@ class Assignment:
         if first < track.buffer.end:
             self.discover()
             if not track.retired:
-                raise PermanentError(
-                    f"{track.source} partition {track.partition.number} ends before position "
-                    f"{track.buffer.end}, which was already read: the broker has lost messages that it "
-                    "had confirmed. They are safe in the lake, but their positions will be reused: "
-                    "archive from here on with another `source_prefix`."
-                )
+                raise rewritten(f"{track.chain.name}: it ends before position {track.buffer.end}")
         elif first > track.buffer.end:
             track.lose(first)
+        track.buffer.mark = None  # the message before it may be gone
 
     def _start(self, partition: Partition, identity: str) -> None:
         """Start after the durable position; without any progress, at the first available message.
@@ -196,12 +210,14 @@ class Assignment:
         entered = self._enter(Chain(source, 1, partition.number or 0), identity, committed)
         if entered is None:
             return
-        incarnation, position = entered
+        incarnation, found = entered
+        position, mark = found or (None, None)
         if committed is not None and position == committed[0]:
             self._acknowledger.found(Acknowledgement(partition, *committed))
         metrics.begin(source)
         track = Track(partition, source, incarnation, identity, 0, Buffer(0))
         track.durable = position or 0
+        track.claimed = track.durable, mark
         track.move(track.durable, None, self._ahead(track, track.durable))
         if position is None and self._reader.positions:
             first = self._calls.broker(lambda: self._reader.earliest(partition), "look up the first position")
@@ -219,10 +235,10 @@ class Assignment:
         earlier = Track(partition, chain.source, chain.incarnation, "", 0, Buffer(0), retired=True)
         if claims is None or earlier.key in self.tracks or not self._reader.positions:
             return
-        start = self._calls.lake(lambda: claims.resume(chain, None), "read claims in the lake")
-        if start is not None:
-            earlier.durable = start
-            earlier.move(start, None, self._ahead(earlier, start))
+        found = self._calls.lake(lambda: claims.resume(chain, None), "read claims in the lake")
+        if found is not None:
+            earlier.durable = found[0]
+            earlier.move(found[0], None, self._ahead(earlier, found[0]))
             self.tracks[earlier.key] = earlier
 
     def _committed(self, partition: Partition) -> tuple[int, str] | None:
@@ -245,24 +261,26 @@ class Assignment:
 
     def _enter(
         self, chain: Chain, identity: str, committed: tuple[int, str] | None
-    ) -> tuple[int, int | None] | None:
-        """A topic's incarnation and the position after its durable messages; None without the lake."""
+    ) -> tuple[int, tuple[int, Mark | None] | None] | None:
+        """A topic's incarnation and the position behind its durable messages; None without the lake."""
         claims = self._claims
         if claims is None:
             return self._without_claims(identity, committed)
         broker = self._calls.broker(self._identity, "look up the broker's identity")
 
-        def enter() -> tuple[int, int | None]:
+        def enter() -> tuple[int, tuple[int, Mark | None] | None]:
             number = claims.incarnation(chain.source, broker, identity)
             return number, claims.resume(Chain(chain.source, number, chain.partition), committed)
 
         return self._calls.lake(enter, "enter the source in the lake")
 
-    def _without_claims(self, identity: str, committed: tuple[int, str] | None) -> tuple[int, int | None]:
-        """Like :meth:`_enter`, but earlier incarnations are unknown, so each gets its own number."""
+    def _without_claims(
+        self, identity: str, committed: tuple[int, str] | None
+    ) -> tuple[int, tuple[int, Mark | None] | None]:
+        """As :meth:`_enter`; no number of an earlier incarnation is known, so each has one of its own."""
         number = zlib.crc32(identity.encode()) % _NUMBERS if self._reader.positions else 1
         own = committed is not None and parse_note(committed[1])[1] in {1, number}
-        return number, committed[0] if committed and own else None
+        return number, (committed[0], None) if committed and own else None
 
     def _ahead(self, track: Track, position: int) -> dict[int, Claim]:
         """The claims from a position on; empty without the lake, where they are found one by one."""

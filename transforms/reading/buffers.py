@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.brokers import Fetched
+from transforms.brokers import Fetched, Mark
 from transforms.entries import sizes, total_size
 from transforms.model import MESSAGE_SCHEMA
 
@@ -34,24 +34,37 @@ class _Chunk:
     bytes: int
     receipts: Sequence[Any]
     arrived: float
+    epoch: int | None
 
     @property
     def rows(self) -> int:
         return len(self.messages)
 
+    @property
+    def mark(self) -> Mark | None:
+        if self.epoch is None:
+            return None
+        return self.messages["offset"][-1].as_py() + 1, self.epoch
+
     def part(self, start: int, end: int) -> _Chunk:
         if (start, end) == (0, self.rows):
             return self
         messages = self.messages.slice(start, end - start)
-        return _Chunk(messages, total_size(messages), self.receipts[start:end], self.arrived)
+        return _Chunk(messages, total_size(messages), self.receipts[start:end], self.arrived, self.epoch)
 
 
 class Buffer:
-    """A queue of messages with the position after each; rows leave it only at the front."""
+    """A queue of messages with the position behind each; rows leave it in front only.
 
-    def __init__(self, position: int) -> None:
+    Attributes:
+        end: where reading goes on.
+        mark: of the last message before that, as far as known.
+    """
+
+    def __init__(self, position: int, mark: Mark | None = None) -> None:
         """Begin empty at ``position``."""
         self.end = position
+        self.mark = mark
         self.rows = 0
         self.bytes = 0
         self._chunks: deque[_Chunk] = deque()
@@ -62,7 +75,8 @@ class Buffer:
         if not len(fetched.messages):
             return
         bytes = total_size(fetched.messages)
-        self._append(_Chunk(fetched.messages, bytes, fetched.receipts, time.monotonic()))
+        self._append(_Chunk(fetched.messages, bytes, fetched.receipts, time.monotonic(), fetched.epoch))
+        self.mark = self._chunks[-1].mark
 
     def closed(self, limits: Limits) -> tuple[int, str] | None:
         """Rows of the batch that a limit closes now and the limit's name, or None."""
@@ -95,6 +109,11 @@ class Buffer:
             row -= chunk.rows
         return chunk.messages["offset"][row].as_py() or 0
 
+    def mark_behind(self, rows: int) -> Mark | None:
+        """The mark of the last of the first ``rows``; None for no rows, and where there are no epochs."""
+        chunks = list(self._front(rows))
+        return chunks[-1].mark if chunks else None
+
     def peek(self, rows: int) -> tuple[pa.Table, list[Any]]:
         """The first rows, in one chunk, and their receipts; left in place."""
         chunks = list(self._front(rows))
@@ -123,6 +142,7 @@ class Buffer:
         for chunk in kept:
             self._append(chunk)
         self.end = min(self.end, position)
+        self.mark = None
 
     def oldest(self) -> list[float]:
         """The earliest publish time at the front, in seconds since 1970; empty if unknown."""

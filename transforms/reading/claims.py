@@ -18,6 +18,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.brokers import Mark
 from transforms.entries import total_size
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
@@ -35,6 +36,7 @@ __all__ = [
     "now_us",
     "parse_note",
     "partitions",
+    "rewritten",
 ]
 
 _DIGITS = 20
@@ -76,6 +78,8 @@ class Claim:
         directories: directories of the rows' files, known even after the broker has lost the rows.
         lost: of a hole that could not be read and was given up: what is lost, in one sentence.
         naming: how names of files are escaped, see :class:`transforms.model.Layout`.
+        last_position: position of the last row, where the broker has epochs.
+        leader_epoch: epoch of the leader that wrote the last row; no row of the range has a higher one.
         bytes: sizes of the rows together, as the index has them; None for a hole and where an older
             release made the claim, as what follows.
         oldest_us: lowest publish time of the rows, microseconds since 1970; None where no row has one.
@@ -93,6 +97,8 @@ class Claim:
     directories: list[str] = field(default_factory=list)
     lost: str | None = None
     naming: int = 1
+    last_position: int | None = None
+    leader_epoch: int | None = None
     bytes: int | None = None
     oldest_us: int | None = None
     newest_us: int | None = None
@@ -103,6 +109,17 @@ class Claim:
     def layout(self) -> Layout:
         """Path template, format and naming as one."""
         return Layout(self.path, self.format, self.naming)
+
+    @property
+    def mark(self) -> Mark | None:
+        """Of the last row, as far as known."""
+        if self.leader_epoch is None or self.last_position is None:
+            return None
+        return self.last_position + 1, self.leader_epoch
+
+    def behind(self, mark: Mark | None) -> Claim:
+        """The claim with this mark of its last row."""
+        return self if mark is None else replace(self, last_position=mark[0] - 1, leader_epoch=mark[1])
 
 
 class Claims:
@@ -149,8 +166,10 @@ class Claims:
             # S3 answers "exists" while another writer is still uploading.
             raise TransientError(f"{path} is being written by another job") from error
 
-    def resume(self, chain: Chain, committed: tuple[int, str] | None) -> int | None:
-        """Where reading continues: the position below which everything is known to be durable.
+    def resume(self, chain: Chain, committed: tuple[int, str] | None) -> tuple[int, Mark | None] | None:
+        """Where reading goes on: the position below which everything is known to be durable, and its mark.
+
+        The mark is None too where claims lie ahead, whose rows show another log.
 
         Args:
             committed: the broker's durable position and the note kept with it (:func:`note` of the
@@ -165,7 +184,8 @@ class Claims:
         if not starts:
             return None
         last = self._read(_path(chain, max(starts)))
-        return max(last.durable, trusted)
+        position = max(last.durable, trusted)
+        return position, last.mark if position == last.next else None
 
     def ahead(self, chain: Chain, start: int) -> dict[int, Claim]:
         """The first 1,000 claims from ``start`` on, by their start."""
@@ -241,18 +261,30 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def check_same(chain: Chain, claim: Claim, messages: pa.Table) -> None:
-    """Compare the first message of a claimed range (``FILE_SCHEMA``) with the claim.
+def check_same(chain: Chain, claim: Claim, messages: pa.Table, epoch: int | None) -> None:
+    """Compare messages of a claimed range (``FILE_SCHEMA``) with what is known of those that were claimed.
+
+    Args:
+        epoch: of the leader that wrote the last of them, as far as known.
 
     Raises:
-        PermanentError: the position holds another message.
+        PermanentError: they are others.
     """
     first = messages.slice(0, 1).to_pylist() if claim.first is not None else []
     if first and first[0]["offset"] == claim.first_position and first[0]["checksum"] != claim.first:
-        raise PermanentError(
-            f"{chain.name} position {claim.first_position} holds another message than the claimed one: "
-            "the broker's log was rewritten. Archive from here on with another `source_prefix`."
-        )
+        raise rewritten(f"{chain.name}: position {claim.first_position} holds another message")
+    if epoch is not None and claim.leader_epoch is not None and epoch > claim.leader_epoch:
+        raise rewritten(f"{chain.name}: a later leader has written messages before position {claim.next}")
+
+
+def rewritten(where: str) -> PermanentError:
+    """The failure of a job that finds another log than the one that it has archived."""
+    return PermanentError(
+        f"{where}. The broker's log was rewritten, as by an unclean leader election: it has lost messages "
+        "that it had confirmed. Those that were archived are safe in the lake, but their positions are given "
+        "out again: archive from here on with another `source_prefix` (docs/runbooks.md, "
+        "PersistorRestarting)."
+    )
 
 
 def _incarnated(source: str, incarnation: int) -> str:

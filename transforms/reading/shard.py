@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from transforms import metrics, registry
-from transforms.brokers import Acknowledgement, OffsetGapError, Reader
+from transforms.brokers import Acknowledgement, LogRewrittenError, OffsetGapError, Reader
 from transforms.entries import checksums, message_ids
 from transforms.errors import TransientError
 from transforms.lake import Lake
@@ -119,6 +119,10 @@ class Shard:
         """Messages at the broker that are not read yet, as far as known without a request."""
         return sum(self._reader.lag().values())
 
+    def lags(self) -> Mapping[str, int]:
+        """As :meth:`lag`, by the labels of sources."""
+        return self._assignment.lags()
+
     def refuse(self, ready: Iterable[Ready]) -> None:
         """Return ranges that were not taken; they are read again."""
         self._reader.release(
@@ -145,8 +149,12 @@ class Shard:
         except OffsetGapError as error:
             self._assignment.note_gaps(error.gaps)
             return
-        except TransientError:
+        except LogRewrittenError as error:
+            self._assignment.note_rewritten(error.reasons)
+            return
+        except TransientError as error:
             metrics.RETRIES.labels("broker").inc()
+            self._assignment.note_away(error)
             return
         for one in fetched:
             self._assignment.add(one)
@@ -194,7 +202,9 @@ class Shard:
                 track.identified = messages
                 return None
             if cut.claim is not None:
-                check_same(track.chain, claim, messages)
+                epoch = (track.buffer.mark_behind(cut.rows) or (0, None))[1]
+                check_same(track.chain, claim, messages, epoch)
+            track.claimed = claim.next, claim.mark
         start = track.start
         _count_gap(track, cut)
         track.take(cut)
@@ -221,8 +231,8 @@ class Shard:
         lost = track.lost if cut.reason == "skip" else None
         mine = replace(self._claim_of(track, cut.next, cut.rows), lost=lost)
         if cut.rows:
-            said = described(mine, messages)
-            mine = replace(said, directories=directories(layout, messages, track.source))
+            mine = described(mine, messages).behind(track.buffer.mark_behind(cut.rows))
+            mine = replace(mine, directories=directories(layout, messages, track.source))
         stands = self._calls.lake(
             lambda: claims.make(track.chain, track.start, mine), "claim a range in the lake"
         )

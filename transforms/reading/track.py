@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from transforms.brokers import Partition
+from transforms.brokers import Mark, Partition
 from transforms.layout import directories
 from transforms.reading.buffers import Buffer, Limits, oldest
 from transforms.reading.claims import Chain, Claim
@@ -27,10 +27,11 @@ class Track:
         verified: position up to which messages are known to come from this incarnation.
         gap: where the broker's messages begin again after a hole, or None.
         lost: of a hole that cannot be read and is given up: what is lost, in one sentence.
-        given_up: position up to which messages became dead letters because the lake did not answer, or
-            None. The range from ``start`` on is still to be claimed.
-        identified: rows prepared for a claim that another job made first.
-        retired: the topic is gone; verified or claimed messages are still handed out, nothing more is read.
+        claimed: where the newest claim that is known ends, and the mark of its last row.
+        given_up: position up to which messages went to the dead letters instead, because the lake was
+            away; None where nothing did. The range from ``start`` on is still to be claimed.
+        identified: rows that were made ready for a claim which another job got first.
+        retired: the topic is gone; what was verified or claimed goes out, nothing more is read.
     """
 
     partition: Partition
@@ -44,6 +45,7 @@ class Track:
     verified: int = 0
     gap: int | None = None
     lost: str | None = None
+    claimed: tuple[int, Mark | None] = (-1, None)
     given_up: int | None = None
     identified: pa.Table | None = None
     retired: bool = False
@@ -103,7 +105,7 @@ class Track:
 
     def _read_from(self, position: int) -> None:
         self.verified = position
-        self.buffer = Buffer(position)
+        self.buffer = Buffer(position, self.claimed[1] if self.claimed[0] == position else None)
         self.gap = self.lost = self.identified = None
 
     def lose(self, first: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from transforms import metrics
 from transforms.brokers import Partition, Unreadable
+from transforms.errors import TransientError
 
 __all__ = ["Standstills"]
 
@@ -21,6 +22,7 @@ class Standstills:
         """Args: name_of: returns the source's name of a topic, for the metrics."""
         self._name_of = name_of
         self._standing: dict[Partition, dict[str, float]] = {}
+        self._away_since: float | None = None
 
     def note(self, found: Iterable[Unreadable]) -> None:
         """Count each; log one line per partition and code, until the partition continues."""
@@ -40,6 +42,12 @@ class Standstills:
                     one.code,
                 )
 
+    def away(self, error: TransientError) -> None:
+        """The broker as a whole gives nothing; said once, until something is read."""
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            _log.warning("cannot read from the broker, trying again until it succeeds: %s", error)
+
     def given_up(self, one: Unreadable, last: int) -> str:
         """It is passed over.
 
@@ -56,6 +64,9 @@ class Standstills:
 
     def passed(self, partition: Partition) -> None:
         """Something of the partition was read."""
+        if self._away_since is not None:
+            _log.warning("read from the broker again after %.0f s", time.monotonic() - self._away_since)
+            self._away_since = None
         codes = self._standing.pop(partition, None)
         if codes:
             stood = time.monotonic() - min(codes.values())

@@ -122,7 +122,10 @@ def test_a_consumer_that_is_taken_away_is_made_again_without_loss_or_repeat(
             nats.publish(f"{stem}.a", numbered(100, start))
             fetched += fetch(reader, 100)
             drop_readers(nats, stem)
+        refusals = list(reader.unreadable())
     assert data(fetched) == [b"%d" % number for number in range(500)]
+    assert {(one.code, one.reason) for one in refusals} == {("409", "409 Consumer Deleted")}
+    assert {one.partition for one in refusals} == {Partition(f"{stem}.>", 0)}
 
 
 def test_offsets_are_stream_sequences_with_holes_where_others_were(nats: NatsSite, stem: str) -> None:
@@ -190,6 +193,25 @@ def test_a_stream_that_ends_before_the_position_is_told_unless_it_soon_ends_behi
         with pytest.raises(OffsetGapError) as gap:
             reader.poll(0)
         assert gap.value.gaps == {partition: 12}
+
+
+def test_a_server_that_is_away_is_said_once_and_so_is_its_return(
+    nats: NatsSite, stem: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_stream(nats, stem)
+    nats.publish(f"{stem}.a", numbered(10))
+    with _reading.reading(source(nats, f"{stem}.a", tmp_path)) as opened:
+        opened.until(10)
+        with nats.server.killed():
+            for _ in range(3):
+                opened.shard._poll(0.1)
+        nats.publish(f"{stem}.a", numbered(5, 10))
+        opened.until(15)
+    said = [r.getMessage() for r in caplog.records if r.name == "transforms.reading.unreadable"]
+    assert [line[:31] for line in said if "broker" in line] == [
+        "cannot read from the broker, tr",
+        "read from the broker again afte",
+    ]
 
 
 def test_a_stream_that_lost_what_it_confirmed_is_no_longer_archived(

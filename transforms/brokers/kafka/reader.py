@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
-import re
 import threading
 import time
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition, Unreadable
-from transforms.brokers._patterns import say_unmatched
+from transforms.brokers import (
+    NO_MARKS,
+    Acknowledgement,
+    Fetched,
+    LogRewrittenError,
+    Mark,
+    OffsetGapError,
+    Partition,
+    Unreadable,
+)
 from transforms.brokers.kafka.client import (
     REFUSED,
     TIMEOUT,
     Client,
-    GoneError,
     client_config,
     configured,
     only_for_clients,
@@ -30,7 +33,8 @@ from transforms.brokers.kafka.client import (
 from transforms.brokers.kafka.commits import Commits
 from transforms.brokers.kafka.preflight import examine_source, retention
 from transforms.brokers.kafka.records import by_partition, fetched
-from transforms.errors import ConfigurationError, PermanentError
+from transforms.brokers.kafka.topics import Topics
+from transforms.errors import PermanentError
 from transforms.model import MESSAGE_SCHEMA
 from transforms.secrets import resolve
 
@@ -56,9 +60,6 @@ _DEFAULTS = {
     # Off by default: a batch damaged on a broker's disk would be archived as if it were intact.
     "check.crcs": True,
 }
-_PATTERN_CHARACTERS = set("*?[")
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_GLOBS = "Patterns are globs (* any text, ? any character, [ab] one of these), not regular expressions."
 _ROWS_PER_POLL = 10_000
 _GATHER = 0.02
 _RETRY_AFTER = 1.0
@@ -87,6 +88,7 @@ class KafkaReader(Client):
     """Reads the partitions of one shard; see :class:`transforms.brokers.Reader`."""
 
     positions = True
+    reads_freely = True
 
     def __init__(
         self,
@@ -98,20 +100,13 @@ class KafkaReader(Client):
     ) -> None:
         """Connect; see :func:`open_reader`."""
         super().__init__(config)
-        self._names = {topic for topic in topics if not _PATTERN_CHARACTERS & set(topic)}
-        refused = [name for name in sorted(self._names) if _matches_any(name, exclude)]
-        if refused:
-            raise ConfigurationError([f"kafka: topic {name!r} is named and excluded." for name in refused])
-        self._patterns = [topic for topic in topics if topic not in self._names]
-        self._unmatched = self._patterns
-        self._shard = shard
-        self._exclude = exclude
-        self._seen: set[str] = set()
         self._positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
         self._highs: dict[Partition, int] = {}
         self._gaps: dict[Partition, bool] = {}
         self._failed: dict[Partition, float] = {}
+        self._begun: dict[Partition, int] = {}
+        self._rewritten: dict[Partition, str] = {}
         self._unreadable: list[Unreadable] = []
         self._fatal: KafkaError | None = None
         self._commits = Commits()
@@ -124,6 +119,7 @@ class KafkaReader(Client):
         self._consumer = configured(lambda: Consumer(settings))
         plain = {name: value for name, value in settings.items() if name != "on_commit"}
         self._admin = self.hears(configured(lambda: AdminClient(only_for_clients(plain))))
+        self._topics = Topics(self, self._admin, topics, shard, exclude)
 
     def note_error(self, error: KafkaError) -> None:
         """See :class:`Client`; after a fatal error :meth:`poll` raises ``PermanentError``."""
@@ -138,22 +134,7 @@ class KafkaReader(Client):
 
     def discover(self) -> Mapping[Partition, str]:
         """This shard's partitions, each with its topic's id."""
-        topics = self.ask(lambda: self._admin.list_topics(timeout=TIMEOUT)).topics
-        there = {name for name, topic in topics.items() if topic.error is None}
-        missing = sorted(self._names - there - self._seen)
-        if missing:
-            raise ConfigurationError(
-                f"kafka: topic {name!r} does not exist at this cluster (or this user may not see it)."
-                f"{'' if _NAME.fullmatch(name) else f' {_GLOBS}'}"
-                for name in missing
-            )
-        matched = sorted(name for name in there if self._matches(name))
-        self._unmatched = [one for one in self._unmatched if not fnmatch.filter(matched, one)]
-        say_unmatched("kafka", self._unmatched, _GLOBS)
-        self._seen.update(matched)
-        ids = self._topic_ids(matched)
-        found = (Partition(name, number) for name in matched for number in topics[name].partitions)
-        return {p: ids[p.topic] for p in found if p.topic in ids and self._is_mine(p)}
+        return self._topics.discover()
 
     def committed(self, partition: Partition) -> tuple[int, str] | None:
         """The group's offset and its metadata."""
@@ -176,8 +157,11 @@ class KafkaReader(Client):
         )
         return low, high
 
-    def assign(self, positions: Mapping[Partition, int]) -> None:
-        """Read exactly these partitions, each from its position."""
+    def assign(self, positions: Mapping[Partition, int], marks: Mapping[Partition, Mark] = NO_MARKS) -> None:
+        """Read exactly these partitions, each from its position, or from the mark before it.
+
+        Between the two the client has nothing to give, or the log is another one.
+        """
         now = time.monotonic()
         again = {p for p, at in self._failed.items() if at <= now}
         changed = {p: at for p, at in positions.items() if self._positions.get(p) != at or p in again}
@@ -190,16 +174,22 @@ class KafkaReader(Client):
             self._ends.pop(partition, None)
             self._gaps.pop(partition, None)
             self._failed.pop(partition, None)
+            self._rewritten.pop(partition, None)
+            self._begun.pop(partition, None)
             del self._positions[partition]
         if changed:
-            starts = [TopicPartition(p.topic, p.number, at) for p, at in changed.items()]
-            self.ask(lambda: self._consumer.incremental_assign(starts))
+            starts = {p: _start(p, at, marks.get(p)) for p, at in changed.items()}
+            self.ask(lambda: self._consumer.incremental_assign(list(starts.values())))
             self._positions.update(changed)
+            self._begun.update({p: start.offset for p, start in starts.items()})
+            self._compare({p: start for p, start in starts.items() if p in marks})
 
     def poll(self, seconds: float) -> list[Fetched]:
         """Up to 10,000 messages, grouped by partition; waits up to ``seconds``."""
         if self._fatal is not None:
             raise PermanentError(f"kafka: the client has failed permanently: {self._fatal.str()}")
+        if self._rewritten:
+            raise LogRewrittenError(self._rewritten)
         if self._gaps:
             gaps = {p: self._first_available(p, late=late) for p, late in self._gaps.items()}
             self._failed.update(dict.fromkeys(gaps, 0.0))
@@ -213,8 +203,8 @@ class KafkaReader(Client):
             with contextlib.suppress(KafkaException):
                 messages += self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER)
         sound = not self._failed and not any(map(Message.error, messages))
-        groups = by_partition(messages if sound else self._sound(messages), several=len(self._seen) > 1)
-        read = [fetched(topic, number, group) for topic, number, group in groups]
+        groups = by_partition(messages if sound else self._sound(messages), several=self._topics.several)
+        read = [one for topic, number, group in groups for one in self._fetched(topic, number, group)]
         self._positions.update({one.partition: one.position for one in read})
         return read + self._ends_reached()
 
@@ -269,6 +259,13 @@ class KafkaReader(Client):
             self._highs[partition] = high
         return max(0, high - reached) if high >= 0 else None
 
+    def _fetched(self, topic: str, number: int, messages: list[Message]) -> Iterator[Fetched]:
+        partition, first = Partition(topic, number), messages[0].offset()
+        if first < self._positions.get(partition, 0):  # between the mark and the position there was nothing
+            self._rewritten[partition] = f"it has another message at offset {first}"
+            return iter(())
+        return fetched(topic, number, messages)
+
     def _sound(self, messages: list[Message]) -> list[Message]:
         """Messages without errors, and per partition only those before its first error.
 
@@ -294,20 +291,32 @@ class KafkaReader(Client):
         elif position is None or error.code() in REFUSED:
             self.note_error(error)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
-            self._gaps[partition] = message.offset() != position
+            if message.offset() is None:  # so librdkafka says that the epochs differ
+                self._rewritten[partition] = error.str()
+            else:
+                self._gaps[partition] = message.offset() not in {position, self._begun.get(partition)}
         else:
             self._failed[partition] = time.monotonic() + _RETRY_AFTER
             self._unreadable.append(Unreadable(partition, position, error.name(), error.str()))
 
+    def _compare(self, starts: Mapping[Partition, TopicPartition]) -> None:
+        """Have brokers compare epochs: the client does where it seeks, not always where it is assigned."""
+        for partition, start in starts.items():
+            try:
+                self._consumer.seek(start)
+            except KafkaException:
+                self._failed[partition] = time.monotonic() + _RETRY_AFTER
+
     def _first_available(self, partition: Partition, *, late: bool) -> int:
-        """Where reading can continue after the client has missed a position.
+        """Where reading can go on after the client has missed a position.
 
         Args:
             late: the error is from before the partition was assigned again.
         """
         low, high = self._watermarks(partition)
         position = self._positions[partition]
-        return position if late and low <= position <= high else low
+        passed = late or low > self._begun.get(partition, position)
+        return position if passed and low <= position <= high else low
 
     def _ends_reached(self) -> list[Fetched]:
         """Empty results with a later position: transaction markers and compacted messages precede the end."""
@@ -315,31 +324,11 @@ class KafkaReader(Client):
         self._positions.update(further)
         return [Fetched(p, MESSAGE_SCHEMA.empty_table(), end) for p, end in further.items()]
 
-    def _topic_ids(self, names: list[str]) -> dict[str, str]:
-        if not names:
-            return {}
-        futures = self._admin.describe_topics(TopicCollection(names), request_timeout=TIMEOUT)
-        found = {name: self._topic_id(future) for name, future in futures.items()}
-        return {name: id for name, id in found.items() if id}
 
-    def _topic_id(self, future: Future[Any]) -> str:
-        try:
-            return str(self.ask(future.result).topic_id)
-        except GoneError:
-            return ""
-
-    def _matches(self, name: str) -> bool:
-        if name in self._names:
-            return True
-        return _matches_any(name, self._patterns) and not _matches_any(name, ("__*", *self._exclude))
-
-    def _is_mine(self, partition: Partition) -> bool:
-        number, of = self._shard
-        return zlib.crc32(f"{partition.topic}/{partition.number}".encode()) % of == number
-
-
-def _matches_any(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+def _start(partition: Partition, position: int, mark: Mark | None) -> TopicPartition:
+    if mark is None:
+        return TopicPartition(partition.topic, partition.number, position)
+    return TopicPartition(partition.topic, partition.number, mark[0], leader_epoch=mark[1])
 
 
 def _plain(partition: Partition) -> TopicPartition:

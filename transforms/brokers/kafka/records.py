@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,8 +40,19 @@ def by_partition(messages: list[Message], *, several: bool) -> Iterator[tuple[st
     return ((topic, number, group) for (topic, number), group in runs.items())
 
 
-def fetched(topic: str, number: int, messages: list[Message]) -> Fetched:
-    """Messages of one partition, in order, with the position after the last one."""
+def fetched(topic: str, number: int, messages: list[Message]) -> Iterator[Fetched]:
+    """Messages of one partition, in order, apart where another leader went on writing.
+
+    The position behind each part is that of its last message.
+    """
+    start, epoch = 0, messages[-1].leader_epoch()
+    if messages[0].leader_epoch() != epoch:
+        start = bisect_left(messages, epoch, key=Message.leader_epoch)
+        yield from fetched(topic, number, messages[:start])
+    yield Fetched(*_read(topic, number, messages[start:]), epoch=epoch)
+
+
+def _read(topic: str, number: int, messages: list[Message]) -> tuple[Partition, pa.Table, int]:
     rows = len(messages)
     offsets = np.fromiter(map(Message.offset, messages), np.int64, rows)
     table = pa.table(
@@ -56,7 +68,7 @@ def fetched(topic: str, number: int, messages: list[Message]) -> Fetched:
         ],
         schema=MESSAGE_SCHEMA,
     )
-    return Fetched(Partition(topic, number), table, int(offsets[-1]) + 1)
+    return Partition(topic, number), table, int(offsets[-1]) + 1
 
 
 def _headers(messages: list[Message]) -> pa.Array:

@@ -62,10 +62,11 @@ class Lane:
     taken by another reader: the lane then drops what followed and opens again.
 
     Attributes:
-        given: the position that the caller knows.
-        gap: where reading continues after messages removed by retention, until it is assigned; before
-            ``given`` if the stream has lost delivered messages.
-        pending: messages after the last one taken.
+        given: the position that the caller knows of.
+        gap: where reading goes on behind messages that retention removed, until it is assigned; before
+            ``given`` where the stream has lost what was given.
+        pending: messages behind the last one taken.
+        refusals: what the server said instead of messages, since somebody looked.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Lane:
         self._received: list[Raw] = []
         self._sid = b""
         self._unacknowledged: deque[tuple[_INTS, list[bytes]]] = deque()
+        self.refusals: list[str] = []
 
     @property
     def lag(self) -> int:
@@ -255,6 +257,7 @@ class Lane:
             and b"Exceeds MaxBytes" not in header
             and b"Batch Completed" not in header
         ):
+            self.refusals.append(header[9:].partition(b"\r\n")[0].decode(errors="replace").strip())
             self._lose()
 
     def _ask_for_more(self, window: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.brokers import Acknowledgement, Fetched, OffsetGapError, Partition, Unreadable
+from transforms.brokers import NO_MARKS, Acknowledgement, Fetched, Mark, OffsetGapError, Partition, Unreadable
 from transforms.brokers._patterns import say_unmatched
 from transforms.brokers.nats.connection import ApiError, Connection, parse_url
 from transforms.brokers.nats.filter_reader import Lane
@@ -41,6 +41,7 @@ class NatsReader:
     """Reads subject filters by stream sequence; see :class:`transforms.brokers.Reader`."""
 
     positions = True
+    reads_freely = False  # it makes consumers
 
     def __init__(
         self,
@@ -100,7 +101,11 @@ class NatsReader:
         """No findings: only a consumer would show them, and a work queue allows only one."""
         return [], []
 
-    def assign(self, positions: Mapping[Partition, int]) -> None:
+    def assign(
+        self,
+        positions: Mapping[Partition, int],
+        marks: Mapping[Partition, Mark] = NO_MARKS,  # noqa: ARG002 - as in the contract
+    ) -> None:
         """See :class:`transforms.brokers.Reader`."""
         for partition in [p for p in self._lanes if not self._goes_on(p, positions)]:
             self._lanes.pop(partition).close()
@@ -123,8 +128,12 @@ class NatsReader:
             self._connection.arrived.wait(min(left, 0.5))
 
     def unreadable(self) -> Sequence[Unreadable]:
-        """Empty: :meth:`poll` raises such errors."""
-        return ()
+        """What servers answered instead of messages; each reader opens anew then."""
+        found = []
+        for partition, lane in self._lanes.items():
+            said, lane.refusals = lane.refusals, []
+            found += [Unreadable(partition, lane.given, reason[:3], reason) for reason in said]
+        return found
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Move the durable consumers; see :class:`transforms.brokers.Reader`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.cloud import pubsub_v1
 
-from transforms.brokers import Acknowledgement, Fetched, Partition, Unreadable
+from transforms.brokers import NO_MARKS, Acknowledgement, Fetched, Mark, Partition, Unreadable
 from transforms.brokers.pubsub.client import calling, client_options, parse_url
 from transforms.brokers.pubsub.deliveries import Deliveries
 from transforms.errors import ConfigurationError
@@ -21,6 +21,7 @@ class PubsubReader:
     """Reads subscriptions message by message; see :class:`transforms.brokers.Reader`."""
 
     positions = False
+    reads_freely = False  # what is pulled counts as delivered
 
     def __init__(self, url: str, config: Mapping[str, str], exclude: Sequence[str]) -> None:
         self._project, self._names = parse_url(url)
@@ -61,8 +62,12 @@ class PubsubReader:
         """0: Pub/Sub has no positions."""
         return 0
 
-    def assign(self, positions: Mapping[Partition, int]) -> None:
-        """See :class:`transforms.brokers.Reader`; positions are ignored."""
+    def assign(
+        self,
+        positions: Mapping[Partition, int],
+        marks: Mapping[Partition, Mark] = NO_MARKS,  # noqa: ARG002 - as in the contract
+    ) -> None:
+        """See :class:`transforms.brokers.Reader`; positions mean nothing here."""
         for partition in self._deliveries.keys() - positions.keys():
             self._deliveries.pop(partition).close()
         for partition in positions.keys() - self._deliveries.keys():
