@@ -97,7 +97,10 @@ class Planning:
             TransientError: the destination or a lake is away.
         """
         lakes = self._backends.lakes
-        plan = load_plan(lakes[0], row["id"])
+        try:
+            plan = load_plan(lakes[0], row["id"])
+        except ConfigurationError as error:  # says where the lake is, which callers need not know
+            raise ConfigurationError("The plan is missing from the lake: make a new plan.") from error
         if len(plan.topics) > _CHECKED_AT_ONCE:
             return
         if problems := check_rest(plan, lakes, partial(self._one, row["destination"])):

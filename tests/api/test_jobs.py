@@ -205,7 +205,7 @@ def test_the_command_goes_on_with_a_job_and_its_own_are_seen_and_cancelled(
     with command(*resume) as process:
         sending(api, job)
         with command(*resume) as other:
-            assert b"is being worked on by process" in other.communicate(timeout=60)[1]
+            assert b"is working on job" in other.communicate(timeout=60)[1]
             assert other.returncode == 2
         post(api, f"resubmissions/{job['id']}/cancel")
         assert (process.wait(30), until(api, job, "CANCELLED")["attempts"]) == (1, 0)
@@ -290,9 +290,9 @@ def test_a_plan_that_the_lake_has_lost_sends_nothing_and_disturbs_no_other_job(
     site.archive(order(0, partition=1))
     row = site.index.get_job(damaged["id"]) or {}
     assert site.index.replace_job({**row, "state": "CANCELLING"}, row["version"])
-    assert "damaged in the lake" in until(api, damaged, "FAILED")["reason"]
-    post(api, "resubmissions", {"plan": lost["id"]}, 202)
-    assert "is missing from the lake" in until(api, lost, "FAILED")["reason"]
+    assert "is damaged: put back a whole copy of it" in until(api, damaged, "FAILED")["reason"]
+    answer = post(api, "resubmissions", {"plan": lost["id"]}, 422)
+    assert answer["detail"] == "The plan is missing from the lake: make a new plan."
     assert streams.count(topic) == 0
 
 

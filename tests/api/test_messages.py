@@ -217,4 +217,4 @@ def test_a_location_outside_of_the_lakes_is_never_read(site: Site, api: Client, 
     site.index_under("orders_0_0", with_checksums(table(order(0))), place.format(lake=site.lake.url))
     response = api.get("/v1/messages/orders_0_0")
     assert (response.status_code, response.json()["type"]) == (502, "urn:persistor:problem:damaged")
-    assert "lies outside the configured lakes" in response.json()["detail"]
+    assert "is outside the configured lakes" in response.json()["detail"]
