@@ -119,7 +119,7 @@ def test_the_doctor_examines_a_toy_broker(place: Place, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "1 topic, 1 partition: orders-replay." in said
     assert "it is a toy" in said
-    assert "it knows 1 source." in said
+    assert "it has 1 source." in said
 
 
 def test_a_small_resubmission_goes_from_toy_files_to_a_toy_broker(api: FlaskClient, place: Place) -> None:
@@ -153,7 +153,7 @@ def test_a_toy_view_is_served_and_documented(api: FlaskClient) -> None:
     assert api.get("/v1/toys").json == {"toys": ["ball"]}
     described = api.get("/openapi.json").json["paths"]["/v1/toys"]["get"]
     assert described["operationId"] == "listToys"
-    assert "For the role viewer." in described["description"]
+    assert "Requires the role viewer." in described["description"]
 
 
 def test_a_toy_page_is_shown_and_in_the_navigation_of_those_who_may_open_it(place: Place) -> None:

@@ -76,7 +76,7 @@ def place(document: dict[str, Any]) -> int:
 
 def test_no_source_is_made_up_for_its_messages() -> None:
     now = np.datetime64("2026-11-01T00:00:00", "us").item()
-    with pytest.raises(PermanentError, match="name no source"):
+    with pytest.raises(PermanentError, match="contain no source"):
         entries(decoded("lake_clean_100.avro"), "file:///x", now)
 
 

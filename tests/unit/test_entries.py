@@ -254,7 +254,7 @@ def test_ids_give_back_what_they_were_made_of(made_of: list[tuple[str, int]], of
 
 
 def test_ids_without_a_source_are_refused() -> None:
-    with pytest.raises(PermanentError, match="1 of 2 ids name no source"):
+    with pytest.raises(PermanentError, match="1 of 2 ids contain no source"):
         entries(ided("a_0_0", "0_1"), "file:///lake/x", NOW)
 
 

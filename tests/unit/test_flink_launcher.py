@@ -51,7 +51,7 @@ def test_options_that_the_launcher_sets_are_refused(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["--launcher=flink"], "needs --launcher_config flink_master="),
-        (["--launcher_config=flink_master=h:8081"], "needs --launcher flink"),
+        (["--launcher_config=flink_master=h:8081"], "--launcher_config goes with --launcher flink"),
     ],
 )
 def test_the_api_is_told_where_flink_is_and_only_then(words: list[str], told: str) -> None:

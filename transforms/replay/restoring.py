@@ -88,9 +88,9 @@ def restore(messages: pa.Table, lakes: Sequence[Lake]) -> tuple[pa.Table, dict[i
         except (PermanentError, ConfigurationError) as error:
             problems[row] = str(error)
     keep = pa.array(~ours)
-    names, values = head.names.array.filter(keep), head.values.array.filter(keep)
+    kept = head.names.array.filter(keep).cast(pa.string()), head.values.array.filter(keep)
     offsets = pa.array(np.concatenate([[0], np.cumsum(~ours)])[head.bounds], pa.int32())
-    items = pa.StructArray.from_arrays([names.cast(pa.string()), values], fields=list(HEADERS.value_type))
+    items = pa.StructArray.from_arrays(kept, fields=list(HEADERS.value_type))
     own = pa.ListArray.from_arrays(offsets, items, type=HEADERS)
     partitions = pc.coalesce(_partitions(values[_POSITION]), column(messages, "partition"))
     made = {"data": data, "headers": own, "partition": partitions}

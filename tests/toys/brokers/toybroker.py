@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from transforms.brokers import (
+    NO_MARKS,
     Acknowledgement,
     Destination,
     Fetched,
+    Mark,
     Partition,
     PublishOptions,
     Undelivered,
@@ -46,6 +48,7 @@ def _place(url: str, config: Mapping[str, str]) -> Path:
 
 class ToyReader:
     positions = True
+    reads_freely = True
 
     def __init__(self, place: Path) -> None:
         self._partition = Partition(place.name, 0)
@@ -63,8 +66,8 @@ class ToyReader:
     def earliest(self, partition: Partition) -> int:
         return 0
 
-    def assign(self, positions: Mapping[Partition, int]) -> None:
-        self._position = positions[self._partition]
+    def assign(self, positions: Mapping[Partition, int], marks: Mapping[Partition, Mark] = NO_MARKS) -> None:
+        self._position = positions.get(self._partition, self._position)
 
     def poll(self, seconds: float) -> list[Fetched]:
         lines = self._place.read_text().splitlines()[self._position :]
