@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
 from pipelines.connections import (
@@ -90,13 +90,15 @@ def _examine_source(
         yield Finding("source", "fine", f"{many}: {shown}.")
         yield _progress(reader, group, partitions[0])
         yield from _examine_spread(settings, partitions)
-        yield from examine_reading(reader, partitions)
+        readable = True
         try:
-            yield from _examine_topics(reader, partitions)
+            readable = yield from _examine_topics(reader, partitions)
             yield from _examine_retention(settings, reader, partitions)
         except ConfigurationError as error:
             said = f"Retention and compaction are not checked: {error}"
             yield Finding("retention", "care", said, "Kafka shows them to users with DESCRIBE_CONFIGS.")
+        if readable:
+            yield from examine_reading(reader, partitions)
 
 
 def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
@@ -113,11 +115,15 @@ def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
     return Finding("progress", "fine", f"The progress of group {group} can be read.")
 
 
-def _examine_topics(reader: Reader, partitions: Sequence[Partition]) -> Iterator[Finding]:
+def _examine_topics(reader: Reader, partitions: Sequence[Partition]) -> Generator[Finding, None, bool]:
+    """Returns whether nothing speaks against reading them."""
+    readable = True
     for partition in {p.topic: p for p in partitions}.values():
         problems, warnings = reader.examine(partition)
+        readable = readable and not problems
         yield from (Finding("source", "wrong", problem, ALLOW) for problem in problems)
         yield from (Finding("source", "care", warning) for warning in warnings)
+    return readable
 
 
 def _examine_spread(settings: Streaming, partitions: Sequence[Partition]) -> Iterator[Finding]:

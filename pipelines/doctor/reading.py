@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.doctor.findings import Finding
 from transforms.brokers import LogRewrittenError, OffsetGapError, Partition, Reader, Unreadable
+from transforms.errors import ConfigurationError, TransientError
 
 __all__ = ["examine_reading"]
 
@@ -36,7 +37,10 @@ def examine_reading(reader: Reader, partitions: Sequence[Partition]) -> Iterator
 
 
 def _position(reader: Reader, partition: Partition) -> int:
-    committed = reader.committed(partition)
+    try:
+        committed = reader.committed(partition)
+    except (ConfigurationError, TransientError):  # another finding says so
+        committed = None
     return reader.earliest(partition) if committed is None else committed[0]
 
 

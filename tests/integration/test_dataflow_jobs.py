@@ -19,6 +19,7 @@ from tests._messages import row, table
 from tests.servers import free_port, wait_until
 from tests.servers.dataflow import TOKEN, Dataflow
 from tests.servers.gcs import GCS
+from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 from transforms import registry
 from transforms.brokers import Destination
@@ -139,19 +140,20 @@ def bucket(gcs: GCS, service: Dataflow, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def planned(mongodb: MongoDB, tmp_path: Path) -> dict[str, Any]:
+def planned(mongodb: MongoDB, kafka: Kafka, tmp_path: Path) -> dict[str, Any]:
     """A job whose plan is stored, as the settings that its process gets."""
     lake, job = Lake(f"file://{tmp_path}/lake"), new_job_id()
     url = f"{mongodb.url}.{job}"
     index = registry.index(url).open(url)
     archive(lake, index, table(*(row(offset=number, publish_time=number) for number in range(20))))
-    destination = "kafka://broker:9092/replay"
+    topic = kafka.create_topic(f"replay-{job}", **{"retention.ms": "-1"})
+    destination = f"{kafka.url}/{topic}"
     freeze_plan(
         index,
         [lake],
         Selection(all=True),
         url=destination,
-        destination=Destination(topic="replay", carries=Trait(255), partitions=1),
+        destination=Destination(topic=topic, carries=Trait(255), partitions=1),
         options=Options(),
         job=job,
     )

@@ -175,7 +175,7 @@ def test_another_clusters_topic_of_the_same_name_is_refused_at_start(
         other.produce(topic, _orders(5))
         with _persist(other, topic, archive, tmp_path / "other") as foreign:
             assert foreign.ends() == 2, foreign.output()
-        assert "give this cluster's sources another `source_prefix`" in foreign.output()
+        assert "give this cluster's sources another --source_prefix" in foreign.output()
         assert "Traceback" not in foreign.output()
         with _persist(other, topic, archive, tmp_path / "prefixed", source_prefix="eu.") as prefixed:
             wait_until(lambda: archive.indexed() == 10 and bool(prefixed.pid), 60, "both clusters' messages")
@@ -199,7 +199,7 @@ def test_an_id_that_is_indexed_for_another_message_stops_the_job(
     emptied = Archive(Lake(f"file://{tmp_path}/other-lake"), archive.index_url)
     with _persist(kafka, topic, emptied, tmp_path / "other") as other:
         assert other.ends() == 1, other.output()
-    assert f"such as {topic}_0_0; docs/explanation/failures.md, Conflicts, says" in other.output()
+    assert f"such as {topic}_0_0; docs/explanation/failures.md, Conflicts, explains" in other.output()
     assert "Traceback" not in other.output()
     archive.check(there)
 
