@@ -247,9 +247,7 @@ def test_dead_letters_go_back_to_where_they_came_from_as_they_were(
     offsets = pa.array(range(4), pa.int64())
     dead = dead.set_column(2, "partition", pa.array([0] * 4, pa.int32())).set_column(3, "offset", offsets)
     archive(lake, index, dead.append_column("checksum", pa.nulls(4, pa.int64())), source="dead")
-    plan = by_name(
-        kafka, index, lake, "{origin}", restore=True, source_prefix="eu.", options=Options(timestamp="now")
-    )
+    plan = by_name(kafka, index, lake, "{origin}", restore=True, source_prefix="eu.", timestamp="now")
     assert (plan.topics, plan.options.partitions) == (("origin",), "original")
     [report] = replay_all(plan, lake)
     assert (report.published, report.verified_by_checksum, report.exit_code) == (4, 4, 0)
@@ -269,9 +267,7 @@ def test_a_payload_is_taken_only_from_where_dead_letters_are_stored(
     dead = dead_messages(letter, {0: named.get(place, place)})
     archive(lake, index, dead.append_column("checksum", pa.nulls(1, pa.int64())), source="dead")
     index_of_dead = Selection(sources=("dead",))
-    plan = freeze(
-        lake, index, f"{kafka.url}/{topic}", index_of_dead, restore=True, options=Options(timestamp="now")
-    )
+    plan = freeze(lake, index, f"{kafka.url}/{topic}", index_of_dead, restore=True, timestamp="now")
     [report] = replay_all(plan, lake)
     assert (report.published, report.failed) == (0, {"not_restored": 1})
     assert consumed(kafka, topic) == []
@@ -282,5 +278,5 @@ def test_what_is_no_dead_letter_is_not_restored(kafka: Kafka, lake: Lake, index:
     archive(lake, index, numbered(3))
     with pytest.raises(ConfigurationError, match="3 messages are no dead letters"):
         freeze(lake, index, f"{kafka.url}/{topic}", restore=True)
-    with pytest.raises(ConfigurationError, match="Some of the messages are no dead letters"):
+    with pytest.raises(ConfigurationError, match="Some of the messages are not dead letters"):
         by_name(kafka, index, lake, "{origin}", restore=True)
