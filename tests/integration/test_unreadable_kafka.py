@@ -125,7 +125,7 @@ def test_a_partition_that_can_be_read_again_goes_on_behind_what_was_read(
         log.write_bytes(log.read_bytes().replace(b"\xa5" * 23, b"the one that is damaged"))
         opened.until(11)
     assert opened.ids == ids(topic, 0, 11)
-    assert f"{topic} partition 0 goes on after" in caplog.text
+    assert f"{topic} partition 0 continues after" in caplog.text
 
 
 def test_what_cannot_be_read_is_given_up_where_that_is_said_and_named_in_a_claim_and_a_dead_letter(
