@@ -207,5 +207,5 @@ def test_a_client_that_has_failed_for_good_ends_the_job(kafka: Kafka, topic: str
         reader = opened.shard._reader
         assert isinstance(reader, KafkaReader)
         reader.note_error(KafkaError(KafkaError._FATAL, "fenced", fatal=True))
-        with pytest.raises(PermanentError, match="failed for good: fenced"):
+        with pytest.raises(PermanentError, match="failed permanently: fenced"):
             opened.turn()
