@@ -116,7 +116,7 @@ def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
 
 
 def _examine_topics(reader: Reader, partitions: Sequence[Partition]) -> Generator[Finding, None, bool]:
-    """Returns whether nothing speaks against reading them."""
+    """Returns whether all of them can be read."""
     readable = True
     for partition in {p.topic: p for p in partitions}.values():
         problems, warnings = reader.examine(partition)
