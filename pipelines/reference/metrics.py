@@ -53,14 +53,16 @@ class Declared:
 
 
 def declared() -> list[Declared]:
-    """Every metric by name."""
+    """Every metric by name.
+
+    The process may serve metrics itself; the common ones are then in its registry too, and come last.
+    """
     common = CollectorRegistry()
     watch("persist", [], [], common)
     parts = {"persist, index": REGISTRY, "api": Metrics().registry, "persist, index, api": common}
     assert metrics.MESSAGES in _collectors(REGISTRY)  # noqa: S101 - imported for its declarations
-    return sorted(
-        (one for part, registry in parts.items() for one in _of(part, registry)), key=lambda d: d.name
-    )
+    named = {one.name: one for part, registry in parts.items() for one in _of(part, registry)}
+    return [named[name] for name in sorted(named)]
 
 
 def metrics_table() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +42,17 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 def test_a_table_is_that_of_the_declarations(name: str) -> None:
     text = (ROOT / name).read_text()
     assert text.partition(BEGIN)[2].partition(END)[0].strip() == TABLES[name](), "run: make reference"
+
+
+def test_a_process_that_serves_metrics_declares_the_same() -> None:
+    lines = (
+        "from pipelines.reference.metrics import metrics_table",
+        "from transforms.metrics.host import watch",
+        "before = metrics_table()",
+        "watch('persist', [], [])",
+        "assert metrics_table() == before",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
