@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from pipelines.demo.place import Place
-from pipelines.terminal.text import human_bytes
+from transforms.quantities import human_bytes
 
 __all__ = ["next_steps", "show"]
 

@@ -17,10 +17,11 @@ from rich.text import Text
 from pipelines.settings.wording import in_words_of_commands
 from pipelines.terminal.plans import show_plan
 from pipelines.terminal.progress import PAUSE, progress_bar
-from pipelines.terminal.text import Fact, human_bytes, show_facts, span, visible
+from pipelines.terminal.text import Fact, show_facts, visible
 from transforms.job_row import Row
 from transforms.jobs.leases import is_free
 from transforms.jobs.states import command_for, possible
+from transforms.quantities import human_bytes, span
 
 __all__ = ["JobsView", "job_facts", "job_json", "job_words"]
 

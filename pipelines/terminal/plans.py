@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.terminal.text import Fact, bars, counted, human_bytes, key_text, show_facts, span, visible
+from pipelines.terminal.text import Fact, bars, counted, key_text, show_facts, visible
+from transforms.quantities import human_bytes, span
 
 __all__ = ["plan_facts", "show_plan"]
 

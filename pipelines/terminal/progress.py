@@ -20,7 +20,8 @@ from rich.progress import (
 )
 
 from pipelines.terminal.plans import show_plan
-from pipelines.terminal.text import counted, show_facts, span
+from pipelines.terminal.text import counted, show_facts
+from transforms.quantities import span
 from transforms.replay.plans import Plan
 
 __all__ = ["PAUSE", "Reported", "View", "progress_bar"]

@@ -17,10 +17,8 @@ __all__ = [
     "begun",
     "counted",
     "ended",
-    "human_bytes",
     "key_text",
     "show_facts",
-    "span",
     "visible",
     "waiting",
     "without_login",
@@ -28,7 +26,6 @@ __all__ = [
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _STYLES = {"problem": "bold red", "not sent": "red", "warning": "yellow"}
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 _SOURCES_NAMED = 5
 
@@ -39,28 +36,6 @@ Fact = tuple[str, str]
 def counted(count: int, what: str) -> str:
     """A number with its noun: ``1 file``, ``2,000 files``."""
     return f"{count:,} {what}" + ("" if count == 1 else "s")
-
-
-def human_bytes(count: int) -> str:
-    """A size for people, such as ``3.2 MB``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def span(seconds: float) -> str:
-    """A duration in its two largest units, such as ``2 h 5 min``."""
-    if seconds < 1:
-        return f"{seconds:.1f} s" if seconds >= 0.1 else "< 0.1 s"
-    rest, parts = round(seconds), list[str]()
-    for unit, size in _UNITS:
-        count, rest = divmod(rest, size)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
 
 
 def visible(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from resubmit_api.errors import as_flag
+from transforms import quantities
 from transforms.settings.naming import in_words
 
 __all__ = [
@@ -44,7 +45,6 @@ _LABELS = {
     ("lossy", None): "“Send even if lossy”",
     ("timestamp", "now"): "timestamps “time of sending”",
 }
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def number(value: float | None) -> str:
@@ -57,15 +57,8 @@ def number(value: float | None) -> str:
 
 
 def human_bytes(value: float | None) -> str:
-    """Bytes with a decimal unit such as MB."""
-    if value is None:
-        return _DASH
-    size = float(value)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} PB"
+    """Bytes with a decimal unit such as MB; a dash for None."""
+    return _DASH if value is None else quantities.human_bytes(value)
 
 
 def utc(time: str | datetime | None, digits: int = 0) -> str:
@@ -89,20 +82,8 @@ def ago(time: str | datetime | None, now: datetime | None = None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A duration in its two largest units."""
-    if seconds is None:
-        return _DASH
-    if 0 < seconds < 0.1:
-        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else f"{seconds * 1_000_000:.0f} µs"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    rest = round(seconds)
-    parts: list[str] = []
-    for unit, size in _UNITS:
-        count, rest = divmod(rest, size)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(part for part in parts[:2] if not part.startswith("0 "))
+    """A duration in its two largest units; a dash for None."""
+    return _DASH if seconds is None else quantities.span(seconds)
 
 
 def exact(value: float | None) -> str:
@@ -207,7 +188,7 @@ def _moment(time: str | datetime | None) -> datetime | None:
 
 
 def _largest(seconds: float) -> str:
-    for unit, size in _UNITS:
+    for unit, size in quantities.TIME_UNITS:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return "1 s"

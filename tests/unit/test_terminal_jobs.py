@@ -12,11 +12,12 @@ from rich.console import Console
 
 from pipelines.terminal.jobs import JobsView, _table, job_facts
 from pipelines.terminal.plans import plan_facts, show_plan
-from pipelines.terminal.text import bars, show_facts, span, visible
+from pipelines.terminal.text import bars, show_facts, visible
 from tests.unit.test_cli import PLAN as SMALL
 from transforms.job_row import Row
 from transforms.jobs.leases import held_by
 from transforms.jobs.rows import new_row, planned
+from transforms.quantities import span
 from transforms.replay import Failure, Options
 from transforms.replay.figures import Histogram, Sample, SourcePlan
 from transforms.selection import Selection
@@ -75,7 +76,7 @@ def test_a_plan_on_a_terminal_has_a_histogram_and_some_of_the_messages() -> None
         "messages               9 (4.2 kB, largest 2.0 kB)",
         "read from              2 files in 2 reads",
         "published              1970-01-01T00:00:00+00:00 to 1970-01-01T00:05:00+00:00",
-        "estimated time         < 0.1 s",
+        "estimated time         0 s",
         "sent with              original timestamps, partitions by key, order by partition",
         "repeats after a crash  none",
         "",
@@ -222,7 +223,8 @@ def test_facts_are_aligned_and_their_foreign_text_is_harmless() -> None:
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (0.01, "< 0.1 s"),
+        (0, "0 s"),
+        (0.01, "10 ms"),
         (0.5, "0.5 s"),
         (59.6, "1 min"),
         (61, "1 min 1 s"),
