@@ -20,6 +20,7 @@ from werkzeug.routing import BaseConverter
 
 from resubmit_api import errors
 from resubmit_api.auth import Guard
+from resubmit_api.auth.refusals import Refusals
 from resubmit_api.auth.tokens import Tokens
 from resubmit_api.backends import Backends
 from resubmit_api.compatible.views import COLLECTIONS
@@ -29,6 +30,7 @@ from resubmit_api.launchers import launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.openapi import describe
 from resubmit_api.overview import Overview
+from resubmit_api.readiness import Readiness
 from resubmit_api.settings import ApiSettings
 from resubmit_api.views.context import EXTENSION, Parts
 from transforms.discovery import load, names
@@ -86,9 +88,11 @@ def create_app(settings: ApiSettings, *, trusted_hosts: Sequence[str] | None = N
         app.before_request(_only_for(frozenset(trusted_hosts)))
     app.before_request(_begin)
     key = None if settings.session_key is None else resolve(settings.session_key, "`session_key`")
-    guard.attach(app, key, lambda: backends.index)
+    refusals = Refusals(lambda: backends.index, metrics.refusal_dropped)
+    guard.attach(app, key, lambda: backends.index, refusals)
+    overview = Overview(lambda: backends.index, settings.metrics)
     app.extensions[EXTENSION] = Parts(
-        backends, jobs, metrics, guard, Overview(lambda: backends.index, settings.metrics)
+        backends, jobs, metrics, guard, overview, refusals, Readiness(lambda: backends.index)
     )
     for blueprint in _blueprints():
         app.register_blueprint(blueprint)
@@ -111,6 +115,7 @@ def close_app(app: APIFlask) -> None:
     """Finish the resubmissions in progress and disconnect."""
     parts: Parts = app.extensions[EXTENSION]
     parts.jobs.close()
+    parts.refusals.close()
     parts.backends.close()
 
 

@@ -48,6 +48,8 @@ class Metrics:
         )
         said = "Requests waiting because all threads are busy."
         self._waiting = Gauge("persistor_api_requests_waiting", said, registry=registry)
+        said = "Refused requests that are missing from the audit trail, because the index did not answer."
+        self._dropped = Counter("persistor_api_refusals_dropped", said, registry=registry)
         ended = ["destination", "mode", "state"]
         self._ended = Counter(
             "persistor_api_resubmissions", "Resubmissions that ended.", ended, registry=registry
@@ -67,6 +69,10 @@ class Metrics:
     def waiting(self, count: Callable[[], float]) -> None:
         """Read the number of waiting requests from ``count`` at each scrape."""
         self._waiting.set_function(count)
+
+    def refusal_dropped(self) -> None:
+        """Count a refused request that is not in the audit trail."""
+        self._dropped.inc()
 
     def finished(self, row: Row) -> None:
         """Count a resubmission that ended; of a resumed one only the messages since then."""

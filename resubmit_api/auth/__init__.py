@@ -19,6 +19,7 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug.wrappers import Response
 
 from resubmit_api.auth.limits import RateLimit
+from resubmit_api.auth.refusals import Refusals
 from resubmit_api.auth.tokens import LOCAL, Caller, Role, Tokens, digest_of
 from resubmit_api.errors import needs, problem
 from transforms.errors import ConfigurationError
@@ -34,6 +35,7 @@ SESSION_SECONDS = 8 * 3600
 _FAILURES_A_MINUTE = 20
 _SHORTEST_KEY = 32
 _AUDIT = "persistor_audit"
+_REFUSALS = "persistor_refusals"
 _LONGEST_DETAIL = 1000
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FOR_ANYONE = frozenset({"static", "openapi.spec"})
@@ -91,13 +93,16 @@ class Guard:
         self._requests = RateLimit(per_minute)
         self._failures = RateLimit(_FAILURES_A_MINUTE)
 
-    def attach(self, app: Flask, session_key: str | None, index: Callable[[], Index]) -> None:
+    def attach(
+        self, app: Flask, session_key: str | None, index: Callable[[], Index], refusals: Refusals
+    ) -> None:
         """Guard every view of an application.
 
         Args:
             app: the application.
             session_key: signs the login cookies. A random default makes logins valid for this process only.
             index: where the audit trail is kept.
+            refusals: takes the records of refused requests.
 
         Raises:
             ConfigurationError: the key is too short.
@@ -109,7 +114,7 @@ class Guard:
         app.config["SESSION_REFRESH_EACH_REQUEST"] = False
         app.config["SESSION_COOKIE_SAMESITE"] = "Strict"
         app.session_interface = _Cookies()
-        app.extensions[_AUDIT] = index
+        app.extensions[_AUDIT], app.extensions[_REFUSALS] = index, refusals
         app.before_request(self._check)
         app.context_processor(lambda: {"caller": caller(), "csrf_token": _csrf_token})
 
@@ -169,7 +174,7 @@ class Guard:
             found = self._tokens.find(digest_of(token))
         if found is None:
             _refuse_for(self._failures.take(request.remote_addr or ""))
-            _note("refused", None, "The token is invalid or was revoked.")
+            _note_refusal("refused", None, "The token is invalid or was revoked.")
         return found
 
     def _by_session(self) -> Caller | None:
@@ -201,13 +206,22 @@ def _takes_form(endpoint: str) -> bool:
 def denied(detail: str, kind: str = "forbidden") -> Exception:
     """A 403 response, recorded in the audit trail."""
     if (by := caller()) is not None:  # an unknown caller must not write records without limit
-        _note("denied", by, detail)
+        _note_refusal("denied", by, detail)
     return problem(403, kind, detail)
 
 
-def _note(action: str, by: Caller | None, detail: str | None = None) -> None:
+def _note(action: str, by: Caller) -> None:
     """Add to the audit trail; an action that cannot be recorded is refused."""
-    record = {
+    with needs("The index"):
+        current_app.extensions[_AUDIT]().append_audit(_record(action, by))
+
+
+def _note_refusal(action: str, by: Caller | None, detail: str) -> None:
+    current_app.extensions[_REFUSALS].put(_record(action, by, detail))
+
+
+def _record(action: str, by: Caller | None, detail: str | None = None) -> dict[str, Any]:
+    return {
         "id": new_job_id(),
         "time": iso(datetime.now(timezone.utc)),
         "who": None if by is None else by.name,
@@ -216,8 +230,6 @@ def _note(action: str, by: Caller | None, detail: str | None = None) -> None:
         "request": f"{request.method} {quote(request.path)[:500]}",
         "detail": detail and detail[:_LONGEST_DETAIL],
     }
-    with needs("The index"):
-        current_app.extensions[_AUDIT]().append_audit(record)
 
 
 def _refuse_for(seconds: float) -> None:

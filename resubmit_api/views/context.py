@@ -11,11 +11,13 @@ from flask import current_app
 
 from resubmit_api.auth import Guard
 from resubmit_api.auth.grants import CallersIndex, who
+from resubmit_api.auth.refusals import Refusals
 from resubmit_api.backends import Backends
 from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.jobs import Jobs
 from resubmit_api.metrics import Metrics
 from resubmit_api.overview import Overview
+from resubmit_api.readiness import Readiness
 
 __all__ = ["EXTENSION", "Parts", "digest", "index", "open_destinations", "parts", "problems"]
 
@@ -45,6 +47,8 @@ class Parts:
     metrics: Metrics
     guard: Guard
     overview: Overview
+    refusals: Refusals
+    readiness: Readiness
 
 
 def parts() -> Parts:

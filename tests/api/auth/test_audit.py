@@ -13,6 +13,7 @@ from tests.api.auth._auth import (
     log_in,
 )
 from tests.api.conftest import Client, Site, Streams, order
+from tests.servers import wait_until
 from tests.servers.nats import Nats
 
 
@@ -30,6 +31,7 @@ class TestAudit:
         service.post("/login", data={}, headers={"Origin": "https://evil.example"})
         body = {"destination": "main", "topic": "payments", "selection": {"all": True}}
         service.post(RESUBMISSIONS, json=body, headers=bearer("narrow"))
+        wait_until(lambda: len(self.trail(service)) == 5, 30, "the refused ones to be recorded")
         told = [(r["who"], r["action"], r["request"], r["address"]) for r in self.trail(service)]
         assert told == [
             ("operator", "login", "POST /login", "127.0.0.1"),
@@ -58,6 +60,7 @@ class TestAudit:
     def test_no_token_is_in_the_trail(self, service: Client) -> None:
         service.get("/v1/messages/t-hidden", headers={"Authorization": "Bearer t-wrong"})
         log_in(service, "wrong")
+        wait_until(lambda: len(self.trail(service)) == 2, 30, "both to be recorded")
         assert "t-wrong" not in json.dumps(self.trail(service))
 
     def test_what_is_sent_is_in_the_trail(
