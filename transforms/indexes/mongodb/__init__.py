@@ -34,6 +34,7 @@ from transforms.indexes.mongodb.documents import (
 from transforms.indexes.mongodb.errors import RefusedError, failure_of, translated
 from transforms.indexes.mongodb.jobs import JOB_INDEXES, MongoJobs
 from transforms.indexes.mongodb.query import FOREIGN, Query, behind, by_id, exact, indexed
+from transforms.indexes.mongodb.replay_order import REPLAY_ORDER, can_walk, ensure_order, is_few, walk
 from transforms.model import ENTRY_SCHEMA
 from transforms.secrets import resolve
 from transforms.selection import Selection, sample_and_limit
@@ -51,7 +52,6 @@ _TIMEOUTS: dict[str, Any] = {
 }
 _DURABLE = {"w": "majority", "journal": True}
 _DUPLICATE = 11000
-_REPLAY_ORDER = ("broker_id", "incarnation", "partition", "offset", "unique_id")
 # Milliseconds grow with microseconds, so this is the order of (publish time, id), and an index supports it.
 _SEARCH_ORDER = ("publish_time", "publish_time_us", "unique_id")
 _INDEXES = [
@@ -86,7 +86,12 @@ def open(url: str) -> MongoIndex:
     try:
         with translated():
             replicated = bool({"setName", "msg"} & client.admin.command("hello").keys())
-            _create_indexes(messages, replicated=replicated)
+            # Otherwise a replica set would wait for a stopped member before it has a new index.
+            enough: dict[str, Any] = {"commitQuorum": "majority"} if replicated else {}
+            messages.create_indexes(_INDEXES, **enough)
+            messages.database[f"{messages.name}_jobs"].create_indexes(JOB_INDEXES, **enough)
+            patient: MongoClient[Document] = MongoClient(resolved, **{**ours, "socketTimeoutMS": 0})
+            ensure_order(messages, patient, **enough)
     except RefusedError as error:
         client.close()
         raise ConfigurationError(f"`index` {shown}: {error}.") from error
@@ -96,13 +101,6 @@ def open(url: str) -> MongoIndex:
     # Reads of jobs are never undone by an election, nor older than earlier confirmed writes.
     decisive = ReadConcern("linearizable" if replicated else None)
     return MongoIndex(messages.with_options(codec_options=DECODING), decisive)
-
-
-def _create_indexes(messages: Collection[Document], *, replicated: bool) -> None:
-    # Otherwise a replica set would wait for a stopped member before it has a new index.
-    enough: dict[str, Any] = {"commitQuorum": "majority"} if replicated else {}
-    messages.create_indexes(_INDEXES, **enough)
-    messages.database[f"{messages.name}_jobs"].create_indexes(JOB_INDEXES, **enough)
 
 
 class MongoIndex(MongoJobs):
@@ -148,17 +146,35 @@ class MongoIndex(MongoJobs):
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """See :meth:`transforms.indexes.Index.select`."""
         with translated():
-            yield from self._read(selection, {}, _REPLAY_ORDER, columns)
+            if not self._is_walked(selection):
+                yield from self._read(selection, {}, REPLAY_ORDER, columns)
+                return
+            query = exact(selection, foreign=False)
+            for source in sorted({*selection.sources} or self.sources()):
+                for batch in walk(self._messages, source, query, columns):
+                    yield from _tables(table_of_batch(batch, columns))
+
+    def _is_walked(self, selection: Selection) -> bool:
+        """Whether the selection is read along the index in replay order, else it is sorted by the server."""
+        if selection.ids or self._has_foreign() or not can_walk(self._messages):
+            return False
+        narrowed = selection.where or selection.published_from or selection.published_to
+        return not (narrowed and is_few(self._messages, _query(self._with_sources(selection))))
+
+    def _with_sources(self, selection: Selection) -> Selection:
+        """Indexes begin with the source, so the server needs their names to use them."""
+        if selection.sources or selection.ids:
+            return selection
+        return selection.model_copy(update={"sources": tuple(self.sources())})
 
     def search(
         self, selection: Selection, limit: int, after: tuple[int | None, str] | None = None
     ) -> pa.Table:
         """See :meth:`transforms.indexes.Index.search`."""
         with translated():
-            if not selection.sources and not selection.ids:
-                # The index begins with the source, so the server merges the parts of all sources.
-                selection = selection.model_copy(update={"sources": tuple(self.sources())})
-            found = self._read(selection, behind(after), _SEARCH_ORDER, ENTRY_SCHEMA.names, limit)
+            found = self._read(
+                self._with_sources(selection), behind(after), _SEARCH_ORDER, ENTRY_SCHEMA.names, limit
+            )
             page = sample_and_limit(found, Selection(all=True, limit=limit))
             return pa.concat_tables([ENTRY_SCHEMA.empty_table(), *page])
 
@@ -261,6 +277,16 @@ def _duplicates(error: mongo.BulkWriteError) -> list[str]:
 
 def _differ(given: int | None, stored: int | None) -> bool:
     return given is not None and stored is not None and given != stored
+
+
+def _query(selection: Selection) -> Query:
+    return {"$and": [indexed(selection, foreign=False), exact(selection, foreign=False)]}
+
+
+def _tables(found: pa.Table) -> Iterator[pa.Table]:
+    """In parts of bounded size."""
+    for first in range(0, len(found), _ROWS):
+        yield found.slice(first, _ROWS)
 
 
 def _matching(selection: Selection, bound: Query, *, foreign: bool) -> list[Document]:
