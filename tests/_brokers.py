@@ -229,7 +229,7 @@ def reading(reader: Reader, positions: Mapping[Partition, int] | None = None) ->
     try:
         found = reader.discover()
         if positions is None:
-            positions = {partition: reader.earliest(partition) for partition in found}
+            positions = reader.earliest(found)
         reader.assign(positions)
         yield reader
     finally:

@@ -21,7 +21,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
     UnknownConfigurationKeyError,
 )
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from transforms import disk
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
@@ -148,6 +148,11 @@ class Lake:
                 return
             # Not every Azure or Google store supports a start position.
             yield from ((m["path"], m["size"]) for m in page if after is None or m["path"] > after)
+
+    @property
+    def seeks(self) -> bool:
+        """Whether a list that begins after a path costs nothing for the names before it, and is in order."""
+        return isinstance(self._store, GCSStore | S3Store)
 
     def folders(self, prefix: str) -> Sequence[str]:
         """Names of the folders directly below ``prefix``."""

@@ -105,7 +105,7 @@ def _progress(reader: Reader, group: str, partition: Partition) -> Finding:
     try:
         # A group that is new to its cluster has no coordinator for a moment.
         retry(
-            lambda: reader.committed(partition),
+            lambda: reader.committed([partition]),
             "look up the group's progress",
             give_up_after=_COORDINATOR_WITHIN,
         )

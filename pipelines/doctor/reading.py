@@ -26,7 +26,7 @@ def examine_reading(reader: Reader, partitions: Sequence[Partition]) -> Iterator
     """
     if not reader.reads_freely:
         return
-    positions = {one: _position(reader, one) for one in partitions[:_MOST]}
+    positions = _positions(reader, partitions[:_MOST])
     failed = _tried(reader, positions, _SECONDS)
     for one, end in failed.values():
         where = f"{one.partition.topic} partition {one.partition.number}"
@@ -36,12 +36,13 @@ def examine_reading(reader: Reader, partitions: Sequence[Partition]) -> Iterator
         yield Finding("reading", "fine", "What comes next can be read in each partition.")
 
 
-def _position(reader: Reader, partition: Partition) -> int:
+def _positions(reader: Reader, partitions: Sequence[Partition]) -> dict[Partition, int]:
     try:
-        committed = reader.committed(partition)
+        committed = reader.committed(partitions)
     except (ConfigurationError, TransientError):  # another finding says so
-        committed = None
-    return reader.earliest(partition) if committed is None else committed[0]
+        committed = {}
+    first = reader.earliest([one for one in partitions if one not in committed])
+    return {**first, **{one: position for one, (position, _) in committed.items()}}
 
 
 def _remedy(reader: Reader, one: Unreadable, end: int) -> str:

@@ -23,6 +23,7 @@ from transforms.lake import Lake
 from transforms.layout import file_path
 from transforms.model import Batch, Layout
 from transforms.reading.claims import Chain, Claim, Claims
+from transforms.reading.newest import resume
 from transforms.writing import BatchWriter
 
 _CUT = """
@@ -108,7 +109,7 @@ def test_an_empty_claim_is_named_with_what_to_do(lake: Lake) -> None:
     lake.put_new("_persistor/claims/orders/0/00000000000000000000", b"")
     for call in (
         lambda: claims.make(chain, 0, Claim(5, 5, 0, "{topic}", "parquet")),
-        lambda: claims.resume(chain, None),
+        lambda: resume(claims, chain, None),
         lambda: claims.ahead(chain, 0),
     ):
         with pytest.raises(PermanentError, match=r"claims/orders/0/0{20} is empty: .* Delete it"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -76,11 +76,17 @@ class Reader(Protocol):
             TransientError: the broker does not answer.
         """
 
-    def committed(self, partition: Partition) -> tuple[int, str] | None:
-        """Position and note of the group's last acknowledgement, or None."""
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, str]]:
+        """Position and note of the group's last acknowledgement, of those that have one.
 
-    def earliest(self, partition: Partition) -> int:
-        """The first position that the broker still has."""
+        Where the broker can answer for many at once, it is one request.
+        """
+
+    def earliest(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """The first positions that the broker still has; without those that have no leader now.
+
+        Where the broker can answer for many at once, it is one request.
+        """
 
     def assign(self, positions: Mapping[Partition, int], marks: Mapping[Partition, Mark] = NO_MARKS) -> None:
         """Read exactly these partitions, each from its position; others are dropped.

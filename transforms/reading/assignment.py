@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import zlib
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import islice
 
 from transforms import metrics
-from transforms.brokers import Acknowledgement, Fetched, Mark, Partition, Reader
+from transforms.brokers import Fetched, Partition, Reader
 from transforms.errors import TransientError
 from transforms.reading.acknowledging import Acknowledger
-from transforms.reading.buffers import Buffer
 from transforms.reading.calls import ServerCalls
-from transforms.reading.claims import Chain, Claim, Claims, parse_note, rewritten
+from transforms.reading.claims import Claim, Claims, rewritten
 from transforms.reading.source import Source
+from transforms.reading.starting import Starting
 from transforms.reading.track import Track
 from transforms.reading.unreadable import Standstills
-from transforms.retry import retry
 
 __all__ = ["Assignment"]
 
 _DISCOVER_EVERY = 10.0
 _LAGS_EVERY = 1.0
-_NUMBERS = 1 << 31
-# A group that its cluster never heard of has no coordinator for a moment.
-_A_MOMENT = 2.0
-_WITHOUT_GROUP = 60.0
-_log = logging.getLogger(__name__)
+_PORTION = 500
 
 
 class Assignment:
@@ -49,18 +43,22 @@ class Assignment:
         """Create it; broker and lake are not called yet."""
         self.tracks: dict[str, Track] = {}
         self._live: dict[Partition, Track] = {}
+        self._found: dict[Partition, str] = {}
         self._source = source
         self._reader = reader
         self._claims = claims
         self._calls = calls
-        self._acknowledger = acknowledger
+        self._starting = Starting(source, reader, claims, calls, acknowledger)
         self._standstills = Standstills(source.name_of)
         self._discovered = -_DISCOVER_EVERY
-        self._without_group_until = 0.0
-        self._broker: str | None = None
         self._lags_as_of = -_LAGS_EVERY
         self._known_lags: Mapping[str, int] = {}
         metrics.standing(self, self.lags, {})
+
+    @property
+    def starting(self) -> bool:
+        """Whether partitions that were found are still to be started."""
+        return bool(self._found)
 
     @property
     def live(self) -> list[Track]:
@@ -87,8 +85,11 @@ class Assignment:
                 track.skip(last, self._standstills.given_up(one, last))
 
     def discover_now_and_then(self) -> None:
-        """Call :meth:`discover`, but not at every turn."""
-        if time.monotonic() - self._discovered >= _DISCOVER_EVERY:
+        """Call :meth:`discover`, but not at every turn; go on starting what it found."""
+        if self._found:
+            self._start_some()
+            self.assign()
+        elif time.monotonic() - self._discovered >= _DISCOVER_EVERY:
             self.discover()
 
     def discover(self) -> None:
@@ -102,9 +103,8 @@ class Assignment:
                 track.retire()
                 del self._live[partition]
                 metrics.GONE.labels(metrics.label(track.source)).set(partition not in found)
-        for partition, identity in found.items():
-            if partition not in self._live:
-                self._start(partition, identity)
+        self._found = {p: identity for p, identity in found.items() if p not in self._live}
+        self._start_some()
         self.drop_exhausted()
         self.assign()
 
@@ -200,87 +200,16 @@ class Assignment:
             track.lose(first)
         track.buffer.mark = None  # the message before it may be gone
 
-    def _start(self, partition: Partition, identity: str) -> None:
-        """Start after the durable position; without any progress, at the first available message.
-
-        Without the lake nothing is started, because it holds the positions.
-        """
-        committed = self._committed(partition)
-        source = self._source.name_of(partition.topic)
-        entered = self._enter(Chain(source, 1, partition.number or 0), identity, committed)
-        if entered is None:
+    def _start_some(self) -> None:
+        """Start a portion of what was found, so that reading begins and a stop is obeyed meanwhile."""
+        portion = dict(islice(self._found.items(), _PORTION))
+        if not portion:
             return
-        incarnation, found = entered
-        position, mark = found or (None, None)
-        if committed is not None and position == committed[0]:
-            self._acknowledger.found(Acknowledgement(partition, *committed))
-        metrics.begin(source)
-        track = Track(partition, source, incarnation, identity, 0, Buffer(0))
-        track.durable = position or 0
-        track.claimed = track.durable, mark
-        track.move(track.durable, None, self._ahead(track, track.durable))
-        if position is None and self._reader.positions:
-            first = self._calls.broker(lambda: self._reader.earliest(partition), "look up the first position")
-            track.gap = first if first > 0 else None
-        self.tracks[track.key] = self._live[partition] = track
-        if incarnation > 1 and not position:
-            self._finish(Chain(source, incarnation - 1, partition.number or 0), partition)
-
-    def _finish(self, chain: Chain, partition: Partition) -> None:
-        """Index what the last claims of a deleted topic left in the lake, if nobody did.
-
-        Nothing of its successor is durable yet, so the process that worked on it may have ended before.
-        """
-        claims = self._claims
-        earlier = Track(partition, chain.source, chain.incarnation, "", 0, Buffer(0), retired=True)
-        if claims is None or earlier.key in self.tracks or not self._reader.positions:
-            return
-        found = self._calls.lake(lambda: claims.resume(chain, None), "read claims in the lake")
-        if found is not None:
-            earlier.durable = found[0]
-            earlier.move(found[0], None, self._ahead(earlier, found[0]))
-            self.tracks[earlier.key] = earlier
-
-    def _committed(self, partition: Partition) -> tuple[int, str] | None:
-        """The group's position; None where it is not to be had and the claims say how far reading came."""
-
-        def ask() -> tuple[int, str] | None:
-            return self._reader.committed(partition)
-
-        what = "read the group's position"
-        if self._claims is None or not self._reader.positions:
-            return self._calls.broker(ask, what)
-        if time.monotonic() < self._without_group_until:
-            return None
-        try:
-            return retry(ask, what, give_up_after=_A_MOMENT)
-        except TransientError:
-            _log.warning("going on where the claims in the lake say, without the group's position")
-            self._without_group_until = time.monotonic() + _WITHOUT_GROUP
-            return None
-
-    def _enter(
-        self, chain: Chain, identity: str, committed: tuple[int, str] | None
-    ) -> tuple[int, tuple[int, Mark | None] | None] | None:
-        """A topic's incarnation and the position behind its durable messages; None without the lake."""
-        claims = self._claims
-        if claims is None:
-            return self._without_claims(identity, committed)
-        broker = self._calls.broker(self._identity, "look up the broker's identity")
-
-        def enter() -> tuple[int, tuple[int, Mark | None] | None]:
-            number = claims.incarnation(chain.source, broker, identity)
-            return number, claims.resume(Chain(chain.source, number, chain.partition), committed)
-
-        return self._calls.lake(enter, "enter the source in the lake")
-
-    def _without_claims(
-        self, identity: str, committed: tuple[int, str] | None
-    ) -> tuple[int, tuple[int, Mark | None] | None]:
-        """As :meth:`_enter`; no number of an earlier incarnation is known, so each has one of its own."""
-        number = zlib.crc32(identity.encode()) % _NUMBERS if self._reader.positions else 1
-        own = committed is not None and parse_note(committed[1])[1] in {1, number}
-        return number, (committed[0], None) if committed and own else None
+        for track in self._starting.tracks(portion, self.tracks):
+            self.tracks[track.key] = track
+            if not track.retired:
+                self._live[track.partition] = track
+        self._found = {p: identity for p, identity in self._found.items() if p not in portion}
 
     def _ahead(self, track: Track, position: int) -> dict[int, Claim]:
         """The claims from a position on; empty without the lake, where they are found one by one."""
@@ -288,8 +217,3 @@ class Assignment:
         if claims is None or not self._reader.positions:
             return {}
         return self._calls.lake(lambda: claims.ahead(track.chain, position), "list claims in the lake") or {}
-
-    def _identity(self) -> str:
-        if self._broker is None:
-            self._broker = self._reader.identity()
-        return self._broker

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from transforms.model import Layout
 from transforms.stored import dump, load, load_as
 
 __all__ = [
+    "MOST",
     "Chain",
     "Claim",
     "Claims",
@@ -40,7 +42,8 @@ __all__ = [
 ]
 
 _DIGITS = 20
-_MOST_AHEAD = 1000
+MOST = 1000
+"""Claims that are looked up at once: as many as stores list in one answer."""
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,14 @@ class Claim:
 
 
 class Claims:
-    """The claims of one lake. Thread-safe. Every method raises ``TransientError`` if it does not answer."""
+    """The claims of one lake. Thread-safe. Every method raises ``TransientError`` if it does not answer.
+
+    Attributes:
+        seek: whether :meth:`starts` is one request, wherever it begins.
+    """
 
     def __init__(self, lake: Lake) -> None:
+        self.seek = lake.seeks
         self._lake = lake
 
     def incarnation(self, source: str, broker: str, identity: str) -> int:
@@ -166,46 +174,32 @@ class Claims:
             # S3 answers "exists" while another writer is still uploading.
             raise TransientError(f"{path} is being written by another job") from error
 
-    def resume(self, chain: Chain, committed: tuple[int, str] | None) -> tuple[int, Mark | None] | None:
-        """Where reading goes on: the position below which everything is known to be durable, and its mark.
-
-        The mark is None too where claims lie ahead, whose rows show another log.
-
-        Args:
-            committed: the broker's durable position and the note kept with it (:func:`note` of the
-                last claim below it), so that earlier claims need not be listed.
-
-        Returns:
-            None if there is no claim.
-        """
-        starts = self._starts_from_note(chain, committed)
-        trusted = committed[0] if committed and starts else 0
-        starts = starts or list(self._starts(chain))
-        if not starts:
-            return None
-        last = self._read(_path(chain, max(starts)))
-        position = max(last.durable, trusted)
-        return position, last.mark if position == last.next else None
-
     def ahead(self, chain: Chain, start: int) -> dict[int, Claim]:
         """The first 1,000 claims from ``start`` on, by their start."""
-        starts = sorted(self._starts(chain, after=start - 1))[:_MOST_AHEAD]
-        return {at: self._read(_path(chain, at)) for at in starts}
+        return {at: self.read(chain, at) for at in self.starts(chain, start - 1)}
+
+    def read(self, chain: Chain, start: int) -> Claim:
+        """The claim at ``start``.
+
+        Raises:
+            ObjectMissingError: there is none.
+        """
+        return self._read(_path(chain, start))
+
+    def starts(self, chain: Chain, after: int) -> list[int]:
+        """The first 1,000 starts of claims behind a position, in order."""
+        found = self._starts(chain, after)
+        return list(islice(found, MOST)) if self.seek else sorted(found)[:MOST]
+
+    def last_starts(self, chain: Chain) -> list[int]:
+        """The last 1,000, by a list of the whole chain."""
+        return sorted(self._starts(chain, -1))[-MOST:]
 
     def reach(self) -> None:
         """Send any request to the lake, to check that it answers."""
         next(self._lake.list(f"{INTERNAL}sources"), None)
 
-    def _starts_from_note(self, chain: Chain, committed: tuple[int, str] | None) -> list[int]:
-        start, incarnation = parse_note(committed[1]) if committed else (None, 1)
-        if committed is None or start is None or incarnation != chain.incarnation:
-            return []
-        starts = list(self._starts(chain, after=start - 1))
-        if start not in starts or self._read(_path(chain, start)).next != committed[0]:
-            return []  # the position was not committed by a job with this lake
-        return starts
-
-    def _starts(self, chain: Chain, after: int = -1) -> Iterator[int]:
+    def _starts(self, chain: Chain, after: int) -> Iterator[int]:
         offset = _path(chain, after) if after >= 0 else None
         for path, _ in self._lake.list(_folder(chain), after=offset):
             yield int(path.rpartition("/")[2])

@@ -138,7 +138,7 @@ class Shard:
 
     def _fill(self, deadline: float) -> None:
         while not self._stopping():
-            remaining = deadline - time.monotonic()
+            remaining = 0.0 if self._assignment.starting else deadline - time.monotonic()
             self._poll(min(_LONGEST_POLL, max(remaining, 0.0)))
             if remaining <= 0 or self._has_enough():
                 return

@@ -90,7 +90,7 @@ class TestReading:
             assert sorted(contents(together(fetched))) == sorted(contents(numbered(100)))
             reader.acknowledge([acknowledgement(fetched)])
             (partition,) = reader.discover()
-            start = reader.committed(partition) or (0, "")
+            start = reader.committed([partition]).get(partition) or (0, "")
         with reading(site.reader(topic), {partition: start[0]}) as reader:
             assert reader.poll(1.0) == []
 
@@ -102,17 +102,17 @@ class TestPositions:
         site.publish(topic, numbered(10))
         with reading(site.reader(topic)) as reader:
             (partition,) = reader.discover()
-            assert reader.committed(partition) is None
+            assert reader.committed([partition]).get(partition) is None
             fetched = fetch(reader, 10)
             reader.acknowledge([acknowledgement(fetched)])
             end = fetched[-1].position
         with reading(site.reader(topic)) as reader:
-            committed = reader.committed(partition)
+            committed = reader.committed([partition]).get(partition)
             assert committed is not None
             assert committed[0] == end
             other = site.reader(topic, group="another")
             other.discover()
-            assert other.committed(partition) is None
+            assert other.committed([partition]).get(partition) is None
             other.close()
 
     def test_reading_begins_exactly_at_the_assigned_position(self, site: Site) -> None:
@@ -122,7 +122,7 @@ class TestPositions:
             (partition,) = reader.discover()
             everything = together(fetch(reader, 1000))
             offsets = everything["offset"].to_pylist()
-            assert reader.earliest(partition) == offsets[0]
+            assert reader.earliest([partition])[partition] == offsets[0]
             for start in (offsets[7], offsets[993], offsets[0]):
                 reader.assign({partition: start})
                 expected = [offset for offset in offsets if offset >= start]
@@ -144,7 +144,7 @@ class TestPositions:
         site.publish(topic, numbered(10))
         with reading(site.reader(topic)) as reader:
             (partition,) = reader.discover()
-            start = reader.earliest(partition)
+            start = reader.earliest([partition])[partition]
         site.remove_before(topic, start + 4)
         with reading(site.reader(topic), {partition: start}) as reader:
             with pytest.raises(OffsetGapError) as gap:

@@ -62,7 +62,7 @@ def test_an_interest_stream_keeps_messages_until_they_are_acknowledged(nats: Nat
     assert stream(nats, stem).state.messages == 70
     reader = nats.reader(partition.topic)
     reader.discover()
-    assert reader.committed(partition) == (41, "")
+    assert reader.committed([partition]).get(partition) == (41, "")
     with reading(reader, {partition: 41}):
         assert data(fetch(reader, 70)) == [b"%d" % number for number in range(40, 110)]
 

@@ -126,5 +126,5 @@ def test_a_late_acknowledgement_never_meets_the_stream_s_successor(nats: NatsSit
         with reading(nats.reader(partition.topic)) as reader:
             reader.poll(0.5)
             late.acknowledge([Acknowledgement(partition, 51)])
-            assert reader.committed(partition) is None
+            assert reader.committed([partition]).get(partition) is None
         assert late.poll(0.5) == [], "positions of the old stream mean nothing in the new one"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,11 @@ class ToyReader:
     def discover(self) -> Mapping[Partition, str]:
         return {self._partition: ""} if self._place.exists() else {}
 
-    def committed(self, partition: Partition) -> tuple[int, str] | None:
-        return None
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, str]]:
+        return {}
 
-    def earliest(self, partition: Partition) -> int:
-        return 0
+    def earliest(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        return dict.fromkeys(partitions, 0)
 
     def assign(self, positions: Mapping[Partition, int], marks: Mapping[Partition, Mark] = NO_MARKS) -> None:
         self._position = positions.get(self._partition, self._position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -33,7 +33,7 @@ from transforms.brokers.kafka.client import (
 from transforms.brokers.kafka.commits import Commits
 from transforms.brokers.kafka.preflight import examine_source, retention
 from transforms.brokers.kafka.records import by_partition, fetched
-from transforms.brokers.kafka.topics import Topics
+from transforms.brokers.kafka.topics import Topics, first_offsets
 from transforms.errors import PermanentError
 from transforms.model import MESSAGE_SCHEMA
 from transforms.secrets import resolve
@@ -136,15 +136,15 @@ class KafkaReader(Client):
         """This shard's partitions, each with its topic's id."""
         return self._topics.discover()
 
-    def committed(self, partition: Partition) -> tuple[int, str] | None:
-        """The group's offset and its metadata."""
-        wanted = [TopicPartition(partition.topic, partition.number)]
-        [found] = self.ask(lambda: self._consumer.committed(wanted, timeout=TIMEOUT))
-        return None if found.offset < 0 else (found.offset, found.metadata or "")
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, str]]:
+        """The group's offsets and their metadata."""
+        wanted = [_plain(partition) for partition in partitions]
+        found = self.ask(lambda: self._consumer.committed(wanted, timeout=TIMEOUT)) if wanted else []
+        return {Partition(o.topic, o.partition): (o.offset, o.metadata or "") for o in found if o.offset >= 0}
 
-    def earliest(self, partition: Partition) -> int:
-        """The partition's low watermark, from the broker."""
-        return self._watermarks(partition)[0]
+    def earliest(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        """The partitions' low watermarks, from their brokers."""
+        return first_offsets(self, self._admin, partitions)
 
     def latest(self, partition: Partition) -> int:
         """The partition's read-committed end, from the broker."""

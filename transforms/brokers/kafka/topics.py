@@ -5,19 +5,19 @@ from __future__ import annotations
 import fnmatch
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from transforms.brokers import Partition
 from transforms.brokers._patterns import say_unmatched
 from transforms.brokers.kafka.client import TIMEOUT, Client, GoneError
-from transforms.errors import ConfigurationError
+from transforms.errors import ConfigurationError, TransientError
 
-__all__ = ["Topics"]
+__all__ = ["Topics", "first_offsets"]
 
 _PATTERN_CHARACTERS = set("*?[")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -96,6 +96,30 @@ class Topics:
     def _is_mine(self, partition: Partition) -> bool:
         number, of = self._shard
         return zlib.crc32(f"{partition.topic}/{partition.number}".encode()) % of == number
+
+
+def first_offsets(
+    client: Client, admin: AdminClient, partitions: Collection[Partition]
+) -> Mapping[Partition, int]:
+    """The first offset of each partition, without those whose leader does not answer.
+
+    Raises:
+        ConfigurationError: the broker refuses this user.
+        TransientError: no leader answers.
+    """
+    if not partitions:
+        return {}
+    wanted = {TopicPartition(one.topic, one.number): OffsetSpec.earliest() for one in partitions}
+    asked = client.ask(lambda: admin.list_offsets(wanted, request_timeout=TIMEOUT))
+    found, failure = dict[Partition, int](), None
+    for one, future in asked.items():
+        try:
+            found[Partition(one.topic, one.partition)] = client.ask(future.result).offset
+        except TransientError as error:
+            failure = error
+    if failure is not None and not found:
+        raise failure
+    return found
 
 
 def _matches_any(name: str, patterns: Iterable[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import combinations
 from typing import Any
@@ -83,15 +83,14 @@ class NatsReader:
         self._streams = {partition: found[partition] for partition in found if self._is_mine(partition)}
         return {partition: stream.incarnation for partition, stream in self._streams.items()}
 
-    def committed(self, partition: Partition) -> tuple[int, str] | None:
-        """See :class:`transforms.brokers.Reader`; NATS keeps no note."""
-        stream = self._stream(partition)
-        floor = durable_floor(self._connection, stream, stream.durable(self._group, partition.topic))
-        return (floor + 1, "") if floor else None
+    def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, str]]:
+        """See :class:`transforms.brokers.Reader`; NATS keeps no note, and is asked for each."""
+        floors = {partition: self._floor(partition) for partition in partitions}
+        return {partition: (floor + 1, "") for partition, floor in floors.items() if floor}
 
-    def earliest(self, partition: Partition) -> int:
+    def earliest(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """See :class:`transforms.brokers.Reader`."""
-        return max(int(self._info(partition)["state"]["first_seq"]), 1)
+        return {p: max(int(self._info(p)["state"]["first_seq"]), 1) for p in partitions}
 
     def retention(self, partition: Partition) -> float | None:
         """The stream's ``max_age``; see :class:`transforms.brokers.Reader`."""
@@ -188,6 +187,10 @@ class NatsReader:
     def _is_mine(self, partition: Partition) -> bool:
         index, count = self._shard
         return zlib.crc32(partition.topic.encode()) % count == index
+
+    def _floor(self, partition: Partition) -> int | None:
+        stream = self._stream(partition)
+        return durable_floor(self._connection, stream, stream.durable(self._group, partition.topic))
 
     def _info(self, partition: Partition) -> dict[str, Any]:
         try:

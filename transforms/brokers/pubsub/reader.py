@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -55,12 +55,16 @@ class PubsubReader:
             raise ConfigurationError(problems)
         return dict(self._topics)
 
-    def committed(self, partition: Partition) -> tuple[int, str] | None:
-        """None: Pub/Sub has no positions."""
+    def committed(
+        self,
+        partitions: Collection[Partition],  # noqa: ARG002 - as in the contract
+    ) -> Mapping[Partition, tuple[int, str]]:
+        """Nothing: Pub/Sub has no positions."""
+        return {}
 
-    def earliest(self, partition: Partition) -> int:  # noqa: ARG002 - as in the contract
+    def earliest(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """0: Pub/Sub has no positions."""
-        return 0
+        return dict.fromkeys(partitions, 0)
 
     def assign(
         self,
