@@ -34,6 +34,7 @@ def run(
             lake,
             index,
             settings.before,
+            archived_before=settings.archived_before,
             only=settings.sources,
             plan_only=not settings.yes,
             progress=progress,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from transforms.settings import flag, required, several
+from transforms.settings import flag, optional, required, several
 from transforms.settings.kinds import TEXT, URL, URL_OR_NONE, Kind, past
 from transforms.settings.shared import INDEX_URL, JsonSettings, LakeSettings
 
@@ -28,6 +28,7 @@ class ExpireSettings(LakeSettings, JsonSettings):
     Attributes:
         index: None if the lake has no index.
         before: with time zone.
+        archived_before: None for the same.
         sources: empty for all.
         yes: delete; otherwise only plan.
     """
@@ -41,6 +42,11 @@ class ExpireSettings(LakeSettings, JsonSettings):
         "lake",
         "delete messages published before this: a date such as 2026-11-01 (UTC), a time such as "
         "2026-11-01T06:00:00+01:00, or an age such as 90d",
+    )
+    archived_before: datetime | None = optional(
+        Kind("DATE", past),
+        "lake",
+        "delete only what was also archived before this; default: the same as `before`",
     )
     sources: tuple[str, ...] = several(
         TEXT, "lake", "only this source, by its name in the index; default: all sources", name="source"

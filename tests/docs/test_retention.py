@@ -20,9 +20,9 @@ def test_what_is_too_old_is_deleted_and_the_rest_stays(mongodb: MongoDB, tmp_pat
     with closing(registry.index(url).open(url)) as index:
         [old] = archive(lake, index, archived_orders(100, age=500 * 86400))
         [new] = archive(lake, index, archived_orders(50), source="payments")
-    before_yesterday = time.time() - 2 * 86400  # what was written within the last day stays
-    for location in (old, new):
-        os.utime(location.removeprefix("file://"), (before_yesterday, before_yesterday))
+    for location, days in ((old, 499), (new, 2)):
+        then = time.time() - days * 86400
+        os.utime(location.removeprefix("file://"), (then, then))
 
     places = {"s3://archive/kafka": lake.url, "mongodb://mongo/persistor": url}
     printed = Session(tmp_path, places).run("docs/how-to/retention.md", __file__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import closing
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
 from tests.servers.seaweed import Seaweed
-from tests.unit.test_expire import BEFORE, check_kills_between_any_two_steps, everything, stored
+from tests.unit.test_expire import AT_ONCE, BEFORE, check_kills_between_any_two_steps, everything, stored
 from transforms.indexes import mongodb as mongo
 from transforms.indexes import sqlite
 from transforms.lake import AccessDeniedError, Lake
@@ -27,8 +27,6 @@ from transforms.reading.buffers import Limits
 from transforms.reading.claims import Chain, Claims
 from transforms.reading.source import Source
 
-_AT_ONCE = timedelta(0)
-
 
 @pytest.fixture
 def topic() -> str:
@@ -36,7 +34,7 @@ def topic() -> str:
 
 
 def _expire_everything(lake: Lake) -> Expired:
-    return expire(lake, None, datetime.now(timezone.utc), young=_AT_ONCE)
+    return expire(lake, None, datetime.now(timezone.utc), **AT_ONCE)
 
 
 def _archived(kafka: Kafka, topic: str, source: Source) -> None:
@@ -108,7 +106,7 @@ def test_a_running_job_an_expiry_and_a_restart_leave_lake_and_index_in_step(
         # What is not acknowledged is read, and archived, again after the kill.
         wait_until(lambda: committed(kafka, topic, archive) == 4000, 60, "the acknowledgements")
         index = archive.open_index()
-        report = expire(archive.lake, index, datetime(2021, 1, 1, tzinfo=timezone.utc), young=_AT_ONCE)
+        report = expire(archive.lake, index, datetime(2021, 1, 1, tzinfo=timezone.utc), **AT_ONCE)
         assert report.messages == report.entries == 4000 - archive.indexed()
         assert 2000 <= report.messages <= 3000
         assert report.claims > 0
@@ -154,8 +152,8 @@ def test_a_store_that_refuses_to_delete_costs_the_index_nothing(
     with closing(mongo.open(f"{mongodb.url}.{topic}")) as index:
         stored(Lake(url, seaweed.config), index)
         seaweed.allow(topic, "ListBucket", "GetBucketLocation", "GetObject")
-        monkeypatch.setattr("transforms.maintenance.expire._PATIENCE", 1.0)
+        monkeypatch.setattr("transforms.maintenance.patience._PATIENCE", 1.0)
         reader = Lake(url, seaweed.guest_config)
         with pytest.raises(AccessDeniedError):
-            expire(reader, index, BEFORE, young=_AT_ONCE)
+            expire(reader, index, BEFORE, **AT_ONCE)
         assert len(everything(index)) == 480

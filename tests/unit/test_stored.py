@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from transforms.errors import PermanentError, PersistorError
 from transforms.indexes import sqlite
 from transforms.indexes._job_text import dump_text, load_row
 from transforms.lake import Lake
-from transforms.maintenance.spent_claims import spent_claims
+from transforms.maintenance.chains import chains
+from transforms.maintenance.deleting_lake import DeletingLake
+from transforms.maintenance.due import Dates, walk
 from transforms.read_batches import Positions, _PositionsCoder
 from transforms.reading.claims import Chain, Claim, Claims
 from transforms.replay.control import Control, Wish, write_control
@@ -62,7 +65,9 @@ def read_claim(lake: Lake) -> None:
 
 def read_spent(lake: Lake) -> None:
     Claims(lake).incarnation("orders", "cluster", "topic")
-    assert spent_claims(lake, "orders", {}) == []
+    [chain] = chains(lake, "orders")
+    with ThreadPoolExecutor(1) as pool:
+        assert walk(DeletingLake.of(lake), chain, Dates(0, 0), pool).spent == []
 
 
 def read_source(lake: Lake) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests._traits import StoreTrait
 from transforms.errors import PermanentError
 from transforms.lake import Lake
-from transforms.maintenance.expire import _MessagesLake
+from transforms.maintenance.deleting_lake import DeletingLake
 
 
 class TestNames:
@@ -89,7 +89,7 @@ class TestDeleting:
         assert [path for path, _ in lake.list()] == ["orders.parquet"]
 
     def test_expiry_finds_what_is_written_and_deletes_many_at_once(self, lake: Lake) -> None:
-        expiring = _MessagesLake(*lake.__reduce__()[1])
+        expiring = DeletingLake.of(lake)
         paths = [f"orders/hour=1/{number:04d}.parquet" for number in range(30)]
         for number, path in enumerate([*paths, "_persistor/claims/orders/0/0"]):
             assert expiring.put_new(path, bytes(number))

@@ -1,0 +1,202 @@
+"""Which files of a lake are older than a date: found by the claims, from the front of each chain."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from itertools import islice
+
+from transforms import registry
+from transforms.entries import origin
+from transforms.errors import ConfigurationError, PermanentError
+from transforms.lake import ObjectMissingError
+from transforms.maintenance.chains import claim_paths, files_of
+from transforms.maintenance.deleting_lake import DeletingLake
+from transforms.maintenance.patience import patiently
+from transforms.reading.claims import Chain, Claim
+from transforms.stored import load_as
+
+__all__ = ["Dates", "File", "Walk", "judge_file", "walk"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MOST_AT_ONCE = 64
+# What keeps a claim whose files are kept for several reasons: first what keeps those behind it too.
+_BY_WEIGHT = "newer", "young", "damaged", "unknown"
+
+
+@dataclass(frozen=True)
+class Dates:
+    """What is older: published before one moment, and archived before another; in µs since 1970.
+
+    A message without a publish time counts as published when it was archived.
+    """
+
+    published: int
+    archived: int
+
+    @classmethod
+    def of(cls, published: datetime, archived: datetime) -> Dates:
+        """The same from times with their zone."""
+        return cls(_microseconds(published), _microseconds(archived))
+
+    def reason(self, newest: int | None, archived: int) -> str | None:
+        """Why a file stays: ``newer`` or ``young``; None if it does not.
+
+        Args:
+            newest: latest publish time of its messages.
+            archived: when it was archived.
+        """
+        if newest is not None and newest >= self.published:
+            return "newer"
+        return "young" if archived >= self.archived else None
+
+
+@dataclass(frozen=True)
+class File:
+    """The findings about a file: why it is kept, or None if it is not."""
+
+    path: str
+    bytes: int
+    messages: int = 0
+    kept: str | None = None
+    problem: str | None = None
+    source: str | None = None
+
+
+@dataclass
+class Walk:
+    """What is due at the front of one chain.
+
+    Attributes:
+        files: those that were looked at.
+        claims: path and end of each claim, without those that stay for their files, in order.
+        durable: the position below which reading needs no claims.
+    """
+
+    files: list[File] = field(default_factory=list)
+    claims: list[tuple[str, int]] = field(default_factory=list)
+    durable: int = 0
+
+    def add(self, judged: _Judged) -> None:
+        """Take in the next claim."""
+        self.files += judged.files
+        self.durable = judged.claim.durable
+        if not judged.kept:
+            self.claims.append((judged.path, judged.claim.next))
+
+    @property
+    def spent(self) -> list[str]:
+        """Paths of the claims that nobody needs, in order. The newest ends behind ``durable``."""
+        return [path for path, end in self.claims if end <= self.durable]
+
+
+def walk(lake: DeletingLake, chain: Chain, dates: Dates, executor: Executor) -> Walk:
+    """Judge a chain's claims from the oldest on, up to the first that is not due.
+
+    Costs one request to list, one for each claim looked at, and one for each file of a due claim. Files of
+    claims that an older release made, which say no times, are opened.
+
+    Raises:
+        TransientError: the lake did not answer for five minutes.
+    """
+    found, paths = Walk(), claim_paths(lake, chain)
+    at_once = 1
+    while some := list(islice(paths, at_once)):
+        for judged in executor.map(partial(_judge_claim, lake, chain, dates), some):
+            found.add(judged)
+            if judged.is_last:
+                return found
+        at_once = min(2 * at_once, _MOST_AT_ONCE)
+    return found
+
+
+def judge_file(lake: DeletingLake, dates: Dates, found: tuple[str, int, datetime]) -> File:
+    """Judge a file by what it holds; it is opened.
+
+    Args:
+        found: path, size and time of writing.
+
+    Raises:
+        TransientError: the lake did not answer for five minutes.
+    """
+    path, size, written = found
+    try:
+        bounds = patiently(lambda: registry.format_of(path).bounds(lake.open(path)), f"read {path}")
+    except ConfigurationError:
+        return File(path, size, kept="unknown")  # not one of our formats
+    except ObjectMissingError:
+        return File(path, size, kept="gone")
+    except PermanentError as error:
+        return File(path, size, kept="damaged", problem=f"{path}: {error}")
+    named = origin(bounds.id, bounds.offset) if bounds.id else None
+    if named is None:
+        return File(path, size, kept="unknown")
+    kept = dates.reason(bounds.newest, _microseconds(written))
+    return File(path, size, bounds.rows, kept, source=named[0])
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One claim with its files.
+
+    Attributes:
+        is_last: whether those behind it are not due either.
+    """
+
+    path: str
+    claim: Claim
+    files: list[File] = field(default_factory=list)
+    kept: bool = False
+    is_last: bool = False
+
+
+def _judge_claim(lake: DeletingLake, chain: Chain, dates: Dates, path: str) -> _Judged:
+    claim = load_as(Claim, patiently(lambda: lake.get(path), f"read {path}"), lake.location(path))
+    if not claim.rows:
+        return _Judged(path, claim)
+    files = files_of(chain, int(path.rpartition("/")[2]), claim)
+    if claim.archived_us is None:
+        return _judged(path, claim, [one for one in (_opened(lake, dates, file) for file in files) if one])
+    if kept := dates.reason(claim.newest_us, claim.archived_us):
+        # What was published after it was archived says nothing about those behind it.
+        wrong = claim.newest_us is not None and claim.newest_us > claim.archived_us
+        is_last = claim.archived_us >= dates.archived or not wrong
+        return _Judged(path, claim, [File(file, 0, kept=kept) for file in files], True, is_last)
+    there = [one for one in (_looked_up(lake, dates, file) for file in files) if one]
+    if there:
+        there[0] = replace(there[0], messages=claim.rows)
+    return _judged(path, claim, there)
+
+
+def _judged(path: str, claim: Claim, files: list[File]) -> _Judged:
+    """A claim's files go together or not at all."""
+    reasons = {file.kept for file in files} - {None}
+    if not reasons:
+        return _Judged(path, claim, files)
+    reason = next(reason for reason in _BY_WEIGHT if reason in reasons)
+    kept = [replace(file, kept=file.kept or reason) for file in files]
+    return _Judged(path, claim, kept, True, reason in {"newer", "young"})
+
+
+def _looked_up(lake: DeletingLake, dates: Dates, path: str) -> File | None:
+    try:
+        size, written = patiently(lambda: lake.written(path), f"look up {path}")
+    except ObjectMissingError:
+        return None
+    # A lake that was away may have its file long after the claim.
+    return File(path, size, kept=dates.reason(None, _microseconds(written)))
+
+
+def _opened(lake: DeletingLake, dates: Dates, path: str) -> File | None:
+    try:
+        size, written = patiently(lambda: lake.written(path), f"look up {path}")
+    except ObjectMissingError:
+        return None
+    file = judge_file(lake, dates, (path, size, written))
+    return None if file.kept == "gone" else file
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1)
