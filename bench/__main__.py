@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.archive import archive, fill, job
+from bench.bound import BACKLOGS, bounded
 from bench.finding import searching
 from bench.measure import Figure
 from bench.pace import RATES, paced
@@ -110,6 +111,12 @@ def _memory(kafka: Kafka, messages: int) -> Iterator[Figure]:
     yield from tenths
 
 
+def _bound(kafka: Kafka, _messages: int) -> Iterator[Figure]:
+    for backlog in BACKLOGS:
+        with _directory() as directory:
+            yield bounded(kafka, backlog, directory)
+
+
 def _search(kafka: Kafka, messages: int) -> Iterator[Figure]:
     sizes = [messages * 5 // factor for factor in (1000, 100, 10, 1)]
     with _directory() as directory, MongoDB(cache=6) as server:
@@ -128,6 +135,7 @@ _ALL: dict[str, Callable[[Kafka, int], Iterator[Figure]]] = {
     "single": _single,
     "pace": _pace,
     "memory": _memory,
+    "bound": _bound,
     "search": _search,
 }
 

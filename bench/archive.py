@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.measure import PORT, Figure, Watched, work
 from tests.servers.kafka import Kafka
@@ -15,10 +17,24 @@ from transforms.lake import INTERNAL, Lake
 __all__ = ["archive", "fill", "job"]
 
 
-def fill(kafka: Kafka, count: int, size: int, partitions: int = 4) -> tuple[str, Figure]:
-    """A new topic with messages in it, and how fast they were published."""
-    topic = kafka.create_topic(f"bench-{uuid.uuid4().hex[:8]}", partitions, retention_ms=-1)
-    watched = work("produce", bootstrap=kafka.bootstrap, topic=topic, count=count, size=size)
+def fill(
+    kafka: Kafka,
+    count: int,
+    size: int,
+    partitions: int = 4,
+    *,
+    producer: Mapping[str, Any] | None = None,
+    **config: str | int,
+) -> tuple[str, Figure]:
+    """A new topic with messages in it, and how fast they were published.
+
+    Args:
+        producer: more properties of the producer.
+        config: of the topic.
+    """
+    topic = kafka.create_topic(f"bench-{uuid.uuid4().hex[:8]}", partitions, retention_ms=-1, **config)
+    how = {"count": count, "size": size, "config": producer or {}}
+    watched = work("produce", bootstrap=kafka.bootstrap, topic=topic, **how)
     took = json.loads(watched.output())
     return topic, Figure(f"{size} B", count, took["seconds"], took["cpu"], watched.peak)
 

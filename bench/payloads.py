@@ -9,6 +9,7 @@ from typing import Any
 __all__ = ["messages"]
 
 _POOL = 20_000
+_POOL_BYTES = 50_000_000
 _WORDS = [
     "order",
     "payment",
@@ -41,7 +42,7 @@ _WORDS = [
 
 
 def messages(size: int) -> list[dict[str, Any]]:
-    """20,000 different messages with a key and two headers, to be published over and over.
+    """20,000 different messages (2,500 of 20 kB) with a key and two headers, to be published over and over.
 
     More than a batch holds, so that compression gains nothing from the repetition.
 
@@ -49,7 +50,7 @@ def messages(size: int) -> list[dict[str, Any]]:
         size: bytes of each payload.
     """
     chance = random.Random(size)
-    return [_message(chance, size) for _ in range(_POOL)]
+    return [_message(chance, size) for _ in range(min(_POOL, _POOL_BYTES // size))]
 
 
 def _message(chance: random.Random, size: int) -> dict[str, Any]:

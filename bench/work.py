@@ -33,11 +33,11 @@ _PRODUCING = {
 }
 
 
-def produce(port: int, *, bootstrap: str, topic: str, count: int, size: int) -> None:
+def produce(port: int, *, bootstrap: str, topic: str, count: int, size: int, config: dict[str, Any]) -> None:
     """Publish, every message acknowledged by the broker; prints what it took."""
     del port
     pool = messages(size)
-    producer = Producer({**_PRODUCING, "bootstrap.servers": bootstrap})
+    producer = Producer({**_PRODUCING, **config, "bootstrap.servers": bootstrap})
     failed: list[Any] = []
     started, used = time.monotonic(), time.process_time()
     for message in itertools.islice(itertools.cycle(pool), count):

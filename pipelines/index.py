@@ -10,6 +10,7 @@ from pipelines.runners import streaming
 from pipelines.settings.streaming import IndexSettings
 from transforms.dead_letters import DeadLetters
 from transforms.index_entries import IndexEntries, ReadMetadata
+from transforms.memory import Bound
 from transforms.metrics.workers import Exposition
 from transforms.read_batches import ReadBatches
 from transforms.reading.buffers import Limits
@@ -49,6 +50,7 @@ def build(
         settings.metadata,
         settings.metadata_config,
         limits=_LIMITS,
+        bound=Bound(settings.memory, len(shards)),
         skip=settings.skip,
         purpose=settings.purpose,
     )

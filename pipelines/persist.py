@@ -10,6 +10,7 @@ from pipelines.runners import streaming
 from pipelines.settings.streaming import PersistSettings
 from transforms.dead_letters import DeadLetters
 from transforms.index_entries import IndexEntries, PublishMetadata
+from transforms.memory import Bound
 from transforms.metrics.workers import Exposition
 from transforms.read_batches import ReadBatches
 from transforms.reading.buffers import Limits
@@ -40,13 +41,16 @@ def build(
     exposition: Exposition | None = None,
 ) -> None:
     """Add the job to a pipeline; see :class:`ReadBatches`."""
-    batches = pipeline | ReadBatches(_source(settings), tuple(shards), of, exposition)
+    # Nobody knows how many of the shards a runner gives to one process.
+    bound = Bound(settings.memory, len(shards))
+    batches = pipeline | ReadBatches(_source(settings, bound), tuple(shards), of, exposition)
     files = batches | "WriteFiles" >> WriteFiles(
         settings.lake,
         settings.lake_config,
         dead_letters=settings.dead_letter is not None,
         give_up_after=settings.give_up_after,
         entries=bool(settings.index or settings.metadata),
+        bound=bound,
     )
     if settings.index:
         _ = files.written | "IndexEntries" >> IndexEntries(settings.index)
@@ -58,7 +62,7 @@ def build(
         )
 
 
-def _source(settings: PersistSettings) -> Source:
+def _source(settings: PersistSettings, bound: Bound) -> Source:
     own_topics = [url.rpartition("/")[2] for url in (settings.metadata, settings.dead_letter) if url]
     return Source(
         settings.source,
@@ -68,8 +72,9 @@ def _source(settings: PersistSettings) -> Source:
         lake=settings.lake,
         lake_config=settings.lake_config,
         layout=settings.layout,
-        limits=Limits(settings.batch_messages, settings.batch_bytes, settings.batch_age),
+        limits=Limits(settings.batch_messages, min(settings.batch_bytes, bound.batch), settings.batch_age),
         give_up_after=settings.give_up_after,
         skip=settings.skip,
+        bound=bound,
         purpose=settings.purpose,
     )

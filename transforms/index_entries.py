@@ -26,7 +26,7 @@ DEAD = "dead"
 
 _THREADS = 2
 _ENTRIES_AT_ONCE = 10_000
-_MOST_BYTES = 64 * 2**20
+_MOST_BYTES = 16 * 2**20
 
 
 @dataclass

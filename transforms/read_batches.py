@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -197,18 +197,18 @@ def _turns(shard: Shard, tracker: Any, *, drain: bool, alone: bool) -> Iterator[
     end = time.monotonic() + _SECONDS
     while (left := end - time.monotonic()) > 0:
         ready = _turn(shard, tracker, left if alone else min(left, _BRIEFLY), drain=drain)
-        for taken, one in enumerate(ready):
-            if not tracker.try_claim((one.key, one.next)):
-                shard.refuse(ready[taken:])
+        if drain or not (ready or (shard.reads_on and not alone)):
+            end = 0.0
+        while ready:
+            if not tracker.try_claim((ready[0].key, ready[0].next)):
+                shard.refuse(ready)
                 return
-            yield one
-        if drain or not (ready or (shard.lag() and not alone)):
-            return
+            yield ready.popleft()  # or it would be in memory until the next turn
 
 
-def _turn(shard: Shard, tracker: Any, seconds: float, *, drain: bool) -> list[Ready]:
+def _turn(shard: Shard, tracker: Any, seconds: float, *, drain: bool) -> deque[Ready]:
     try:
-        return shard.turn(seconds, tracker.current_restriction().next, drain=drain)
+        return deque(shard.turn(seconds, tracker.current_restriction().next, drain=drain))
     except PersistorError as error:
         stop.note_failure(error)
         raise

@@ -13,6 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from transforms.bundles.coders import carrying
 from transforms.bundles.overlap import Overlap
 from transforms.lake import Lake
+from transforms.memory import BOUND, Bound
 from transforms.metrics.beam import report
 from transforms.model import Batch, DeadLetter, WrittenFile
 from transforms.stop import noting_failures
@@ -24,14 +25,14 @@ DEAD = "dead"
 """Tag of the output with the dead letters."""
 
 _THREADS = 4
-_MOST_BYTES = 128 * 2**20
 
 
 @dataclass
 class WriteFiles(beam.PTransform):
     """Write batches as files; outputs ``written`` (main) and ``dead``. See :class:`BatchWriter`.
 
-    Uploads overlap with reading and encoding; a bundle succeeds only when all its files are durable.
+    Uploads overlap with reading and encoding, as far as memory goes; a bundle succeeds only when all its
+    files are durable.
     """
 
     lake: str
@@ -39,27 +40,30 @@ class WriteFiles(beam.PTransform):
     dead_letters: bool = False
     give_up_after: float | None = None
     entries: bool = True
+    bound: Bound = BOUND
 
     def expand(self, batches: beam.PCollection[Batch]) -> Any:
         """Two outputs: ``outputs.written`` and ``outputs.dead``."""
-        write = _Write(self.lake, dict(self.lake_config), self.dead_letters, self.give_up_after, self.entries)
+        how = self.dead_letters, self.give_up_after, self.entries
+        write = _Write(self.lake, dict(self.lake_config), self.bound.writing, *how)
         typed = carrying(beam.ParDo(write), WrittenFile, dead=DeadLetter)
         return batches | typed.with_outputs(DEAD, main="written")
 
 
 class _Write(beam.DoFn):
-    def __init__(self, lake: str, lake_config: dict[str, str], *how: Any) -> None:
-        self._lake, self._lake_config, self._how = lake, lake_config, how
+    def __init__(self, lake: str, lake_config: dict[str, str], most_bytes: int, *how: Any) -> None:
+        self._lake, self._lake_config, self._most_bytes, self._how = lake, lake_config, most_bytes, how
 
     def setup(self) -> None:
         writer = BatchWriter(Lake(self._lake, self._lake_config), *self._how)
-        self._overlap: Overlap[Batch, Any] = Overlap(noting_failures(writer.write), _THREADS, _MOST_BYTES)
+        write = noting_failures(writer.write)
+        self._overlap: Overlap[Batch, Any] = Overlap(write, _THREADS, self._most_bytes)
 
     def start_bundle(self) -> None:
         self._overlap.abandon()
 
     def process(self, batch: Batch) -> Iterator[Any]:
-        for files, dead in self._overlap.add(batch, batch.messages.nbytes):
+        for files, dead in self._overlap.add(batch, 2 * batch.messages.nbytes):  # and its files
             yield from _outputs(files, dead)
 
     def finish_bundle(self) -> Iterator[Any]:

@@ -22,6 +22,7 @@ __all__ = ["problems"]
 
 _Values = Mapping[str, Any]
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
+_LEAST_MEMORY = 64 * 2**20
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LOOKING = ("plan", "resubmit", "jobs", "rebuild", "expire")
 _OF_THE_PLAN = ("selection", *(option.name for option in settings_in(Options)))
@@ -43,6 +44,7 @@ def problems(command: str, values: _Values, given: Collection[str], runner: str 
         *_scale(command, values, runner),
         *_shard(values, runner),
         *_unserved(values, given, runner),
+        *_memory(values),
         *(_replayed(values, given) if command in {"plan", "resubmit"} else ()),
         *(_indexed(values, given) if command == "persist" else ()),
         *_CHECKS.get(command, _nothing)(values),
@@ -123,6 +125,11 @@ def _shard(values: _Values, runner: str | None) -> Iterator[str]:
 def _unserved(values: _Values, given: Collection[str], runner: str | None) -> Iterator[str]:
     if runner == "DataflowRunner" and "metrics_port" in given and values["metrics_port"]:
         yield "--metrics_port: workers of Dataflow serve no metrics; use the job's counters. Remove it."
+
+
+def _memory(values: _Values) -> Iterator[str]:
+    if (values.get("memory") or _LEAST_MEMORY) < _LEAST_MEMORY:
+        yield f"--memory {values['memory']}: it is for messages, so give 64MiB or more."
 
 
 def _indexed(values: _Values, given: Collection[str]) -> Iterator[str]:

@@ -35,6 +35,7 @@ class StreamingSettings:
         processes: number of processes on this machine, one shard each.
         shard: number and count of the shard that one process reads.
         shards: on other runners.
+        memory: bytes, for the messages of one process.
         skip: topic, partition, first and last offset of ranges to skip if they cannot be read.
         metrics_port: of the first process or worker on a machine; 0 disables metrics.
     """
@@ -72,6 +73,13 @@ class StreamingSettings:
         "running",
         "shards into which Flink and Dataflow divide the partitions; fixed at the job's first start",
         default="16",
+    )
+    memory: int = setting(
+        SIZE,
+        "running",
+        "memory of a process for messages that are read and not yet stored, whatever waits at the broker; "
+        "the process itself takes about 300 MiB more",
+        default="512MiB",
     )
     metrics_host: str = setting(
         Kind("ADDRESS", str),
@@ -122,7 +130,9 @@ class PersistSettings(LakeSettings, StreamingSettings):
         "topic for the metadata of archived messages, read by `persistor index`, here or at another site",
     )
     batch_messages: int = setting(COUNT, "batches", "maximum messages of a batch", default="10000")
-    batch_bytes: int = setting(SIZE, "batches", "maximum bytes of a batch", default="64MiB")
+    batch_bytes: int = setting(
+        SIZE, "batches", "maximum bytes of a batch, an eighth of --memory at most", default="64MiB"
+    )
     batch_age: float = setting(
         AGE, "batches", "maximum age of a batch's first message, also on a quiet topic", default="30s"
     )

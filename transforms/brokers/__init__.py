@@ -26,8 +26,10 @@ from transforms.brokers._positions import (
     Unreadable,
 )
 from transforms.errors import TransientError
+from transforms.memory import BOUND
 
 __all__ = [
+    "AHEAD",
     "NO_MARKS",
     "UNNAMED",
     "Acknowledgement",
@@ -171,6 +173,8 @@ class PublishOptions:
     extra_headers: Sequence[tuple[str, bytes]] = field(default_factory=tuple)
 
 
+AHEAD = BOUND.ahead
+"""Bytes that a reader may hold unless others are given."""
 UNNAMED = "*"
 """Stands for messages that are too many to list."""
 
@@ -244,6 +248,7 @@ class BrokerModule(Protocol):
         shard: tuple[int, int] = (0, 1),
         group: str,
         exclude: Sequence[str] = (),
+        memory: int = AHEAD,
     ) -> Reader:
         """Open a source.
 
@@ -253,6 +258,8 @@ class BrokerModule(Protocol):
             shard: (i, n) says which partitions are this reader's.
             group: names the progress that is kept at the broker.
             exclude: glob patterns of topics never to read.
+            memory: bytes of messages that it may hold before :meth:`Reader.poll` takes them, and that one
+                poll may return. A message or a compressed batch that is larger is read all the same.
         """
 
     def open_publisher(self, url: str, config: Mapping[str, str], *, name: str | None = None) -> Publisher:

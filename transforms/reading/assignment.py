@@ -42,6 +42,7 @@ class Assignment:
     ) -> None:
         """Create it; broker and lake are not called yet."""
         self.tracks: dict[str, Track] = {}
+        self._alone: Track | None = None
         self._live: dict[Partition, Track] = {}
         self._found: dict[Partition, str] = {}
         self._source = source
@@ -121,9 +122,16 @@ class Assignment:
                 self._move(track, *wanted)
         self.assign()
 
+    def read_alone(self, track: Track | None) -> None:
+        """Read only one track for now, or all again."""
+        if track is not self._alone:
+            self._alone = track
+            self.assign()
+
     def assign(self) -> None:
         """Assign the tracks at the reader."""
-        tracks = {p: track for p, track in self._live.items() if track.gap is None}
+        alone = self._alone
+        tracks = {p: t for p, t in self._live.items() if t.gap is None and (alone is None or t is alone)}
         wanted = {p: track.buffer.end for p, track in tracks.items()}
         marks = {p: track.buffer.mark for p, track in tracks.items() if track.buffer.mark is not None}
         self._calls.broker(lambda: self._reader.assign(wanted, marks), "assign partitions")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,14 @@ class Limits:
     age: float = 30.0
 
 
+# What a chunk takes besides its messages: Arrow's objects for its columns.
+_OBJECTS = 10_000
+_SMALL = 64 * 2**10
+_MANY = 16
+# Each join has its messages in memory twice for a moment.
+_joining = threading.Lock()
+
+
 @dataclass
 class _Chunk:
     messages: pa.Table
@@ -35,10 +46,15 @@ class _Chunk:
     receipts: Sequence[Any]
     arrived: float
     epoch: int | None
+    whole: bool = True
 
     @property
     def rows(self) -> int:
         return len(self.messages)
+
+    @cached_property
+    def held(self) -> int:
+        return int(self.messages.nbytes) + _OBJECTS
 
     @property
     def mark(self) -> Mark | None:
@@ -50,7 +66,18 @@ class _Chunk:
         if (start, end) == (0, self.rows):
             return self
         messages = self.messages.slice(start, end - start)
-        return _Chunk(messages, total_size(messages), self.receipts[start:end], self.arrived, self.epoch)
+        receipts = self.receipts[start:end]
+        return _Chunk(messages, total_size(messages), receipts, self.arrived, self.epoch, whole=False)
+
+
+def _joined(chunks: Sequence[_Chunk]) -> _Chunk:
+    """Chunks of one epoch as one, whose columns are in one piece: each use would join them again."""
+    with _joining:
+        tables = [MESSAGE_SCHEMA.empty_table(), *(chunk.messages for chunk in chunks)]
+        messages = pa.concat_tables(tables).combine_chunks()
+    receipts = [receipt for chunk in chunks for receipt in chunk.receipts]
+    bytes = sum(chunk.bytes for chunk in chunks)
+    return _Chunk(messages, bytes, receipts, chunks[0].arrived, chunks[-1].epoch)
 
 
 class Buffer:
@@ -58,6 +85,8 @@ class Buffer:
 
     Attributes:
         end: where reading goes on.
+        bytes: sizes of the messages, as the index has them.
+        held: bytes of memory that they take.
         mark: of the last message before that, as far as known.
     """
 
@@ -67,6 +96,8 @@ class Buffer:
         self.mark = mark
         self.rows = 0
         self.bytes = 0
+        self.held = 0
+        self._small = 0
         self._chunks: deque[_Chunk] = deque()
 
     def add(self, fetched: Fetched) -> None:
@@ -75,8 +106,11 @@ class Buffer:
         if not len(fetched.messages):
             return
         bytes = total_size(fetched.messages)
-        self._append(_Chunk(fetched.messages, bytes, fetched.receipts, time.monotonic(), fetched.epoch))
+        now, whole = time.monotonic(), all(one.num_chunks == 1 for one in fetched.messages.columns)
+        chunk = _Chunk(fetched.messages, bytes, fetched.receipts, now, fetched.epoch, whole)
+        self._put(chunk, self._chunks.append)
         self.mark = self._chunks[-1].mark
+        self._join_small()
 
     def closed(self, limits: Limits) -> tuple[int, str] | None:
         """Rows of the batch that a limit closes now and the limit's name, or None."""
@@ -117,30 +151,35 @@ class Buffer:
     def peek(self, rows: int) -> tuple[pa.Table, list[Any]]:
         """The first rows, in one chunk, and their receipts; left in place."""
         chunks = list(self._front(rows))
-        tables = [chunk.messages for chunk in chunks]
-        receipts = [receipt for chunk in chunks for receipt in chunk.receipts]
-        # Each column is used several times, and each use would join the chunks again.
-        return pa.concat_tables([MESSAGE_SCHEMA.empty_table(), *tables]).combine_chunks(), receipts
+        if not chunks:
+            return MESSAGE_SCHEMA.empty_table(), []
+        joined = chunks[0] if chunks[0].whole and len(chunks) == 1 else _joined(chunks)
+        if len({chunk.epoch for chunk in chunks}) == 1:
+            # In their place, or they would be in memory twice until they are claimed.
+            self.pop(rows)
+            self._put(joined, self._chunks.appendleft)
+            self._small = 0
+        return joined.messages, list(joined.receipts)
 
     def pop(self, rows: int) -> None:
         """Remove the first rows."""
         while rows:
             chunk = self._chunks.popleft()
             taken = min(rows, chunk.rows)
-            rest = chunk.part(taken, chunk.rows)
-            self.bytes -= chunk.bytes - rest.bytes
-            self.rows -= taken
+            self.bytes -= chunk.bytes
+            self.rows -= chunk.rows
+            self.held -= chunk.held
             rows -= taken
-            if rest.rows:
-                self._chunks.appendleft(rest)
+            if taken < chunk.rows:
+                self._put(chunk.part(taken, chunk.rows), self._chunks.appendleft)
 
     def truncate(self, position: int) -> None:
         """Drop the rows from a position on."""
         kept = list(self._front(self.rows_below(position)))
         self._chunks.clear()
-        self.rows = self.bytes = 0
+        self.rows = self.bytes = self.held = 0
         for chunk in kept:
-            self._append(chunk)
+            self._put(chunk, self._chunks.append)
         self.end = min(self.end, position)
         self.mark = None
 
@@ -149,10 +188,22 @@ class Buffer:
         time = oldest(self._chunks[0].messages) if self._chunks else None
         return [] if time is None else [time]
 
-    def _append(self, chunk: _Chunk) -> None:
-        self._chunks.append(chunk)
+    def _put(self, chunk: _Chunk, place: Callable[[_Chunk], None]) -> None:
+        place(chunk)
         self.rows += chunk.rows
         self.bytes += chunk.bytes
+        self.held += chunk.held
+
+    def _join_small(self) -> None:
+        """Join the newest chunks where many are small: each takes more memory than its messages."""
+        self._small = self._small + 1 if self._chunks[-1].held - _OBJECTS < _SMALL else 0
+        if self._small < _MANY:
+            return
+        self._small = 0
+        small = [self._chunks.pop() for _ in range(min(_MANY, len(self._chunks)))][::-1]
+        joined = [_joined(list(same)) for _, same in groupby(small, lambda chunk: chunk.epoch)]
+        self.held += sum(chunk.held for chunk in joined) - sum(chunk.held for chunk in small)
+        self._chunks.extend(joined)
 
     def _front(self, rows: int) -> Iterator[_Chunk]:
         for chunk in self._chunks:

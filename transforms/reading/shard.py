@@ -12,7 +12,6 @@ least once, never lost.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,15 +24,16 @@ import pyarrow as pa
 
 from transforms import metrics, registry
 from transforms.brokers import Acknowledgement, LogRewrittenError, OffsetGapError, Reader
-from transforms.entries import checksums, message_ids
 from transforms.errors import TransientError
 from transforms.lake import Lake
 from transforms.layout import directories
-from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch, DeadLetter
+from transforms.model import Batch
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.assignment import Assignment
+from transforms.reading.batches import count_gap, identified, made
 from transforms.reading.calls import ServerCalls
-from transforms.reading.claims import Claim, Claims, check_same, described, file_stem, note, now_us
+from transforms.reading.claims import Claim, Claims, check_same, described, note, now_us
+from transforms.reading.room import Room
 from transforms.reading.source import Source
 from transforms.reading.track import Cut, Track, next_cut
 
@@ -79,8 +79,14 @@ class Shard:
         self._source = source
         self._stopping = stopping
         self._reader: Reader = registry.broker(source.url).open_reader(
-            source.url, source.config, shard=(number, of), group=source.group, exclude=source.exclude
+            source.url,
+            source.config,
+            shard=(number, of),
+            group=source.group,
+            exclude=source.exclude,
+            memory=source.bound.ahead,
         )
+        self._room = Room(source.bound)
         self._claims = None if source.lake is None else Claims(Lake(source.lake, source.lake_config))
         self._calls = ServerCalls(stopping, source.give_up_after)
         self._acknowledger = Acknowledger(self._reader)
@@ -132,11 +138,25 @@ class Shard:
     def close(self) -> None:
         """Acknowledge what is durable, as far as the broker takes it now, and leave."""
         self._assignment.close()
+        self._room.close()
         self._acknowledge()
         self._reader.close()
         self._claimers.shutdown()
 
+    @property
+    def reads_on(self) -> bool:
+        """Whether another turn would find more messages, and room for them."""
+        return not self._room.full and bool(self.lag())
+
     def _fill(self, deadline: float) -> None:
+        tracks = self._assignment.tracks.values()
+        self._room.measure(tracks)
+        stuck = self._room.stuck(tracks)
+        self._assignment.read_alone(stuck)
+        if self._room.full and stuck is None:
+            if not self._room.to_close(tracks):  # others fill it
+                time.sleep(max(0.0, min(_LONGEST_POLL, deadline - time.monotonic())))
+            return
         while not self._stopping():
             remaining = 0.0 if self._assignment.starting else deadline - time.monotonic()
             self._poll(min(_LONGEST_POLL, max(remaining, 0.0)))
@@ -158,6 +178,7 @@ class Shard:
             return
         for one in fetched:
             self._assignment.add(one)
+        self._room.grew(fetched)
         self._assignment.note_unreadable()
 
     def _has_enough(self) -> bool:
@@ -166,29 +187,33 @@ class Shard:
             return True  # a hole needs no reading
         limits, buffers = self._source.limits, [track.buffer for track in tracks]
         full = sum(b.bytes for b in buffers if b.rows >= limits.messages or b.bytes >= limits.bytes)
-        return full >= _ENOUGH_FOR_A_TURN or sum(b.bytes for b in buffers) > self._source.memory
+        return full >= _ENOUGH_FOR_A_TURN or self._room.full
 
     def _cut_all(self, drain: bool) -> Iterator[Ready]:
-        largest = self._above_memory()
-        tracks = [t for t in self._assignment.tracks.values() if self._next_cut(t, drain or t is largest)]
+        full = self._room.to_close(self._assignment.tracks.values())
+
+        def why(track: Track) -> str | None:
+            return "drain" if drain else "memory" if track.key in full else None
+
+        tracks = [t for t in self._assignment.tracks.values() if self._next_cut(t, why(t))]
         if not tracks:
             return
         self._assignment.discover()
         tracks = [t for t in tracks if t.key in self._assignment.tracks]
-        for ready in self._claimers.map(lambda t: list(self._cut(t, drain or t is largest)), tracks):
+        for ready in self._claimers.map(lambda t: list(self._cut(t, why(t))), tracks):
             yield from ready
         self._assignment.drop_exhausted()
         self._assignment.assign()
 
-    def _cut(self, track: Track, everything: bool) -> Iterator[Ready]:
-        while cut := self._next_cut(track, everything):
+    def _cut(self, track: Track, closing: str | None) -> Iterator[Ready]:
+        while cut := self._next_cut(track, closing):
             ready = self._take(track, cut)
             if ready is not None:
                 yield ready
 
-    def _next_cut(self, track: Track, everything: bool) -> Cut | None:
+    def _next_cut(self, track: Track, closing: str | None) -> Cut | None:
         without_lake = self._calls.without_lake
-        return next_cut(track, self._source.limits, everything=everything, without_lake=without_lake)
+        return next_cut(track, self._source.limits, closing=closing, without_lake=without_lake)
 
     def _take(self, track: Track, cut: Cut) -> Ready | None:
         """Claim a cut and take it out of the buffer; None if another job's claim was found."""
@@ -206,7 +231,7 @@ class Shard:
                 check_same(track.chain, claim, messages, epoch)
             track.claimed = claim.next, claim.mark
         start = track.start
-        _count_gap(track, cut)
+        count_gap(track, cut)
         track.take(cut)
         track.handed_out(messages)
         batch = self._batch(track, start, cut, claim, messages)
@@ -218,7 +243,7 @@ class Shard:
     def _give_up(self, track: Track, cut: Cut, messages: pa.Table) -> Ready:
         """Hand out a cut without a claim, as dead letters."""
         start = track.unclaimed
-        _count_gap(track, cut)
+        count_gap(track, cut)
         track.give_up(cut)
         batch = self._batch(track, start, cut, None, messages)
         if batch is not None:
@@ -251,60 +276,26 @@ class Shard:
         messages, receipts = track.buffer.peek(rows)
         if track.identified is not None and len(track.identified) >= rows:
             return track.identified.slice(0, rows), receipts
-        return self._identified(track, messages), receipts
-
-    def _identified(self, track: Track, messages: pa.Table) -> pa.Table:
-        # Without claims the number only distinguishes incarnations.
-        incarnation = 1 if self._claims is None else track.incarnation
-        ids = message_ids(track.source, incarnation, track.partition.number, messages)
-        messages = messages.set_column(0, MESSAGE_SCHEMA.field("id"), ids)
-        return messages.append_column(FILE_SCHEMA.field("checksum"), checksums(messages))
+        return identified(track, messages, self._number(track)), receipts
 
     def _batch(
         self, track: Track, start: int, cut: Cut, claim: Claim | None, messages: pa.Table
     ) -> Batch | None:
-        elsewhere = cut.elsewhere(track.source, messages)
-        lost = self._lost(track, start, claim.lost) if claim is not None and claim.lost else None
-        if not cut.rows and not elsewhere and lost is None:
-            return None
-        partition = track.partition.number
-        if partition is not None and self._reader.positions:
-            name = file_stem(track.source, track.incarnation, partition, start)
-        else:
-            name = f"{track.source}-{_digest(messages['id'])}"
         layout = claim.layout if claim else self._source.layout
-        claimed = cut.claim.rows if cut.claim else 0
-        metrics.BATCHES.labels(metrics.label(track.source), cut.reason).inc()
-        return Batch(
-            track.source,
-            track.incarnation,
-            partition,
+        return made(
+            track,
+            start,
+            cut,
             messages,
-            name,
             layout,
-            cut.reason,
-            elsewhere,
-            claimed,
-            lost=lost,
+            lost=claim.lost if claim else None,
+            named=self._reader.positions,
+            incarnation=self._number(track),
         )
 
-    def _lost(self, track: Track, start: int, why: str) -> DeadLetter:
-        """A letter without data that stands for what nobody can read."""
-        partition = track.partition
-        place: dict[str, Any] = {
-            "topic": partition.topic,
-            "partition": partition.number,
-            "offset": start,
-            "headers": [],
-        }
-        row = pa.Table.from_pylist([place], schema=MESSAGE_SCHEMA)
-        return DeadLetter(track.source, "read", "lost", why, self._identified(track, row))
-
-    def _above_memory(self) -> Track | None:
-        tracks = self._assignment.tracks.values()
-        if sum(track.buffer.bytes for track in tracks) <= self._source.memory:
-            return None
-        return max(tracks, key=lambda track: track.buffer.bytes)
+    def _number(self, track: Track) -> int:
+        # Without claims the number only distinguishes incarnations.
+        return 1 if self._claims is None else track.incarnation
 
     def _look_for_lake(self) -> None:
         """Try to claim the range that was given up; the next attempt to claim it finds the result."""
@@ -325,15 +316,3 @@ class Shard:
             self._acknowledger.flush(self._assignment.tracks)
         except TransientError:
             metrics.RETRIES.labels("broker").inc()
-
-
-def _count_gap(track: Track, cut: Cut) -> None:
-    """Count the positions that are lost; where a topic begins late, none is."""
-    late = cut.reason == "gap" and not cut.rows and track.unclaimed > 0
-    if late or cut.reason == "skip":
-        metrics.GAPS.labels(metrics.label(track.source)).inc(cut.next - track.unclaimed)
-
-
-def _digest(ids: pa.ChunkedArray) -> str:
-    """Name a batch of messages without positions, so that only an identical retry has the same name."""
-    return hashlib.sha256("\n".join(sorted(ids.to_pylist())).encode()).hexdigest()[:32]

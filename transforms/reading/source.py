@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from transforms.brokers import Partition
+from transforms.memory import BOUND, Bound
 from transforms.model import Layout
 from transforms.reading.buffers import Limits
 
@@ -26,7 +27,7 @@ class Source:
         lake: stores claims; None reads without claims, from the broker's own position.
         give_up_after: seconds without the lake after which messages become dead letters; None means never.
         skip: ranges that are given up where they cannot be read.
-        memory: bytes of open batches in one process, above which the largest is closed early.
+        bound: of the memory of a process for messages.
     """
 
     url: str
@@ -39,7 +40,7 @@ class Source:
     limits: Limits = Limits()
     give_up_after: float | None = None
     skip: tuple[Skip, ...] = ()
-    memory: int = 256 * 2**20
+    bound: Bound = BOUND
     purpose: str = "persist"
 
     @property

@@ -144,6 +144,11 @@ class Track:
             self.buffer.truncate(self.verified)
 
     @property
+    def closable(self) -> bool:
+        """Whether its batch can be closed before a limit is reached; a claimed range must be read whole."""
+        return bool(self.buffer.rows) and self.start not in self.ahead
+
+    @property
     def exhausted(self) -> bool:
         """Whether it is retired and has nothing left to hand out."""
         return self.retired and not self.buffer.rows and self.start not in self.ahead
@@ -171,12 +176,12 @@ class Cut:
 
 
 def next_cut(
-    track: Track, limits: Limits, *, everything: bool = False, without_lake: bool = False
+    track: Track, limits: Limits, *, closing: str | None = None, without_lake: bool = False
 ) -> Cut | None:
     """The next batch, or None if it must stay open.
 
     Args:
-        everything: close open batches, whatever the limits.
+        closing: why open batches are closed, whatever the limits.
         without_lake: nothing can be claimed, so a given-up range cannot be entered yet.
     """
     buffer, claim = track.buffer, track.ahead.get(track.start)
@@ -190,8 +195,8 @@ def next_cut(
     if track.gap is not None and not buffer.rows:
         return Cut(0, track.gap, "gap" if track.lost is None else "skip")
     closed = buffer.closed(limits)
-    if closed is None and buffer.rows and (everything or track.retired or track.gap is not None):
-        closed = buffer.rows, "drain" if track.gap is None else "gap"
+    if closed is None and buffer.rows and (closing or track.retired or track.gap is not None):
+        closed = buffer.rows, "gap" if track.gap is not None else closing or "drain"
     return closed and Cut(closed[0], _end(buffer, closed[0]), closed[1])
 
 

@@ -158,14 +158,13 @@ def test_retention_that_overtakes_an_idle_reader_is_a_gap(nats: NatsSite, stem: 
 
 
 def test_retention_that_removes_what_comes_next_is_a_gap_behind_what_is_there(
-    nats: NatsSite, stem: str, monkeypatch: pytest.MonkeyPatch
+    nats: NatsSite, stem: str
 ) -> None:
-    monkeypatch.setattr("transforms.brokers.nats.reader._MEMORY", 0)
     add_stream(nats, stem)
     large = bytes(400_000)
     nats.publish(f"{stem}.a", messages(*[{"data": large}] * 6))
     partition = Partition(f"{stem}.>", 0)
-    with reading(nats.reader(partition.topic)) as reader:
+    with reading(nats.reader(partition.topic, memory=0)) as reader:
         # One request takes two of these; the next request is made by the next call.
         reader.poll(0)
         wait_until(lambda: delivered(nats, stem) == 2, 60, "two messages to be on their way")

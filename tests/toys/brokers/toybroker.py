@@ -32,6 +32,7 @@ def open_reader(
     shard: tuple[int, int] = (0, 1),
     group: str,
     exclude: Sequence[str] = (),
+    memory: int = 0,
 ) -> ToyReader:
     return ToyReader(_place(url, config))
 

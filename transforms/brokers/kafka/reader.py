@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from transforms.brokers import (
+    AHEAD,
     NO_MARKS,
     Acknowledgement,
     Fetched,
@@ -31,6 +32,7 @@ from transforms.brokers.kafka.client import (
     split_url,
 )
 from transforms.brokers.kafka.commits import Commits
+from transforms.brokers.kafka.consuming import RESERVED, defaults
 from transforms.brokers.kafka.preflight import examine_source, retention
 from transforms.brokers.kafka.records import by_partition, fetched
 from transforms.brokers.kafka.topics import Topics, first_offsets
@@ -40,27 +42,7 @@ from transforms.secrets import resolve
 
 __all__ = ["KafkaReader", "open_reader"]
 
-_RESERVED = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "auto.offset.reset": "error",
-    "isolation.level": "read_committed",
-    "enable.partition.eof": True,
-}
-_DEFAULTS = {
-    # librdkafka pauses this long when its queue is full; the default of 1000 ms costs two thirds of the rate.
-    "fetch.queue.backoff.ms": 20,
-    "queued.min.messages": 500_000,
-    # Limits prefetching, for all partitions together.
-    "queued.max.messages.kbytes": 65_536,
-    # Nobody joins the group: how long a commit may wait for a coordinator that is away.
-    "session.timeout.ms": 6_000,
-    # What a zstd batch may decompress to as well: the default of 100 MB is reached by batches of a few kB.
-    "receive.message.max.bytes": 1_000_000_000,
-    # Off by default: a batch damaged on a broker's disk would be archived as if it were intact.
-    "check.crcs": True,
-}
-_ROWS_PER_POLL = 10_000
+_FIRST_ROWS, _MOST_ROWS = 100, 10_000
 _GATHER = 0.02
 _RETRY_AFTER = 1.0
 _LAST_COMMIT = 5.0
@@ -73,6 +55,7 @@ def open_reader(
     shard: tuple[int, int] = (0, 1),
     group: str,
     exclude: Sequence[str] = (),
+    memory: int = AHEAD,
 ) -> KafkaReader:
     """Open ``kafka://HOST:PORT[,HOST:PORT…]/TOPIC[,TOPIC…]``; a topic may be a glob pattern.
 
@@ -81,7 +64,14 @@ def open_reader(
             set by Persistor itself.
     """
     servers, topics = split_url(resolve(url, "kafka://…"))
-    return KafkaReader(client_config(servers, config, _DEFAULTS, _RESERVED), topics, shard, group, exclude)
+    return KafkaReader(
+        client_config(servers, config, defaults(memory), RESERVED),
+        topics,
+        shard,
+        group,
+        exclude,
+        memory=memory,
+    )
 
 
 class KafkaReader(Client):
@@ -97,6 +87,8 @@ class KafkaReader(Client):
         shard: tuple[int, int],
         group: str,
         exclude: Sequence[str],
+        *,
+        memory: int,
     ) -> None:
         """Connect; see :func:`open_reader`."""
         super().__init__(config)
@@ -110,6 +102,8 @@ class KafkaReader(Client):
         self._unreadable: list[Unreadable] = []
         self._fatal: KafkaError | None = None
         self._commits = Commits()
+        self._memory = memory
+        self._rows = _FIRST_ROWS
         settings = {
             "group.id": group,
             **config,
@@ -185,7 +179,7 @@ class KafkaReader(Client):
             self._compare({p: start for p, start in starts.items() if p in marks})
 
     def poll(self, seconds: float) -> list[Fetched]:
-        """Up to 10,000 messages, grouped by partition; waits up to ``seconds``."""
+        """Up to 10,000 messages, fewer of large ones, grouped by partition; waits up to ``seconds``."""
         if self._fatal is not None:
             raise PermanentError(f"kafka: the client has failed permanently: {self._fatal.str()}")
         if self._rewritten:
@@ -201,11 +195,12 @@ class KafkaReader(Client):
             # librdkafka waits until it has the requested number, so ask only for a moment.
             # The first message is already read; the next poll reports an error here.
             with contextlib.suppress(KafkaException):
-                messages += self._consumer.consume(_ROWS_PER_POLL - 1, _GATHER)
+                messages += self._consumer.consume(self._rows - 1, _GATHER)
         sound = not self._failed and not any(map(Message.error, messages))
         groups = by_partition(messages if sound else self._sound(messages), several=self._topics.several)
         read = [one for topic, number, group in groups for one in self._fetched(topic, number, group)]
         self._positions.update({one.partition: one.position for one in read})
+        self._fit(read)
         return read + self._ends_reached()
 
     def unreadable(self) -> Sequence[Unreadable]:
@@ -249,6 +244,12 @@ class KafkaReader(Client):
         closing = threading.Thread(target=self._consumer.close, daemon=True)
         closing.start()
         closing.join(_LAST_COMMIT)
+
+    def _fit(self, read: Sequence[Fetched]) -> None:
+        """Ask for fewer messages at a time where they are large: of each there are copies for a moment."""
+        if rows := sum(len(one.messages) for one in read):
+            size = sum(one.messages.nbytes for one in read) / rows
+            self._rows = min(_MOST_ROWS, int(self._memory / 4 / size) + 2)
 
     def _partition_lag(self, partition: Partition, position: int) -> int | None:
         reached = max(position, self._ends.get(partition, 0))

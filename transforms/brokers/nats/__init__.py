@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from transforms.brokers import Publisher, Reader
+from transforms.brokers import AHEAD, Publisher, Reader
 from transforms.brokers.nats.publisher import NatsPublisher
 from transforms.brokers.nats.reader import NatsReader
 
@@ -45,9 +45,10 @@ def open_reader(
     shard: tuple[int, int] = (0, 1),
     group: str,
     exclude: Sequence[str] = (),
+    memory: int = AHEAD,
 ) -> Reader:
     """See :mod:`transforms.brokers`."""
-    return NatsReader(url, config, shard, group, exclude)
+    return NatsReader(url, config, shard, group, exclude, memory=memory)
 
 
 def open_publisher(url: str, config: Mapping[str, str], *, name: str | None = None) -> Publisher:

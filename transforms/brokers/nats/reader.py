@@ -30,8 +30,6 @@ from transforms.errors import ConfigurationError, PersistorError, TransientError
 
 __all__ = ["NatsReader"]
 
-_MEMORY = 128 << 20
-"""Bytes in flight for all lanes together."""
 _WILDCARDS = "Patterns are subjects of NATS (* is one token, a last > all that follow)."
 _OVERHEAD = 64 << 10
 """Maximum bytes that subject and reply subject add to a message."""
@@ -50,6 +48,8 @@ class NatsReader:
         shard: tuple[int, int],
         group: str,
         exclude: Sequence[str],
+        *,
+        memory: int,
     ) -> None:
         address = parse_url(url)
         self._filters = address.subjects
@@ -58,6 +58,7 @@ class NatsReader:
         self._shard = shard
         self._group = group
         self._exclude = tuple(exclude)
+        self._memory = memory
         self._streams: dict[Partition, Stream] = {}
         self._seen: set[str] = set()
         self._lanes: dict[Partition, Lane] = {}
@@ -221,7 +222,7 @@ class NatsReader:
 
     def _fetch(self) -> list[Fetched]:
         limit = int(self._connection.info()["max_payload"]) + _OVERHEAD
-        window = max(_MEMORY // max(2 * len(self._lanes), 1), limit)
+        window = max(self._memory // max(2 * len(self._lanes), 1), limit)
         fetched = list[Fetched]()
         for partition, lane in self._lanes.items():
             try:

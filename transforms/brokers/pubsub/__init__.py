@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from transforms.brokers import Publisher, Reader
+from transforms.brokers import AHEAD, Publisher, Reader
 from transforms.brokers.pubsub.publisher import PubsubPublisher
 from transforms.brokers.pubsub.reader import PubsubReader
 
@@ -41,9 +41,10 @@ def open_reader(
     shard: tuple[int, int] = (0, 1),  # noqa: ARG001 - Pub/Sub itself divides messages among readers
     group: str,  # noqa: ARG001 - the subscription is the group
     exclude: Sequence[str] = (),
+    memory: int = AHEAD,
 ) -> Reader:
     """See :mod:`transforms.brokers`. Every shard reads every subscription."""
-    return PubsubReader(url, config, exclude)
+    return PubsubReader(url, config, exclude, memory)
 
 
 def open_publisher(

@@ -29,7 +29,6 @@ _PULL_SECONDS = 20.0
 _PULL_MESSAGES = 1000
 _AHEAD = 10_000
 """Pulled but not taken messages at which pulling stops."""
-_AHEAD_BYTES = 64 << 20
 _LEASE = 60
 _RENEW = 20.0
 _TICK = 3.0
@@ -44,15 +43,18 @@ _RETRY = Retry(timeout=30.0)
 class Deliveries:
     """Pulls in its own threads and extends deadlines while it is polled.
 
+    Pulling stops while ``ahead`` bytes wait to be taken.
+
     Attributes:
         waiting: messages pulled but not taken.
     """
 
-    def __init__(self, client: pubsub_v1.SubscriberClient, path: str, topic: str) -> None:
+    def __init__(self, client: pubsub_v1.SubscriberClient, path: str, topic: str, ahead: int) -> None:
         self.waiting = 0
         self._client = client
         self._path = path
         self._topic = topic
+        self._ahead = ahead
         self._changed = threading.Condition()
         self._arrived: list[Any] = []
         self._bytes = 0
@@ -154,7 +156,7 @@ class Deliveries:
         """Wait until more may be pulled; False once this is closed."""
         with self._changed:
             while not self._closed and (
-                self._is_unused() or self.waiting >= _AHEAD or self._bytes >= _AHEAD_BYTES
+                self._is_unused() or self.waiting >= _AHEAD or self._bytes >= self._ahead
             ):
                 self._changed.wait(_PAUSE)
             return not self._closed

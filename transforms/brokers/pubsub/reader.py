@@ -23,7 +23,7 @@ class PubsubReader:
     positions = False
     reads_freely = False  # what is pulled counts as delivered
 
-    def __init__(self, url: str, config: Mapping[str, str], exclude: Sequence[str]) -> None:
+    def __init__(self, url: str, config: Mapping[str, str], exclude: Sequence[str], memory: int) -> None:
         self._project, self._names = parse_url(url)
         refused = [name for name in self._names if any(fnmatchcase(name, pattern) for pattern in exclude)]
         if refused:
@@ -32,6 +32,7 @@ class PubsubReader:
                 for name in refused
             )
         self._options = client_options(config)
+        self._ahead = memory // len(self._names)
         self._client: pubsub_v1.SubscriberClient | None = None
         self._topics: dict[Partition, str] = {}
         self._deliveries: dict[Partition, Deliveries] = {}
@@ -78,7 +79,8 @@ class PubsubReader:
             if partition not in self._topics:
                 self.discover()
             topic = self._topics[partition].rpartition("/")[2]
-            self._deliveries[partition] = Deliveries(self._open(), self._path(partition.topic), topic)
+            path = self._path(partition.topic)
+            self._deliveries[partition] = Deliveries(self._open(), path, topic, self._ahead)
 
     def poll(self, seconds: float) -> list[Fetched]:
         """See :class:`transforms.brokers.Reader`."""
