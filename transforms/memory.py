@@ -6,10 +6,16 @@ several. It is for messages; the libraries take their memory besides.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from dataclasses import dataclass
 
-__all__ = ["BOUND", "HELD", "Bound", "Held"]
+import pyarrow as pa
+
+__all__ = ["BOUND", "HELD", "Bound", "Held", "return_what_is_freed"]
+
+# mallopt's numbers of these.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 
 @dataclass(frozen=True)
@@ -77,3 +83,18 @@ class Held:
 
 HELD = Held()
 """Of this process."""
+
+
+def return_what_is_freed() -> None:
+    """Have the allocators of this process return freed memory, at some per cent of the processor.
+
+    Otherwise glibc keeps an arena for each thread and Arrow's pool keeps what it may need again: as much
+    as the messages themselves.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library than glibc
+        return
+    for parameter, value in ((_ARENA_MAX, 2), (_MMAP_THRESHOLD, 2**20), (_TRIM_THRESHOLD, 2**23)):
+        mallopt(parameter, value)

@@ -78,7 +78,7 @@ class StreamingSettings:
         SIZE,
         "running",
         "memory of a process for messages that are read and not yet stored, whatever waits at the broker; "
-        "the process itself takes about 300 MiB more",
+        "libraries take 200 to 400 MiB more",
         default="512MiB",
     )
     metrics_host: str = setting(

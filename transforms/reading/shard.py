@@ -27,6 +27,7 @@ from transforms.brokers import Acknowledgement, LogRewrittenError, OffsetGapErro
 from transforms.errors import TransientError
 from transforms.lake import Lake
 from transforms.layout import directories
+from transforms.memory import return_what_is_freed
 from transforms.model import Batch
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.assignment import Assignment
@@ -73,6 +74,7 @@ class Shard:
         Args:
             stopping: true once the process drains; waiting for servers then ends.
         """
+        return_what_is_freed()
         self.lock = threading.Lock()
         self.used = time.monotonic()
         metrics.SHARDS.set(of)

@@ -38,7 +38,7 @@ def defaults(memory: int) -> Mapping[str, int | bool]:
         **_DEFAULTS,
         "queued.max.messages.kbytes": max(memory >> 10, 1),
         "queued.min.messages": max(memory // _MESSAGE_BYTES, 1),
-        # A full queue grows by one answer of each broker, and by what its batches decompress to. A broker
-        # exceeds this for the first batch of an answer only.
-        "fetch.max.bytes": max(memory // 16, _LEAST_FETCH),
+        # A full queue grows by one answer of each broker, by what its batches decompress to: 40 times as
+        # much is not rare. A broker exceeds this for the first batch of an answer only.
+        "fetch.max.bytes": max(memory // 64, _LEAST_FETCH),
     }
