@@ -18,6 +18,7 @@ from transforms.job_row import Row
 from transforms.jobs import states
 from transforms.jobs.actions import act, create, retry_of
 from transforms.jobs.leases import UnknownJobError
+from transforms.jobs.listing import JobFilter, list_page, queue_places
 from transforms.jobs.rows import ENDED
 from transforms.jobs.states import LISTED
 
@@ -43,11 +44,11 @@ def run(settings: JobsSettings) -> int:
         WrongStateError: its state does not allow this.
         TransientError: the index did not answer for a minute.
     """
-    view = JobsView(as_json=settings.json)
     with closing(registry.index(settings.index).open(settings.index)) as index:
+        view = JobsView(as_json=settings.json, places=partial(queue_places, index))
         if settings.job is None:
-            wanted = settings.states or LISTED
-            view.rows(patiently(lambda: index.list_jobs(settings.limit, None, wanted), "list the jobs"))
+            found, _ = patiently(lambda: list_page(index, _wanted(settings), settings.limit), "list the jobs")
+            view.rows(found)
             return 0
         row = _asked(settings, index, settings.job)
         if settings.follow:
@@ -72,6 +73,11 @@ def follow(index: Index, row: Row, view: JobsView) -> Row:
             row = _look(index, row["id"])
         view.progress(row)
     return row
+
+
+def _wanted(settings: JobsSettings) -> JobFilter:
+    names = ("requested_by", "destination", "created_from", "created_to")
+    return JobFilter(settings.states or LISTED, **{name: getattr(settings, name) for name in names})
 
 
 def _asked(settings: JobsSettings, index: Index, id: str) -> Row:

@@ -30,6 +30,7 @@ from transforms.indexes import Index
 from transforms.job_row import Row
 from transforms.jobs.keeper import Keeper
 from transforms.jobs.leases import UnknownJobError, held_by, new_owner
+from transforms.jobs.planning_index import interruptible
 from transforms.jobs.rows import by_command, options_of, record, selection_of
 from transforms.jobs.states import begin, begin_again
 from transforms.lake import Lake
@@ -71,6 +72,7 @@ def run(
     Raises:
         ConfigurationError: the plan has problems, a setting is not valid, or another process works on the
             job.
+        StoppedError: it was cancelled or stopped while it was planned.
         TransientError: index, lake or broker did not answer for a minute while planning.
         WrongStateError: the plan runs or ran already, is not ready, or has problems.
     """
@@ -80,7 +82,7 @@ def run(
     with closing(open_index(settings)) as index, stopped_by_signals(stop):
         row, keeper = _begin(settings, index, lakes[0], progress)
         with keeper:
-            stored = _frozen(settings, index, lakes, row)
+            stored = _frozen(settings, interruptible(index, partial(_check, keeper)), lakes, row)
             pa.default_memory_pool().release_unused()
             keeper.planned(stored)
             on_plan(stored)
@@ -117,6 +119,10 @@ def _send(
     report.halted = keeper.halted
     report.settle(now, earlier, seconds)
     return report
+
+
+def _check(keeper: Keeper) -> None:
+    keeper.check(stopping=stopping())
 
 
 def _refuse(problems: list[str]) -> None:

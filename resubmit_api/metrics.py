@@ -18,6 +18,7 @@ from prometheus_client import (
 from transforms.job_row import Row
 from transforms.jobs.leases import is_free
 from transforms.jobs.rows import by_command
+from transforms.jobs.states import shown_state
 
 __all__ = ["Metrics", "destination_label"]
 
@@ -127,7 +128,7 @@ class _OpenJobs:
     def _show(self, row: Row) -> None:
         destination, progress = destination_label(row), row["progress"]
         left = progress["planned"] - progress["published"] - progress["failed"]
-        self._open.labels(destination, row["state"]).inc()
+        self._open.labels(destination, shown_state(row)).inc()
         counts = {"published": progress["published"], "failed": progress["failed"], "left": left}
         for outcome, count in counts.items():
             self._progress.labels(destination, outcome).inc(count)

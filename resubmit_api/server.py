@@ -76,7 +76,7 @@ class Threads(ThreadedTaskDispatcher):  # type: ignore[misc]
     def __init__(self, threads: int) -> None:
         super().__init__()
         self.set_thread_count(threads)
-        self._alive, self._process, self._acting = _pool(1), _pool(1), _pool(max(threads // 2, 1))
+        self._alive, self._process, self._acting = _pool(1), _pool(1), _pool(threads)
 
     @property
     def waiting(self) -> int:

@@ -65,6 +65,20 @@ class ApiSettings(ArchiveSettings):
         "maximum messages of a selection that the API sends itself; a job sends larger ones",
         default="1000",
     )
+    jobs_per_destination: int = setting(
+        COUNT,
+        "running",
+        "maximum jobs that this process runs at a time to one destination, without those that wait for a "
+        "server or have a rate limit; further ones are queued",
+        default="4",
+    )
+    jobs_at_once: int = setting(
+        COUNT,
+        "running",
+        "maximum jobs that this process runs at a time in all; a destination without a job may always begin "
+        "one",
+        default="16",
+    )
     launcher: str = setting(
         _CHOICE,
         "running",

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict
 
 __all__ = ["Lease", "Progress", "Row", "SourceProgress", "State"]
 
-State = Literal["PLANNED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"]
+State = Literal["PLANNED", "QUEUED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"]
 
 
 class SourceProgress(TypedDict):
@@ -92,7 +92,8 @@ class Row(_Always, total=False):
     Attributes:
         id: begins with the time of the request, so that ids sort by it.
         version: counts the changes; a change names the version that it replaces.
-        state: one of ``State``.
+        state: one of ``State``. ``QUEUED`` is never stored: it is how a running job that nobody
+            works on is shown, see :func:`transforms.jobs.states.shown_state`.
         reason: why it is in that state, or what it waits for, in a sentence.
         mode: ``inline`` where the service sends by itself, else ``job``.
         requested_by: who asked for it.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from transforms.replay.options import Options, Rate
 from transforms.settings import flag, optional, pairs, part, required, setting, several
-from transforms.settings.kinds import COUNT, URL, Kind, text_or_file
+from transforms.settings.kinds import COUNT, TEXT, URL, Kind, past, text_or_file
 from transforms.settings.shared import BROKER_CLIENT, INDEX_URL, ArchiveSettings, JsonSettings
 
 __all__ = ["JobsSettings", "PlanSettings", "ResubmitSettings"]
 
 _JOB = Kind("JOB", str)
 _CHOICE = Kind("CHOICE", str)
+_PAST = Kind("TIME", past)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,16 @@ class JobsSettings(JsonSettings):
         "running",
         "list only jobs in this state; default: all except plans",
         name="state",
-        choices=("PLANNED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"),
+        choices=("PLANNED", "QUEUED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"),
     )
+    requested_by: str | None = optional(TEXT, "running", "list only jobs that this person asked for")
+    destination: str | None = optional(
+        TEXT, "running", "list only jobs to this destination: its name in the API, or kafka://HOST:9092"
+    )
+    created_from: datetime | None = optional(
+        _PAST,
+        "running",
+        "list only jobs asked for from then on: a date, a time with its zone, or an age such as 7d",
+    )
+    created_to: datetime | None = optional(_PAST, "running", "list only jobs asked for before then")
     limit: int = setting(COUNT, "running", "list at most this many", default="20")

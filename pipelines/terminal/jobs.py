@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -20,25 +20,27 @@ from pipelines.terminal.progress import PAUSE, progress_bar
 from pipelines.terminal.text import Fact, show_facts, visible
 from transforms.job_row import Row
 from transforms.jobs.leases import is_free
-from transforms.jobs.states import command_for, possible
+from transforms.jobs.states import command_for, possible, shown_state
 from transforms.quantities import human_bytes, span
 
 __all__ = ["JobsView", "job_facts", "job_json", "job_words"]
 
 _COLORS = {
-    "RUNNING": "cyan", "PAUSED": "yellow", "CANCELLING": "yellow",
+    "QUEUED": "yellow", "RUNNING": "cyan", "PAUSED": "yellow", "CANCELLING": "yellow",
     "COMPLETED": "green", "FAILED": "red", "PLANNED": "blue",
 }  # fmt: skip
 _INTERNAL = {"version", "idempotency_key", "request", "run_key", "run", "lease", "cleared"}
 _ERRORS_SHOWN = 10
 _WIDE = 120
+_NO_PLACES: Mapping[str, int] = {}
 
 
 class JobsView:
     """Shows jobs on stdout, as a table on a terminal; progress on stderr."""
 
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
+    def __init__(self, *, as_json: bool, places: Callable[[], Mapping[str, int]] = dict) -> None:
+        """Show JSON if ``as_json``; ``places`` is looked up for jobs that are queued."""
+        self._as_json, self._find_places = as_json, places
         self._out = Console(highlight=False)
         self._bar = progress_bar(disable=as_json)
         self._task: TaskID | None = None
@@ -56,22 +58,24 @@ class JobsView:
 
     def rows(self, rows: Sequence[Row]) -> None:
         """Print a list of jobs; plain lines are separated by tabs."""
+        places = self._places(*rows)
         if self._as_json:
-            self._dump({"resubmissions": [job_json(row) for row in rows]})
+            self._dump({"resubmissions": [job_json(row, places) for row in rows]})
         elif not self._out.is_terminal:
             for row in rows:
-                print("\t".join(job_words(row)))
+                print("\t".join(job_words(row, places)))
         elif rows:
-            self._out.print(_table(rows, wide=self._out.width >= _WIDE))
+            self._out.print(_table(rows, places, wide=self._out.width >= _WIDE))
         else:
             self._out.print("No jobs.")
 
     def row(self, row: Row) -> None:
         """Print one job: its facts, progress and possible actions."""
+        places = self._places(row)
         if self._as_json:
-            self._dump(job_json(row))
+            self._dump(job_json(row, places))
             return
-        show_facts(self._out, job_facts(row))
+        show_facts(self._out, job_facts(row, places))
         if row["state"] == "PLANNED" and row["plan"]:
             show_plan(self._out, row["plan"], whole=True)
 
@@ -90,16 +94,20 @@ class JobsView:
                 print(", ".join(filter(None, [line, _pace(row)])), file=sys.stderr, flush=True)
                 self._line, self._shown_at = line, now
 
+    def _places(self, *rows: Row) -> Mapping[str, int]:
+        return self._find_places() if any(shown_state(row) == "QUEUED" for row in rows) else {}
+
     def _dump(self, value: Mapping[str, Any]) -> None:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
-def job_json(row: Row) -> dict[str, Any]:
-    """A job in the form of the API, with its possible actions."""
-    return {name: value for name, value in row.items() if name not in _INTERNAL} | {"possible": possible(row)}
+def job_json(row: Row, places: Mapping[str, int] = _NO_PLACES) -> dict[str, Any]:
+    """A job in the form of the API, with its possible actions and its place in the queue."""
+    shown = {"state": shown_state(row), "possible": possible(row), "place": places.get(row["id"])}
+    return {name: value for name, value in row.items() if name not in _INTERNAL} | shown
 
 
-def job_words(row: Row) -> tuple[str, ...]:
+def job_words(row: Row, places: Mapping[str, int] = _NO_PLACES) -> tuple[str, ...]:
     """A job in eight columns: id, state, messages done, rate, time left, destination, when and by whom."""
     progress = row["progress"]
     done = f"{progress['published'] + progress['failed']:,}/{_planned(row):,}"
@@ -107,7 +115,7 @@ def job_words(row: Row) -> tuple[str, ...]:
     rate, left = progress.get("rate"), progress.get("seconds_left")
     return (
         row["id"],
-        _state(row),
+        _state(row, places),
         done + failed,
         f"{rate:,.0f}/s" if rate else "-",
         span(left) if left is not None else "-",
@@ -117,11 +125,11 @@ def job_words(row: Row) -> tuple[str, ...]:
     )
 
 
-def job_facts(row: Row) -> Iterator[Fact]:
+def job_facts(row: Row, places: Mapping[str, int] = _NO_PLACES) -> Iterator[Fact]:
     """The facts of a job; a plan's own figures are shown separately."""
     progress, limits = row["progress"], _limits(row["rate"])
     yield "job", row["id"]
-    yield "state", _state(row)
+    yield "state", _state(row, places)
     if row["reason"]:
         yield "reason", row["reason"]
     yield "asked for", _time(row["created"]) + (f" by {row['requested_by']}" if row["requested_by"] else "")
@@ -166,7 +174,7 @@ def _errors(row: Row) -> Iterator[Fact]:
         yield "not sent", f"and others; --json lists {len(row['errors'])} of them"
 
 
-def _table(rows: Sequence[Row], *, wide: bool) -> Table:
+def _table(rows: Sequence[Row], places: Mapping[str, int] = _NO_PLACES, *, wide: bool) -> Table:
     """All columns if they fit; else the topic, and the moving figures if any."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     moving = wide or any(row["progress"].get("rate") for row in rows)
@@ -176,16 +184,19 @@ def _table(rows: Sequence[Row], *, wide: bool) -> Table:
     for name in ("asked for", "by") if wide else ():
         table.add_column(name, no_wrap=True)
     for row in rows:
-        id, state, done, rate, left, *others = job_words(row)
+        id, state, done, rate, left, *others = job_words(row, places)
         shown = [done, *([rate, left] if moving else []), *(others if wide else [visible(row["topic"])])]
-        table.add_row(id, Text(state, style=_COLORS.get(row["state"], "")), *map(Text, shown))
+        table.add_row(id, Text(state, style=_COLORS.get(shown_state(row), "")), *map(Text, shown))
     return table
 
 
-def _state(row: Row) -> str:
-    """The state; a job that nobody works on is waiting."""
-    waits = row["state"] in {"RUNNING", "CANCELLING"} and is_free(row)
-    return f"{row['state']} (waits)" if waits else row["state"]
+def _state(row: Row, places: Mapping[str, int] = _NO_PLACES) -> str:
+    """The state, with its place if it is queued; a job of the command that nobody works on is waiting."""
+    state, place = shown_state(row), places.get(row["id"])
+    if state == "QUEUED":
+        return state if place is None else f"{state} (place {place})"
+    waits = state in {"RUNNING", "CANCELLING"} and is_free(row)
+    return f"{state} (waits)" if waits else state
 
 
 def _to(row: Row) -> str:

@@ -101,9 +101,14 @@ def check_destination(name: str, topic: str) -> None:
 
 
 def may_see(row: Mapping[str, Any]) -> bool:
-    """Whether the caller may see a resubmission: all of its sources must be open to the caller."""
+    """Whether the caller may see a resubmission: all of its sources must be open to the caller.
+
+    Until the sources of a selection by ids are known, only who asked for it may see it.
+    """
     sources = row["selection"].get("sources") or _planned(row)
-    return who().sources is None or (bool(sources) and all(map(who().may_read, sources)))
+    if who().sources is None:
+        return True
+    return all(map(who().may_read, sources)) if sources else row["requested_by"] == who().name
 
 
 def _planned(row: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as NotYetError
 from functools import partial
 from typing import Any
@@ -22,11 +22,11 @@ from transforms.job_row import Row
 from transforms.jobs import states
 from transforms.jobs.actions import act, create, retry_of
 from transforms.jobs.leases import UnknownJobError
+from transforms.jobs.listing import JobFilter, list_page
 from transforms.jobs.rows import by_command
-from transforms.jobs.states import LISTED
 from transforms.replay.routing import is_pattern
 
-__all__ = ["LISTED", "UNHURRIED", "Jobs"]
+__all__ = ["UNHURRIED", "Jobs"]
 
 UNHURRIED = Rate()
 """No rate limit."""
@@ -82,7 +82,7 @@ class Jobs:
             row = row if future is None else future.result(_PLAN_WITHIN)
         if row["state"] == "FAILED" and row["plan"] is None:
             raise ConfigurationError((row["reason"] or "").splitlines())
-        return job_answer(row)
+        return self._answer(row)
 
     def submit(
         self,
@@ -109,10 +109,10 @@ class Jobs:
         kept = {"idempotency_key": key, "request": body, "rate": rate.model_dump()}
         if rate == UNHURRIED and self._is_small(request):
             row = row_from_request(request, requested_by, mode="inline", **kept)
-            return job_answer(_checked_key(self._inline.submit(row), row))
+            return self._answer(_checked_key(self._inline.submit(row), row))
         with needs(f"Destination {request.destination}"):
             self._planning.look_up(request.destination, request.topic)
-        return job_answer(self._create(row_from_request(request, requested_by, **kept), "resubmit"))
+        return self._answer(self._create(row_from_request(request, requested_by, **kept), "resubmit"))
 
     def run_plan(
         self, id: str, requested_by: str | None, *, rate: Rate = UNHURRIED, key: str | None = None
@@ -141,12 +141,19 @@ class Jobs:
             row = self._backends.index.get_job(id)
         if row is None:
             raise problem(404, "resubmission", "No resubmission has this id.")
-        return job_answer(row)
+        return self._answer(row)
 
-    def list(self, limit: int, before: str | None, in_states: Sequence[str] = LISTED) -> list[Answer]:
-        """Resubmissions, latest first."""
+    def page(
+        self,
+        wanted: JobFilter,
+        limit: int,
+        before: str | None = None,
+        may_see: Callable[[Row], bool] = lambda _: True,
+    ) -> tuple[list[Answer], str | None]:
+        """Resubmissions, latest first; see :func:`transforms.jobs.listing.list_page`."""
         with needs("The index"):
-            return [job_answer(row) for row in self._backends.index.list_jobs(limit, before, in_states)]
+            rows, following = list_page(self._backends.index, wanted, limit, before, may_see)
+        return [self._answer(row) for row in rows], following
 
     def pause(self, id: str, who: str | None) -> Answer:
         """Pause a job. Raises ``WrongStateError``, like the next four methods."""
@@ -176,7 +183,12 @@ class Jobs:
         self._check_retry(self.get(id))
         with _if_known(), needs("The index"):
             row = retry_of(self._backends.index, id, who)
-        return job_answer(self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry"))
+        return self._answer(
+            self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry")
+        )
+
+    def _answer(self, row: Row) -> Answer:
+        return job_answer(row, self._dispatcher.queued.get(row["id"]))
 
     def _check_retry(self, row: Answer) -> None:
         # A job begun by the command continues by the command; its destination has no name here.
@@ -207,7 +219,7 @@ class Jobs:
         with _if_known(), needs("The index"):
             row = act(self._backends.index, id, action, function, who, **others)
         self._dispatcher.nudge()
-        return job_answer(row)
+        return self._answer(row)
 
 
 @contextlib.contextmanager

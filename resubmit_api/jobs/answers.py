@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from resubmit_api.jobs.places import Queued
 from resubmit_api.schemas import ReplayRequest
 from transforms.job_row import Row
 from transforms.jobs.rows import new_row
-from transforms.jobs.states import possible
+from transforms.jobs.states import possible, shown_state
 from transforms.replay.plans import new_job_id
 
 __all__ = ["Answer", "estimated_seconds", "job_answer", "row_from_request"]
@@ -34,14 +35,25 @@ class Answer(Row):
 
     Attributes:
         possible: what may be asked of the job in its state.
+        place: its place among the queued jobs to its destination, if it is queued.
     """
 
     possible: list[str]
+    place: int | None
 
 
-def job_answer(row: Row) -> Answer:
-    """The row with the possible actions (:class:`schemas.Job`)."""
-    return {**row, "possible": possible(row), "plan": _plan(row["plan"], row["rate"])}
+def job_answer(row: Row, queued: Queued | None = None) -> Answer:
+    """The row with the possible actions (:class:`schemas.Job`), and what it waits for in the queue."""
+    state = shown_state(row)
+    queued = queued if state == "QUEUED" else None
+    return {
+        **row,
+        "state": state,
+        "possible": possible(row),
+        "plan": _plan(row["plan"], row["rate"]),
+        "place": queued.place if queued else None,
+        "reason": row["reason"] or (queued.reason if queued else None),
+    }
 
 
 def estimated_seconds(plan: Mapping[str, Any], rate: Mapping[str, float | None]) -> float:

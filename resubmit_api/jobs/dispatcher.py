@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from resubmit_api.backends import Backends
 from resubmit_api.jobs.gauges import watch_jobs
 from resubmit_api.jobs.housekeeping import Housekeeping
 from resubmit_api.jobs.inline import LOST, Inline
+from resubmit_api.jobs.places import Places, Queued
 from resubmit_api.jobs.planning import Planning
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
@@ -41,7 +43,6 @@ __all__ = ["Dispatcher"]
 _EVERY = 1.0
 _PLANS_EVERY = 5
 """Rounds between two checks for abandoned plans."""
-_JOBS_AT_ONCE = 4
 _AT_A_TIME = 1000
 _LOST_TOO_OFTEN = 5
 _RENEWED_EVERY = 2.0
@@ -67,7 +68,10 @@ class Dispatcher:
         self._backends, self._launcher, self._metrics = backends, launcher, metrics
         self._inline, self._planning = inline, planning
         self._housekeeping = Housekeeping(backends)
-        self._places = threading.BoundedSemaphore(_JOBS_AT_ONCE)
+        settings = backends.settings
+        self._places = Places(settings.jobs_per_destination, settings.jobs_at_once)
+        self.queued: Mapping[str, Queued] = {}
+        """The jobs that waited for a place at the last check, by id."""
         self._rounds = 0
         self._away, self._leases_valid_from = False, 0.0
         self._closing, self._nudged = threading.Event(), threading.Event()
@@ -103,8 +107,7 @@ class Dispatcher:
         until = time.monotonic() + _CLOSED_WITHIN
         for loop in self._loops:
             loop.join(max(0.0, until - time.monotonic()))
-        for _ in range(_JOBS_AT_ONCE):
-            self._places.acquire(timeout=max(0.0, until - time.monotonic()))
+        self._places.wait_until_empty(until)
 
     def _repeat(self, work: Callable[[], None], every: float) -> None:
         away = False
@@ -128,11 +131,17 @@ class Dispatcher:
         if self._leaving.is_set():
             return
         self._rounds += 1
+        line, queued = Counter[str](), dict[str, Queued]()
         for row in self._unattended("RUNNING", "CANCELLING"):
             try:
-                self._take_up(row)
+                reason = self._take_up(row)
             except PermanentError as error:
                 self._fail(row, str(error))
+                continue
+            if reason is not None:
+                line[row["destination"]] += 1
+                queued[row["id"]] = Queued(line[row["destination"]], reason)
+        self.queued = queued
         if self._rounds % _PLANS_EVERY == 0:
             for row in self._unattended("PLANNED"):
                 if row["plan"] is None:
@@ -163,7 +172,8 @@ class Dispatcher:
             self._leases_valid_from = now + LEASE_SECONDS
         return rows
 
-    def _take_up(self, row: Row) -> None:
+    def _take_up(self, row: Row) -> str | None:
+        """Work on a job; what it waits for, where it is queued."""
         if row["state"] == "CANCELLING":
             self._settle(row)
         elif row["mode"] == "inline":
@@ -173,8 +183,11 @@ class Dispatcher:
         elif row["attempts"] >= _LOST_TOO_OFTEN:
             why = row["reason"] or "It was killed, or its machine failed."
             self._fail(row, f"Its process was lost {_LOST_TOO_OFTEN} times without progress. {why}")
-        elif self._places.acquire(blocking=False):
+        elif (reason := self._places.take(row)) is not None:
+            return reason
+        else:
             threading.Thread(target=self._work, args=(row["id"],), name=row["id"], daemon=True).start()
+        return None
 
     def _fail(self, row: Row, reason: str) -> None:
         self._end(row["id"], lambda row: failed(row, reason))
@@ -192,6 +205,9 @@ class Dispatcher:
         self._end(row["id"], ending)
         if not done.done and not row["progress"]["published"]:
             self._housekeeping.remove(row["id"])
+        elif not by_command(row):
+            # The destination may not answer, and all other jobs wait for this thread.
+            threading.Thread(target=self._housekeeping.forget_lanes, args=(row,), daemon=True).start()
 
     def _end(self, id: str, function: Callable[[Row], Row]) -> None:
         """End a job that nobody holds."""
@@ -225,7 +241,7 @@ class Dispatcher:
         except TransientError as error:
             _log.warning("Job %s is waiting: %s", id, error)
         finally:
-            self._places.release()
+            self._places.leave(id)
             self.nudge()
 
     def _start(self, row: Row, owner: str) -> dict[str, Any]:
@@ -265,7 +281,7 @@ class Dispatcher:
         words: str | None = None
         while words is None and not self._closing.is_set():
             try:
-                change(self._backends.index, id, partial(_renewed, owner=owner, run=run))
+                self._places.mark(change(self._backends.index, id, partial(_renewed, owner=owner, run=run)))
             except TransientError as error:
                 _log.warning("Cannot renew the lease of job %s: %s", id, error)
             words = self._launcher.wait(run, _RENEWED_EVERY)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from resubmit_api.backends import Backends
-from transforms.errors import ConfigurationError
+from transforms.errors import ConfigurationError, PersistorError
 from transforms.job_row import Row
 from transforms.jobs.leases import change, is_free
 from transforms.jobs.rows import ENDED, at
 from transforms.jobs.states import WrongStateError
 from transforms.replay import delete_plan
-from transforms.replay.plans import new_job_id
+from transforms.replay.abandoned import forget_lanes
+from transforms.replay.plans import load_plan, new_job_id
 
 __all__ = ["Housekeeping"]
 
+_log = logging.getLogger(__name__)
 _DAY = 86_400.0
 _PLANS_KEPT = _DAY
 _ENDED_KEPT = 30 * _DAY
@@ -42,6 +45,15 @@ class Housekeeping:
     def remove(self, id: str) -> None:
         """Delete the files of a job from the lake. Raises ``TransientError`` if it does not answer."""
         delete_plan(self._backends.lakes[0], id)
+
+    def forget_lanes(self, row: Row) -> None:
+        """Delete what a cancelled job keeps at its destination; if that does not answer, it stays there."""
+        try:
+            plan = load_plan(self._backends.lakes[0], row["id"])
+            _, config = self._backends.publishers.address(row["destination"], row["topic"])
+            forget_lanes(plan, self._backends.lakes[0], config)
+        except PersistorError as error:
+            _log.warning("The progress of job %s stays at its destination: %s", row["id"], error)
 
     def _forget(self, id: str) -> None:
         def forgotten(row: Row) -> Row:

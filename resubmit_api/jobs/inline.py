@@ -27,11 +27,20 @@ __all__ = ["LOST", "Inline"]
 LOST = "The service stopped while sending; some messages may have been sent."
 """The reason of a small resubmission that FAILED because its process is gone."""
 
-_THREADS = 8
-_MOST_WAITING = 64
+_THREADS = 4
+_MOST_WAITING = 32
+"""Of one destination; another destination has its own threads and its own queue."""
 _ANSWER_WITHIN = 2.0
 """Seconds a response waits for the end; then it reports the current state."""
 _GIVE_UP_AFTER = 600.0
+
+
+class _Line:
+    """The threads and the queue of one destination, so that one that does not answer delays no other."""
+
+    def __init__(self, name: str) -> None:
+        self.threads = ThreadPoolExecutor(_THREADS, f"inline-{name}")
+        self.places = threading.BoundedSemaphore(_MOST_WAITING)
 
 
 class Inline:
@@ -44,8 +53,7 @@ class Inline:
         """Accept selections of up to ``limit`` messages."""
         self.limit = limit
         self._backends, self._metrics = backends, metrics
-        self._threads = ThreadPoolExecutor(_THREADS, "inline")
-        self._places = threading.BoundedSemaphore(_MOST_WAITING)
+        self._lines = {name: _Line(name) for name in backends.publishers.names()}
         self._working: dict[str, str] = {}
         self._closing = threading.Event()
 
@@ -56,11 +64,16 @@ class Inline:
             ConfigurationError: the request cannot be carried out.
             TransientError: a server does not answer, or too many requests are waiting.
         """
-        if not self._places.acquire(blocking=False):
-            raise AwayError(f"{_MOST_WAITING} resubmissions are waiting; try again in {RETRY_AFTER} seconds.")
+        # Of an unknown destination, which ends with its error.
+        line = self._lines.get(row["destination"]) or next(iter(self._lines.values()))
+        if not line.places.acquire(blocking=False):
+            raise AwayError(
+                f"{_MOST_WAITING} resubmissions to {row['destination']} are waiting; try again in "
+                f"{RETRY_AFTER} seconds."
+            )
         stored: Future[Row] = Future()
-        future = self._threads.submit(self._run, row, stored)
-        future.add_done_callback(lambda _: self._places.release())
+        future = line.threads.submit(self._run, row, stored)
+        future.add_done_callback(lambda _: line.places.release())
         future.add_done_callback(lambda done: _settle(stored, done))
         try:
             return future.result(_ANSWER_WITHIN)
@@ -76,7 +89,8 @@ class Inline:
     def close(self) -> None:
         """Finish the resubmissions in progress."""
         self._closing.set()
-        self._threads.shutdown(wait=True)
+        for line in self._lines.values():
+            line.threads.shutdown(wait=True)
 
     def _run(self, row: Row, stored: Future[Row]) -> Row:
         # If several requests share a row, the one that stored it sends it.

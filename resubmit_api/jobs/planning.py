@@ -12,8 +12,9 @@ from resubmit_api.backends import Backends
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.job_row import Row
-from transforms.jobs.keeper import Keeper
+from transforms.jobs.keeper import Keeper, StoppedError
 from transforms.jobs.leases import HeldError
+from transforms.jobs.planning_index import interruptible
 from transforms.jobs.rows import by_command, failed, options_of, planned, selection_of
 from transforms.replay import LookUp, Plan, check_rest, check_retry, make_plan
 from transforms.replay.plans import load_plan
@@ -129,21 +130,21 @@ class Planning:
         """Make and store the plan; errors go into the row, because nobody else waits for them."""
         keeper = Keeper(self._backends.index, self._backends.lakes[0], id, on_lost=lambda: None)
         # No longer needed, another replica was quicker, or the keeper updated the row.
-        with contextlib.suppress(HeldError, ConfigurationError):
+        with contextlib.suppress(HeldError, ConfigurationError, StoppedError):
             row = keeper.take(_counted)
             with keeper:
-                plan = self._patiently(row) if row["state"] == "PLANNED" else None
+                plan = self._patiently(row, keeper) if row["state"] == "PLANNED" else None
                 keeper.give_back(lambda row: row if plan is None else {**planned(row, plan), "attempts": 0})
 
-    def _patiently(self, row: Row) -> Plan:
+    def _patiently(self, row: Row, keeper: Keeper) -> Plan:
         what = f"plan {row['id']}"
         stopped = self._closing.is_set
-        return retry(lambda: self._plan(row), what, give_up_after=_GIVE_UP_AFTER, stopped=stopped)
+        return retry(lambda: self._plan(row, keeper), what, give_up_after=_GIVE_UP_AFTER, stopped=stopped)
 
-    def _plan(self, row: Row) -> Plan:
+    def _plan(self, row: Row, keeper: Keeper) -> Plan:
         url, _ = self._backends.publishers.address(row["destination"], row["topic"])
         return make_plan(
-            self._backends.index,
+            interruptible(self._backends.index, lambda: keeper.check(stopping=self._closing.is_set())),
             self._backends.lakes,
             selection_of(row),
             url=url,

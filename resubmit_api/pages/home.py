@@ -12,7 +12,8 @@ from resubmit_api.auth.tokens import Role
 from resubmit_api.errors import PROBLEM_TYPE, needs
 from resubmit_api.pages.common import Link, new_pages
 from resubmit_api.views.context import parts
-from resubmit_api.views.sources import callers_sources
+from resubmit_api.views.sources import callers_silent, callers_sources
+from transforms.jobs.listing import JobFilter
 
 __all__ = ["blueprint"]
 
@@ -52,13 +53,13 @@ def figures() -> str:
     """Its figures, refreshed every few seconds."""
     known, sources = parts().overview, callers_sources()
     with needs("The index"):
-        jobs = [row for row in parts().jobs.list(_LATEST_JOBS, None) if may_see(row)]
+        jobs, _ = parts().jobs.page(JobFilter(), _LATEST_JOBS, may_see=may_see)
     if sources is None:
         return render_template("counting.html")
     return render_template(
         "overview_part.html",
         sources=sources,
         jobs=jobs,
-        silent=known.live().silent,
+        silent=callers_silent(),
         has_metrics=bool(known.metrics),
     )

@@ -18,23 +18,25 @@ from resubmit_api.auth.grants import granted, may_control, may_see, who
 from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import problem
-from resubmit_api.jobs import LISTED, Jobs
+from resubmit_api.jobs import Jobs
 from resubmit_api.jobs.answers import Answer, estimated_seconds
 from resubmit_api.pages.charts import Chart, draw
 from resubmit_api.pages.common import Link, new_pages, wants_part
 from resubmit_api.pages.request_form import checked, write_rate, write_request
 from resubmit_api.pages.wording import pretty_json
-from resubmit_api.schemas import Rate, ReplayRequest
+from resubmit_api.schemas import JobsQuery, Rate, ReplayRequest
 from resubmit_api.views.context import index, open_destinations, parts
 from transforms.errors import ConfigurationError
+from transforms.jobs.listing import JobFilter
 from transforms.jobs.rows import ENDED
 from transforms.selection import Selection
 
 __all__ = ["blueprint"]
 
 _ON_A_PAGE = 50
-_STATES = ("RUNNING", "PAUSED", "FAILED", "COMPLETED", "CANCELLED", "PLANNED")
-_LIVE = ("RUNNING", "PAUSED", "CANCELLING")
+_STATES = ("QUEUED", "RUNNING", "PAUSED", "FAILED", "COMPLETED", "CANCELLED", "PLANNED")
+_FILTERS = ("state", "requested_by", "destination", "created_from", "created_to")
+_LIVE = ("QUEUED", "RUNNING", "PAUSED", "CANCELLING")
 _FASTEST = 6.0
 """The end of the slider, as a power of ten; it means no limit."""
 
@@ -79,7 +81,7 @@ def plan() -> Response | tuple[str, int]:
 @open_to(Role.VIEWER)
 def jobs() -> str:
     """The latest jobs."""
-    return render_template("jobs.html", states=_STATES, **_page())
+    return render_template("jobs.html", states=_STATES, destinations=open_destinations(), **_page())
 
 
 @blueprint.get("/jobs/table")
@@ -159,15 +161,20 @@ def _countable(selection: Any) -> Any:
 
 
 def _page() -> dict[str, Any]:
-    state, cursor = request.args.get("state"), request.args.get("cursor")
+    given = {name: text for name in _FILTERS if (text := request.args.get(name, "").strip())}
+    cursor, problems = request.args.get("cursor"), list[str]()
+    try:
+        wanted = checked(JobsQuery, {**given, "limit": _ON_A_PAGE}).filter()
+    except ConfigurationError as error:
+        wanted, problems = JobFilter(), error.problems
     before = None if cursor is None else read_job_cursor(cursor)
-    rows = parts().jobs.list(_ON_A_PAGE, before, [state] if state in _STATES else LISTED)
-    following = job_cursor(rows[-1]["id"]) if len(rows) == _ON_A_PAGE else None
+    rows, following = parts().jobs.page(wanted, _ON_A_PAGE, before, may_see)
     return {
-        "jobs": [row for row in rows if may_see(row)],
-        "next": following,
-        "state": state,
+        "jobs": rows,
+        "next": following and job_cursor(following),
+        "given": given,
         "cursor": cursor,
+        "problems": problems,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -12,6 +13,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetPydanticSchema,
+    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -20,9 +22,11 @@ from pydantic_core.core_schema import no_info_after_validator_function
 
 from resubmit_api.errors import in_words_of_requests
 from transforms import replay
+from transforms.jobs.listing import JobFilter
+from transforms.jobs.states import LISTED
 from transforms.selection import Selection, absolute
 from transforms.settings import Setting, settings_in
-from transforms.settings.kinds import FLAG
+from transforms.settings.kinds import FLAG, past
 
 __all__ = [
     "MAX_PAGE",
@@ -40,7 +44,7 @@ __all__ = [
     "Strict",
 ]
 
-State = Literal["PLANNED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"]
+State = Literal["PLANNED", "QUEUED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"]
 Action = Literal["run", "pause", "resume", "cancel", "retry", "rate"]
 
 MAX_PAGE = 1000
@@ -48,6 +52,11 @@ _MOST_TEXT = 100
 _FIELD = r"\{(topic|source|origin)\}"
 _TOPIC = rf"^(_?[A-Za-z0-9]|{_FIELD})([A-Za-z0-9._~+-]|{_FIELD}){{0,247}}$"
 _Worded = Annotated[str, AfterValidator(in_words_of_requests)]
+_Past = Annotated[
+    datetime,
+    BeforeValidator(lambda text: past(text.removeprefix("-"))),
+    WithJsonSchema({"type": "string", "examples": ["-7d", "2026-11-01", "2026-11-01T08:00:00Z"]}),
+]
 _RelativeSelection = Annotated[Selection, BeforeValidator(absolute)]
 
 
@@ -177,6 +186,17 @@ class JobsQuery(Strict):
     state: State | None = Field(
         default=None, description="Only resubmissions in this state; default: all except plans (`PLANNED`)."
     )
+    requested_by: str | None = Field(default=None, max_length=200, description="Only of this person.")
+    destination: str | None = Field(default=None, max_length=500, description="Only to this destination.")
+    created_from: _Past | None = Field(
+        default=None, description="Only those requested from this time on: a date, a time, or -7d."
+    )
+    created_to: _Past | None = Field(default=None, description="Only those requested before this time.")
+
+    def filter(self) -> JobFilter:
+        """Which resubmissions are meant."""
+        given = self.model_dump(exclude={"limit", "cursor", "state"})
+        return JobFilter(states=LISTED if self.state is None else (self.state,), **given)
 
 
 class PlannedSource(BaseModel):
@@ -271,6 +291,9 @@ class Job(BaseModel):
     state: State
     possible: list[Action] = Field(default=[], description="Actions possible in this state.")
     reason: _Worded | None = None
+    place: int | None = Field(
+        default=None, description="Place in the queue for its destination, while it is `QUEUED`; 1 is next."
+    )
     mode: Literal["inline", "job"]
     requested_by: str | None = None
     created: str

@@ -32,7 +32,9 @@ class SourceList(BaseModel):
     """Every source the caller may read, sorted by name."""
 
     sources: list[Source]
-    silent: list[str] = Field(description="Metrics addresses of persist that do not answer.")
+    silent: list[str] = Field(
+        description="Metrics addresses of persist that do not answer; hidden from viewers."
+    )
 
 
 class Kind(BaseModel):

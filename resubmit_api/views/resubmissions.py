@@ -12,7 +12,6 @@ from resubmit_api.auth.grants import granted, may_control, may_see, who
 from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import problem
-from resubmit_api.jobs import LISTED
 from resubmit_api.jobs.answers import Answer
 from resubmit_api.schemas import CreationHeaders, Job, JobPage, JobsQuery, NoBody, RateChange, ResubmitRequest
 from resubmit_api.views.context import digest, parts, problems
@@ -59,14 +58,11 @@ def create(headers_data: CreationHeaders, json_data: ResubmitRequest) -> _Answer
 def index(query_data: JobsQuery) -> dict[str, Any]:
     """List resubmissions.
 
-    Latest first, page by page.
+    Latest first, page by page. A page may be short, even empty, before the last one.
     """
     before = None if query_data.cursor is None else read_job_cursor(query_data.cursor)
-    states = LISTED if query_data.state is None else (query_data.state,)
-    rows = parts().jobs.list(query_data.limit, before, states)
-    more = len(rows) == query_data.limit
-    shown = [row for row in rows if may_see(row)]
-    return {"resubmissions": shown, "next": job_cursor(rows[-1]["id"]) if more else None}
+    rows, following = parts().jobs.page(query_data.filter(), query_data.limit, before, may_see)
+    return {"resubmissions": rows, "next": following and job_cursor(following)}
 
 
 @blueprint.get("/<id>")

@@ -19,11 +19,12 @@ from resubmit_api.schemas.sources import DeadLetters, SourceList
 from resubmit_api.views.context import parts, problems
 from transforms.times import iso
 
-__all__ = ["blueprint", "callers_causes", "callers_sources"]
+__all__ = ["blueprint", "callers_causes", "callers_silent", "callers_sources"]
 
 _T = TypeVar("_T")
 _PATIENCE = 20.0
 """Seconds that an API request waits for the first count; a page shows a notice instead."""
+_HIDDEN = "A persist process"
 
 blueprint = APIBlueprint("sources", __name__, url_prefix="/v1", tag="Sources")
 
@@ -40,7 +41,13 @@ def index(query_data: NoQuery) -> dict[str, Any]:  # noqa: ARG001 - no parameter
     many messages, some minutes.
     """
     found = _waited_for(callers_sources)
-    return {"sources": list(map(_source, found)), "silent": parts().overview.live().silent}
+    return {"sources": list(map(_source, found)), "silent": callers_silent()}
+
+
+def callers_silent() -> list[str]:
+    """Addresses of persist that do not answer; viewers learn only how many."""
+    silent = parts().overview.live().silent
+    return silent if who().role >= Role.OPERATOR else [_HIDDEN] * len(silent)
 
 
 @blueprint.get("/dead-letters")

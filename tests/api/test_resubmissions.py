@@ -238,7 +238,7 @@ def test_a_large_selection_is_a_job_in_a_process_of_its_own(
     site.archive(*(order(n) for n in range(300)))
     with site.serve({"main": nats.url}, inline_limit=100) as api:
         job = resubmit(api, topic)
-        assert (job["state"], job["mode"], job["plan"]) == ("RUNNING", "job", None)
+        assert (job["state"], job["mode"], job["plan"]) == ("QUEUED", "job", None)
         done = ended(api, job)
         wait_until(lambda: not list((site.directory / "jobs").iterdir()), 60, "the process to be gone")
     assert (done["state"], done["reason"]) == ("COMPLETED", None)

@@ -273,6 +273,26 @@ def test_a_payload_is_taken_only_from_where_dead_letters_are_stored(
     assert consumed(kafka, topic) == []
 
 
+@pytest.mark.parametrize("position", ["{topic}_0_0", "payments_0_7", "payments_0_8"])
+def test_a_made_up_header_brings_in_no_payload_of_another_source(
+    kafka: Kafka, lake: Lake, index: Index, position: str
+) -> None:
+    topic = kafka.create_topic(f"made-up-{position[-1]}-{position[0] == 'p'}".lower(), 1)
+    secret = table(row(id="payments_0_7", offset=7, data=b"secret"), sums=True)
+    stored = "_persistor/dead/0001.parquet"
+    assert lake.put_new(stored, parquet.encode(secret))
+    claimed = row(id=position.format(topic=topic))
+    dead = dead_messages(
+        DeadLetter(topic, "write", "permanent", "why", table(claimed, sums=True)), {0: lake.location(stored)}
+    )
+    archive(lake, index, dead.append_column("checksum", pa.nulls(1, pa.int64())), source="dead")
+    there = f"{kafka.url}/{topic}"
+    plan = freeze(lake, index, there, Selection(sources=("dead",)), restore=True, timestamp="now")
+    [report] = replay_all(plan, lake)
+    assert (report.published, report.failed) == (0, {"not_restored": 1})
+    assert consumed(kafka, topic) == []
+
+
 def test_what_is_no_dead_letter_is_not_restored(kafka: Kafka, lake: Lake, index: Index) -> None:
     topic = kafka.create_topic("no-letters", 1)
     archive(lake, index, numbered(3))

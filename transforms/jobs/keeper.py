@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from transforms.job_row import Row
 from transforms.jobs.actions import release
 from transforms.jobs.leases import Note, change, held_by, new_owner, take
 from transforms.jobs.rows import (
+    at,
     by_command,
     failed,
     finished,
@@ -33,17 +35,24 @@ from transforms.replay.plans import Plan
 from transforms.replay.report import Report, Tally
 from transforms.retry import retry, waiting
 
-__all__ = ["Keeper", "LostError"]
+__all__ = ["Keeper", "LostError", "StoppedError"]
 
+_log = logging.getLogger(__name__)
 _BEAT = 1.0
 _LOOK_EVERY = 0.2
 _RATE_OVER = 10
 """Number of beats over which the rate is measured."""
 _GIVE_UP_AFTER = 600.0
+_GONE_AFTER = 3600.0
+"""Seconds without an answer from the index after which a job ends, to be continued by another process."""
 
 
 class LostError(Exception):
     """Another process has taken the job over."""
+
+
+class StoppedError(PersistorError):
+    """The job was cancelled, or its process was asked to stop, before there was a plan."""
 
 
 class Keeper:
@@ -51,7 +60,8 @@ class Keeper:
 
     If the block fails permanently (``ConfigurationError``, ``PermanentError``), the job ends FAILED with
     that reason. After any other failure its lease is released, and another process may take it over. While
-    the index does not answer, the lanes continue, because nobody else can take the job.
+    the index does not answer, the lanes continue, because nobody else can take the job; after an hour of
+    that they end as if another process had taken it.
     """
 
     def __init__(
@@ -89,6 +99,7 @@ class Keeper:
         # An unresponsive lake must not block the renewal of the lease, so each has its own thread.
         self._threads = [threading.Thread(target=self._run, args=(beat,), name=f"keeper-{id}", daemon=True)
                          for beat in (self._renew, self._look)]  # fmt: skip
+        self._answered = time.monotonic()
         self.lost = False
 
     def take(
@@ -116,6 +127,16 @@ class Keeper:
             return
         for_good = isinstance(error, (ConfigurationError, PermanentError))
         self._change(lambda row: _ended_by(row, str(error) or kind.__name__, for_good=for_good))
+
+    def check(self, *, stopping: bool = False) -> None:
+        """Raise ``StoppedError`` if nothing needs the plan that is being made.
+
+        Args:
+            stopping: whether this process was asked to stop.
+        """
+        cancelled = self._wished is not None and self._wished[0].state == "cancel"
+        if cancelled or stopping or self.lost:
+            raise StoppedError("It was cancelled." if cancelled else "Its process was stopped.")
 
     def planned(self, plan: Plan) -> None:
         """Store the plan in the row, and write the wish for its lanes.
@@ -184,6 +205,7 @@ class Keeper:
             return held_by(waits(updated, trouble), self._owner)
 
         row = self._change(renewed, patience=0.0)
+        self._answered = time.monotonic()
         if row is not None:
             self._wished = wish_of(row), row["version"]
 
@@ -236,7 +258,10 @@ class Keeper:
             try:
                 beat()
             except PersistorError:
-                continue  # the lanes continue, and wait for index and lake themselves
+                # The lanes continue, and wait for index and lake themselves.
+                if time.monotonic() - self._answered > _GONE_AFTER:
+                    _log.error("The index has not answered for an hour: job %s ends", self._id)
+                    self._lose()
 
     def _stop(self) -> None:
         self._ended.set()
@@ -246,6 +271,9 @@ class Keeper:
 
 
 def _ended_by(row: Row, reason: str, *, for_good: bool) -> Row:
+    if row["state"] == "CANCELLING" and row["plan"] is None and not for_good:
+        why = "It was cancelled before anything was sent."
+        return {**row, "state": "CANCELLED", "reason": why, "finished": at(), "lease": None}
     if for_good or by_command(row):
         return failed(row, reason)
     return {**row, "lease": None, "reason": f"It will be taken over again: {reason}"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from transforms.errors import ConfigurationError, PersistorError
-from transforms.job_row import Progress, Row
+from transforms.job_row import Progress, Row, State
 from transforms.jobs.leases import is_free
 from transforms.jobs.rows import ENDED, UNLIMITED, at, by_command
 
@@ -23,10 +23,12 @@ __all__ = [
     "retry",
     "run",
     "set_rate",
+    "shown_state",
+    "stored_states",
 ]
 
 
-LISTED = ("RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED")
+LISTED = ("QUEUED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED")
 """The states listed by default: all except plans."""
 
 
@@ -89,6 +91,11 @@ def _is_ready(row: Row) -> bool:
     return row["state"] == "PLANNED" and row["plan"] is not None and not row["plan"]["problems"]
 
 
+def _has_begun(row: Row) -> bool:
+    """Whether a job of the service has lanes that may keep progress at the destination."""
+    return bool(row["progress"]["published"]) and not by_command(row)
+
+
 def _is_left(row: Row) -> bool:
     """Whether the command's process is gone; a service, which settles its own jobs, may not be running."""
     return by_command(row) and is_free(row)
@@ -109,6 +116,17 @@ def command_for(row: Row, action: str) -> str | None:
         return f"persistor resubmit `plan: {row['id']}`"
     resumable = (row["state"] == "PAUSED" and is_free(row)) or _may_go_on(row)
     return f"persistor resubmit `resume: {row['id']}`" if action == "resume" and resumable else None
+
+
+def shown_state(row: Row) -> State:
+    """The state that people see: a job of the service that nobody works on is queued."""
+    waits = row["state"] == "RUNNING" and row["mode"] == "job" and not by_command(row) and is_free(row)
+    return "QUEUED" if waits else row["state"]
+
+
+def stored_states(shown: Iterable[str]) -> list[str]:
+    """The states of the rows among which those with the ``shown`` states are."""
+    return sorted({"RUNNING" if state == "QUEUED" else state for state in shown})
 
 
 def run(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = UNLIMITED) -> Row:
@@ -157,9 +175,10 @@ def begin_again(row: Row) -> Row:
 
 
 def cancel(row: Row) -> Row:
-    """Cancel a job; at once if nobody works on it."""
+    """Cancel a job; at once if nobody works on it, and nothing is left of it at its destination."""
     _check(row, "cancel")
-    if not is_free(row) or (row["state"] == "RUNNING" and not _is_left(row)):
+    settled = row["state"] == "PLANNED" or _is_left(row) or (row["state"] == "PAUSED" and not _has_begun(row))
+    if not is_free(row) or not settled:
         return {**row, "state": "CANCELLING", "reason": None}
     progress: Progress = {**row["progress"], "rate": None, "seconds_left": None}
     return {

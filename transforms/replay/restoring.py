@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,14 +77,15 @@ def restore(messages: pa.Table, lakes: Sequence[Lake]) -> tuple[pa.Table, dict[i
     """
     head = headers(messages)
     ours = _ours(messages)
-    values = {name: _header_text(messages, ours, name) for name in (_POSITION, _STORED, _CATEGORY)}
+    values = {name: _header_text(messages, ours, name) for name in (_SOURCE, _POSITION, _STORED, _CATEGORY)}
     lost = np.flatnonzero(
         pc.fill_null(pc.equal(values[_CATEGORY], "lost"), False).to_numpy(zero_copy_only=False)
     ).tolist()
     data, problems = column(messages, "data"), dict.fromkeys(lost, "it stands for messages that are lost")
     for row in np.flatnonzero(values[_STORED].is_valid().to_numpy(zero_copy_only=False)).tolist():
         try:
-            payload = _payload(lakes, values[_STORED][row].as_py())
+            source, position, stored = (values[name][row].as_py() for name in (_SOURCE, _POSITION, _STORED))
+            payload = _payload(lakes, stored, source or "", position or "")
             data = _replaced(data, row, payload)
         except (PermanentError, ConfigurationError) as error:
             problems[row] = str(error)
@@ -125,7 +127,12 @@ def _partitions(positions: pa.Array) -> pa.Array:
     return found.cast(pa.int32())
 
 
-def _payload(lakes: Sequence[Lake], location: str) -> bytes | None:
+def _payload(lakes: Sequence[Lake], location: str, source: str, position: str) -> bytes | None:
+    """The stored payload of the message at ``position`` of ``source``.
+
+    Producers choose headers freely, so the one that names the file must not bring in another source's
+    message: the stored one has to be the message that the dead letter says it is.
+    """
     lake, path = find_lake(lakes, location)
     if not path.startswith(_STORED_BELOW):
         raise PermanentError("the header persistor-stored does not name a stored dead letter")
@@ -135,6 +142,9 @@ def _payload(lakes: Sequence[Lake], location: str) -> bytes | None:
         raise PermanentError("its stored payload is not in the lake") from error
     if len(table) != 1:
         raise PermanentError("its stored payload is not one message")
+    of_source = re.match(rf"{re.escape(source)}(~[0-9]+)?_", position)
+    if not of_source or table["id"][0].as_py() != position:
+        raise PermanentError("its stored payload is that of another message")
     payload: bytes | None = table["data"][0].as_py()
     return payload
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable, Collection, Container, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -12,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from transforms.brokers import UNNAMED, PublishOptions, Undelivered, digest
@@ -20,6 +21,7 @@ from transforms.brokers.kafka.client import TIMEOUT, GoneError, configured, only
 from transforms.brokers.kafka.idempotent import DEFAULTS, OURS, KafkaPublisher, is_own_fault
 from transforms.brokers.kafka.preflight import ACLS
 from transforms.errors import ConfigurationError, PersistorError, TransientError
+from transforms.stop import stopping
 
 __all__ = ["TransactionalKafkaPublisher"]
 
@@ -65,10 +67,28 @@ class TransactionalKafkaPublisher(KafkaPublisher):
             self._producer = configured(lambda: Producer(self._settings))
         self._began, self._open = True, False
         self._forget()
-        self._serve(lambda: self._producer.init_transactions(TIMEOUT * 3))
+        self._initialise()
         [found] = self.ask(lambda: self._group.committed([self._ledger], timeout=TIMEOUT))
         self.left_out = frozenset((found.metadata or "").split())
         return None if found.offset < 0 else int(found.offset)
+
+    def _initialise(self) -> None:
+        """Wait for the coordinator in short steps, which a process that is asked to stop leaves."""
+        until = time.monotonic() + TIMEOUT * 3
+        while not self._is_initialised():
+            if stopping() or time.monotonic() >= until:
+                raise TransientError(f"kafka at {self._servers}: the transaction coordinator does not answer")
+
+    def _is_initialised(self) -> bool:
+        """Go on initialising for a moment."""
+        try:
+            self._serve(lambda: self._producer.init_transactions(_LOOK))
+        except TransientError as error:
+            cause = error.__cause__
+            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001
+                return False  # librdkafka continues with the next call
+            raise
+        return True
 
     def send(self, messages: pa.Table, options: PublishOptions) -> None:
         """Send within the open transaction, opening one if needed."""
@@ -155,7 +175,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         self._producer.purge()
         self._serve(lambda: self._producer.flush(TIMEOUT))
         self._producer = configured(lambda: Producer(self._settings))
-        self._serve(lambda: self._producer.init_transactions(TIMEOUT * 3))
+        self._initialise()
         self._open, self._failed = False, []
         self._ensure_open()
         first = 0

@@ -34,6 +34,10 @@ JOB_INDEXES = [
     IndexModel([("noted._id", 1)], sparse=True),
 ]
 
+# A linearizable read waits for a majority, without end unless it is bounded:
+# https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/
+_ANSWERED_WITHIN, _LISTED_WITHIN = 10_000, 30_000
+
 
 class MongoJobs:
     """The part of :class:`transforms.indexes.Index` that concerns jobs."""
@@ -48,7 +52,9 @@ class MongoJobs:
                 self._jobs.insert_one({"_id": row["id"], **_fields(row), "record": dump_text(record)})
             except mongo.DuplicateKeyError:
                 known = [{"_id": row["id"]}, _key(row)]
-                found = self._jobs.find_one({"$or": [query for query in known if query]})
+                found = self._jobs.find_one(
+                    {"$or": [query for query in known if query]}, max_time_ms=_ANSWERED_WITHIN
+                )
                 # Jobs are never deleted, so the conflicting one exists.
                 return load_row((found or {})["job"])
         return row
@@ -75,7 +81,7 @@ class MongoJobs:
     def get_job(self, id: str) -> Row | None:
         """See :meth:`transforms.indexes.Index.get_job`."""
         with translated():
-            found = self._jobs.find_one({"_id": id})
+            found = self._jobs.find_one({"_id": id}, max_time_ms=_ANSWERED_WITHIN)
         return None if found is None else load_row(found["job"])
 
     def list_jobs(
@@ -86,7 +92,12 @@ class MongoJobs:
         if states is not None:
             query["state"] = {"$in": list(states)}
         with translated():
-            found = self._jobs.find(query).sort("_id", DESCENDING).limit(limit).to_list()
+            found = (
+                self._jobs.find(query, max_time_ms=_LISTED_WITHIN)
+                .sort("_id", DESCENDING)
+                .limit(limit)
+                .to_list()
+            )
         return [load_row(document["job"]) for document in found]
 
     def append_audit(self, record: Mapping[str, Any]) -> None:
@@ -99,10 +110,15 @@ class MongoJobs:
         query: Document = {} if before is None else {"_id": {"$lt": before}}
         with translated():
             parts = [
-                places.find(query | having, {"record": 1}).sort("_id", DESCENDING).limit(limit).to_list()
+                places.find(query | having, {"record": 1}, max_time_ms=_LISTED_WITHIN)
+                .sort("_id", DESCENDING)
+                .limit(limit)
+                .to_list()
                 for places, having in ((self._audit, {}), (self._jobs, {"record": {"$ne": None}}))
             ]
-            moving = self._jobs.find({"noted._id": {"$gt": ""}}, {"noted": 1}).to_list()
+            moving = self._jobs.find(
+                {"noted._id": {"$gt": ""}}, {"noted": 1}, max_time_ms=_LISTED_WITHIN
+            ).to_list()
         left = [noted for document in moving for noted in document["noted"]]
         parts.append(sorted((noted for noted in left if before is None or noted["_id"] < before),
                             key=itemgetter("_id"), reverse=True))  # fmt: skip
