@@ -81,5 +81,5 @@ class Places:
 
 
 def works(row: Row) -> bool:
-    """Whether a job needs its place: it sends as fast as it can."""
+    """Whether a job needs its place: it sends, without a rate limit."""
     return row["reason"] is None and not any(row["rate"].values())
