@@ -45,6 +45,8 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
             max_request_header_size=_MOST_HEADERS,
             channel_timeout=_IDLE,
             cleanup_interval=_CHECKED_EVERY,
+            # With it a client that leaves is noticed while its request is served.
+            channel_request_lookahead=1,
             **adjustments,
         )
         place = (listener.family, listener.type, listener.proto, listener.getsockname())

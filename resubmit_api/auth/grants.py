@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from resubmit_api.asking import in_budget, searching
 from resubmit_api.auth import caller, denied
 from resubmit_api.auth.tokens import Caller
 from resubmit_api.schemas import ReplayRequest
@@ -30,7 +31,10 @@ def who() -> Caller:
 
 
 class CallersIndex:
-    """The index as one caller sees it: without sources that are not open to the caller."""
+    """The index as one caller sees it: without sources that are not open to the caller.
+
+    What is asked of it has the budget of the request (:mod:`resubmit_api.asking`).
+    """
 
     def __init__(self, index: Index, caller: Caller) -> None:
         self._index, self._caller = index, caller
@@ -50,35 +54,46 @@ class CallersIndex:
 
     def summarize(self, selection: Selection) -> list[SourceSummary]:
         """As :meth:`transforms.indexes.Index.summarize`."""
-        return self._index.summarize(self.confine(selection))
+        confined = self.confine(selection)
+        with searching(self._index, confined):
+            return self._index.summarize(confined)
 
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """As :meth:`transforms.indexes.Index.select`."""
-        return self._index.select(self.confine(selection), columns)
+        confined = self.confine(selection)
+        found = iter(self._index.select(confined, columns))
+        while True:
+            with searching(self._index, confined):
+                table = next(found, None)
+            if table is None:
+                return
+            yield table
 
     def search(
         self, selection: Selection, limit: int, after: tuple[int | None, str] | None = None
     ) -> pa.Table:
         """As :meth:`transforms.indexes.Index.search`."""
-        return self._index.search(self.confine(selection), limit, after)
+        confined = self.confine(selection)
+        with searching(self._index, confined):
+            return self._index.search(confined, limit, after)
 
     def get(self, id: str) -> pa.Table:
         """As :meth:`transforms.indexes.Index.get`."""
-        found = self._index.get(id)
+        with in_budget():
+            found = self._index.get(id)
         visible = not len(found) or self._caller.may_read(found["source"][0].as_py())
         return found if visible else ENTRY_SCHEMA.empty_table()
 
     def histogram(self, selection: Selection, start: int, width: int) -> dict[int, int]:
         """As :meth:`transforms.indexes.Index.histogram`."""
-        return self._index.histogram(self.confine(selection), start, width)
+        confined = self.confine(selection)
+        with searching(self._index, confined):
+            return self._index.histogram(confined, start, width)
 
     def sources(self) -> list[str]:
         """As :meth:`transforms.indexes.Index.sources`."""
-        return [source for source in self._index.sources() if self._caller.may_read(source)]
-
-    def files(self) -> dict[str, int]:
-        """As :meth:`transforms.indexes.Index.files`."""
-        return {source: n for source, n in self._index.files().items() if self._caller.may_read(source)}
+        with in_budget():
+            return [source for source in self._index.sources() if self._caller.may_read(source)]
 
     def ping(self) -> None:
         """As :meth:`transforms.indexes.Index.ping`."""

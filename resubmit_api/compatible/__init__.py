@@ -20,6 +20,7 @@ from transforms.times import iso, within_calendar
 
 __all__ = ["count", "documents", "page", "selection_from"]
 
+_MOST_FILTERS = 100
 _MOST_IDS = 10_000
 _MOST_READ = 1_000_000
 _AT_ONCE = 10_000
@@ -62,6 +63,8 @@ def selection_from(filters: Sequence[Mapping[str, Any]], index: CallersIndex) ->
     """
     if not filters:
         raise RefusedError("(BadValue) $and/$or/$nor must be a nonempty array")
+    if len(filters) > _MOST_FILTERS:
+        raise RefusedError(f"a query takes at most {_MOST_FILTERS} filters; split it")
     _check_names(filters)
     parts = [part for part in (_part(each, index) for each in filters) if part.sources != ()]
     if not parts:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+from apiflask.exceptions import HTTPError
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
@@ -81,8 +82,13 @@ def explore() -> Response | tuple[str, int]:
         "selection": None,
         "body": None,
     }
+    status = 422 if given.problems else 200
     if given.selection is not None:
-        values |= _found(given.selection, request.args.get("cursor")) | {"body": _search(given.selection)}
+        values["body"] = _search(given.selection)
+        try:
+            values |= _found(given.selection, request.args.get("cursor"))
+        except HTTPError as error:  # the form stays, so that the search can be narrowed
+            values["problems"], status = [error.detail], error.status_code
     with needs("The index"):
         sources = index().sources()
     filled = fill_in(given.typed)
@@ -95,7 +101,7 @@ def explore() -> Response | tuple[str, int]:
         **_FORM,
         **values,
     )
-    return page, 422 if given.problems else 200
+    return page, status
 
 
 @blueprint.post("/explore/selection")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 from bson import decode_all
@@ -146,13 +147,14 @@ class MongoIndex(MongoJobs):
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """See :meth:`transforms.indexes.Index.select`."""
         with translated():
-            if not self._is_walked(selection):
-                yield from self._read(selection, {}, REPLAY_ORDER, columns)
-                return
-            query = exact(selection, foreign=False)
-            for source in sorted({*selection.sources} or self.sources()):
-                for batch in walk(self._messages, source, query, columns):
-                    yield from _tables(table_of_batch(batch, columns))
+            walked = self._is_walked(selection)
+        if not walked:
+            yield from self._read(selection, {}, REPLAY_ORDER, columns)
+            return
+        query = exact(selection, foreign=False)
+        for source in sorted({*selection.sources} or self.sources()):
+            for batch in walk(self._messages, source, query, columns):
+                yield from _tables(table_of_batch(batch, columns))
 
     def _is_walked(self, selection: Selection) -> bool:
         """Whether the selection is read along the index in replay order, else it is sorted by the server."""
@@ -238,18 +240,20 @@ class MongoIndex(MongoJobs):
         columns: Sequence[str],
         limit: int | None = None,
     ) -> Iterator[pa.Table]:
-        foreign = self._has_foreign()
-        stages: list[Document] = _matching(selection, bound, foreign=foreign)
-        if not foreign:
-            stages.append({"$sort": dict.fromkeys(order, 1)})
-            stages += [] if limit is None else [{"$limit": limit}]
-            stages.append({"$project": projection(columns)})
-        else:
-            stages.append({"$sort": dict.fromkeys([*order, "_id"], 1)})
-            stages.append({"$project": projection([*columns, "id"])})
+        with translated():
+            foreign = self._has_foreign()
+            stages: list[Document] = _matching(selection, bound, foreign=foreign)
+            if not foreign:
+                stages.append({"$sort": dict.fromkeys(order, 1)})
+                stages += [] if limit is None else [{"$limit": limit}]
+                stages.append({"$project": projection(columns)})
+            else:
+                stages.append({"$sort": dict.fromkeys([*order, "_id"], 1)})
+                stages.append({"$project": projection([*columns, "id"])})
+            cursor = self._messages.aggregate_raw_batches(stages, allowDiskUse=True, batchSize=_ROWS)
         last = None
-        with self._messages.aggregate_raw_batches(stages, allowDiskUse=True, batchSize=_ROWS) as cursor:
-            for batch in filter(None, cast("Iterator[bytes]", cursor)):
+        with cursor:
+            for batch in filter(None, iter(partial(_following, cursor), None)):
                 if not foreign:
                     yield table_of_batch(batch, columns)
                     continue
@@ -264,6 +268,11 @@ class MongoIndex(MongoJobs):
         conflicts = [id for id, checksum in pairs if _differ(checksum, stored.get(id))]
         if conflicts:
             raise ConflictError(conflicts)
+
+
+def _following(cursor: Any) -> bytes | None:
+    with translated():
+        return next(cursor, None)
 
 
 def _duplicates(error: mongo.BulkWriteError) -> list[str]:

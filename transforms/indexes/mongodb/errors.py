@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import pymongo
 from bson import InvalidDocument
 from pymongo import errors as mongo
 
+from transforms import budget
 from transforms.errors import PermanentError, PersistorError, TransientError
 
 __all__ = ["RefusedError", "failure_of", "translated"]
@@ -26,15 +28,26 @@ class RefusedError(TransientError):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the block's failures as our errors."""
+    """Raise the block's failures as our errors; it ends with the budget, if there is one."""
     try:
-        yield
+        with _limited():
+            yield
+    except mongo.ExecutionTimeout as error:
+        raise budget.TooSlowError("MongoDB did not finish in time") from error
     except mongo.ConnectionFailure as error:
+        limit = budget.current()
+        if error.timeout and limit is not None and limit.spent():
+            raise budget.TooSlowError("MongoDB did not answer in time") from error
         raise _unanswered(str(error)) from error
     except mongo.OperationFailure as error:
         raise failure_of(error.code, error.details or {}) from error
     except (InvalidDocument, mongo.InvalidOperation) as error:
         raise PermanentError(f"MongoDB cannot take an entry: {type(error).__name__}") from error
+
+
+def _limited() -> AbstractContextManager[Any]:
+    limit = budget.current()
+    return nullcontext() if limit is None else pymongo.timeout(limit.left())
 
 
 def failure_of(code: int | None, details: Any) -> PersistorError:

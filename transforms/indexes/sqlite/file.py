@@ -10,12 +10,15 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from transforms import budget
 from transforms.errors import PermanentError, TransientError
 
 __all__ = ["BUSY_SECONDS", "Connections", "create"]
 
 BUSY_SECONDS = 30.0
 
+_CHECKED_EVERY = 10_000
+"""Steps of SQLite's machine, about a millisecond, between two looks at the budget."""
 _APPLICATION = 0x50525354
 _VERSION = 1
 _TABLES = f"""
@@ -64,14 +67,17 @@ class Connections:
     @contextmanager
     def _connection(self, begin: str) -> Iterator[sqlite3.Connection]:
         """A connection for this block alone, in a transaction that ends with the block."""
-        connection, done = None, False
+        connection, done, limit = None, False, budget.current()
         try:
             connection = self._take()
+            connection.set_progress_handler(None if limit is None else limit.spent, _CHECKED_EVERY)
             connection.execute(begin)
             yield connection
             connection.execute("COMMIT")
             done = True
         except sqlite3.OperationalError as error:
+            if str(error) == "interrupted":
+                raise budget.TooSlowError("SQLite did not finish in time") from error
             raise TransientError(f"sqlite://{self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
             raise PermanentError(f"sqlite://{self._path}: {error}") from error
