@@ -32,19 +32,16 @@ _HOUR = timedelta(hours=1)
 
 @contextmanager
 def in_budget() -> Iterator[None]:
-    """Ask the index within what is left of this request's budget.
+    """Ask the index within what is left of this request's budget, for what it answers at once.
 
     Raises:
-        TooSlowError: it is spent, or the client has left.
+        TransientError: it did not.
     """
-    if not has_request_context():
-        yield
-        return
-    if "budget" not in g:
-        has_left = request.environ.get("waitress.client_disconnected", lambda: False)
-        g.budget = Budget(time.monotonic() + SECONDS, has_left)
-    with within(g.budget):
-        yield
+    try:
+        with _limited():
+            yield
+    except TooSlowError as error:
+        raise TransientError(str(error)) from error
 
 
 @contextmanager
@@ -65,13 +62,25 @@ def searching(index: Index, selection: Selection) -> Iterator[None]:
         text = f"As many searches run as the service allows; try again in {RETRY_AFTER} seconds."
         raise problem(503, "busy", text, headers={"Retry-After": str(RETRY_AFTER)})
     try:
-        with in_budget():
+        with _limited():
             yield
     except TooSlowError as error:
         _check_that_it_answers(index)
         raise problem(422, "slow", _advice(selection)) from error
     finally:
         _PLACES.release()
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    if not has_request_context():
+        yield
+        return
+    if "budget" not in g:
+        has_left = request.environ.get("waitress.client_disconnected", lambda: False)
+        g.budget = Budget(time.monotonic() + SECONDS, has_left)
+    with within(g.budget):
+        yield
 
 
 def _check_that_it_answers(index: Index) -> None:

@@ -12,7 +12,6 @@ from apiflask import APIFlask
 from apiflask.exceptions import HTTPError
 from flask import Response, url_for
 
-from transforms.budget import TooSlowError
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.jobs.states import WrongStateError
 from transforms.replay.options import Options
@@ -146,7 +145,6 @@ def register(app: APIFlask) -> None:
     app.register_error_handler(UnknownOutcomeError, _unknown)
     app.register_error_handler(PermanentError, _failing)
     app.register_error_handler(WrongStateError, _wrong_state)
-    app.register_error_handler(TooSlowError, _slow)
 
 
 def in_words_of_requests(text: str) -> str:
@@ -173,11 +171,6 @@ def _refused(error: ConfigurationError) -> Response:
 def _wrong_state(error: WrongStateError) -> Response:
     text = in_words_of_requests(str(error))
     return _to_response(problem(409, "state", text, errors=[{"possible": a} for a in error.possible]))
-
-
-def _slow(_: TooSlowError) -> Response:
-    headers = {"Retry-After": str(RETRY_AFTER)}
-    return _to_response(problem(503, "slow", "The index did not finish in time; try again.", headers=headers))
 
 
 def _unknown(error: UnknownOutcomeError) -> Response:

@@ -53,10 +53,19 @@ class CallersIndex:
         return selection.model_copy(update={"sources": sources, "all": False})
 
     def summarize(self, selection: Selection) -> list[SourceSummary]:
-        """As :meth:`transforms.indexes.Index.summarize`."""
+        """As :meth:`transforms.indexes.Index.summarize`; of whole sources by their counters."""
         confined = self.confine(selection)
         with searching(self._index, confined):
-            return self._index.summarize(confined)
+            if not _is_whole(confined):
+                return self._index.summarize(confined)
+            asked = {*confined.sources}
+            return [found for found in self._index.totals() if not asked or found.source in asked]
+
+    def count(self, selection: Selection, most: int) -> int:
+        """As :meth:`transforms.indexes.Index.count`."""
+        confined = self.confine(selection)
+        with searching(self._index, confined):
+            return self._index.count(confined, most)
 
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """As :meth:`transforms.indexes.Index.select`."""
@@ -98,6 +107,11 @@ class CallersIndex:
     def ping(self) -> None:
         """As :meth:`transforms.indexes.Index.ping`."""
         self._index.ping()
+
+
+def _is_whole(selection: Selection) -> bool:
+    narrowed = (selection.published_from, selection.published_to, selection.ids, selection.where)
+    return not any(narrowed)
 
 
 def granted(index: CallersIndex, request: ReplayRequest) -> ReplayRequest:

@@ -22,6 +22,7 @@ __all__ = ["count", "documents", "page", "selection_from"]
 
 _MOST_FILTERS = 100
 _MOST_IDS = 10_000
+_ALL = (1 << 63) - 1
 _MOST_READ = 1_000_000
 _AT_ONCE = 10_000
 _FARTHEST = 1_000_000
@@ -100,9 +101,9 @@ def documents(entries: pa.Table, *, whole: bool = False) -> Iterator[dict[str, A
         yield {name: value for name, value in document.items() if value}
 
 
-def count(index: CallersIndex, selection: Selection) -> int:
-    """The number of messages that match."""
-    return sum(source.messages for source in index.summarize(selection))
+def count(index: CallersIndex, selection: Selection, most: int = _ALL) -> int:
+    """The number of messages that match, up to ``most``."""
+    return index.count(selection, most)
 
 
 def page(index: CallersIndex, selection: Selection, limit: int, offset: int) -> pa.Table:

@@ -190,7 +190,7 @@ def _sent(collection: str, topic: str, selection: Selection | None, started: int
     if selection is None or not _known(collection):
         return _result(200, started=started)
     asked = granted(index(), _replay(current_app.config[COLLECTIONS][collection], topic, selection))
-    if not count(index(), asked.selection):
+    if not count(index(), asked.selection, 1):
         return _result(200, started=started)
     return _outcome(_awaited(parts().jobs.submit(asked, who().name)), started)
 

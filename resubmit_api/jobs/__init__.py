@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as NotYetError
 from functools import partial
@@ -17,6 +18,7 @@ from resubmit_api.jobs.planning import Planning
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.schemas import Rate, ReplayRequest
+from transforms.budget import Budget, TooSlowError, within
 from transforms.errors import ConfigurationError
 from transforms.job_row import Row
 from transforms.jobs import states
@@ -33,6 +35,8 @@ UNHURRIED = Rate()
 
 _PLAN_WITHIN = 5.0
 """Seconds a response waits for a plan; then it gives the address to poll."""
+_COUNTED_WITHIN = 0.5
+"""Seconds to find out whether a selection is small; one that takes longer is not."""
 
 
 class Jobs:
@@ -203,9 +207,12 @@ class Jobs:
         known = [count for count in (len(selection.ids), selection.limit) if count]
         if known and min(known) <= self._inline.limit:
             return True
-        with needs("The index"):
-            found = self._backends.index.summarize(selection)
-        return sum(source.messages for source in found) <= self._inline.limit
+        most = self._inline.limit
+        try:
+            with needs("The index"), within(Budget(time.monotonic() + _COUNTED_WITHIN)):
+                return self._backends.index.count(selection, most + 1) <= most
+        except TooSlowError:  # a job finds out by planning
+            return False
 
     def _create(self, row: Row, action: str) -> Row:
         with stores(row):

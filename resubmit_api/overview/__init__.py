@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
+import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from http.client import HTTPException
+from typing import TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from resubmit_api.overview.causes import Cause, Causes, causes
 from resubmit_api.overview.remembered import CachedAnswer
+from transforms.budget import Budget, TooSlowError, within
 from transforms.indexes import Index
 from transforms.selection import Selection
 
 __all__ = ["Live", "Overview", "SourceFacts"]
 
 RECENT = timedelta(minutes=5)
-_EVERYTHING = Selection(all=True)
+_IN_TIME = 60.0
+"""Seconds after which a figure that has to be counted is left out."""
+_T = TypeVar("_T")
 _PATIENCE = 1.0
 """Seconds to wait for the metrics of a process."""
 _LARGEST = 16 << 20
@@ -34,7 +39,9 @@ class SourceFacts:
 
     Attributes:
         rate: messages per second, by publish time, in the last five minutes.
-        dead: dead letters from this source.
+        files: None while they are being counted, or if that takes too long.
+        dead: dead letters from this source, as far as they are counted.
+        exact: whether messages and bytes are exact, else about right.
         lag: messages at the broker that are not read yet; None if unknown.
         waiting: age in seconds of the oldest message that was read but is not durable yet.
     """
@@ -42,11 +49,12 @@ class SourceFacts:
     source: str
     messages: int
     bytes: int
-    files: int
+    files: int | None
     oldest: datetime | None
     newest: datetime | None
     rate: float
     dead: int
+    exact: bool = True
     lag: float | None = None
     waiting: float | None = None
 
@@ -70,8 +78,10 @@ class Overview:
 
     def __init__(self, index: Callable[[], Index], metrics: Sequence[str]) -> None:
         self._index, self.metrics = index, tuple(metrics)
-        self._sources = CachedAnswer(self._read_index)
-        self._causes = CachedAnswer(lambda: causes(index()))
+        self._sources = CachedAnswer(self._read_totals)
+        self._rates = CachedAnswer(lambda: _in_time(self._read_rates))
+        self._files = CachedAnswer(lambda: _in_time(lambda: index().files()))
+        self._causes = CachedAnswer(lambda: _in_time(lambda: causes(index())) or Causes((), complete=False))
         self._live = CachedAnswer(self._read_metrics)
 
     def sources(self, patience: float = 2.0) -> list[SourceFacts] | None:
@@ -83,10 +93,25 @@ class Overview:
         Raises:
             TransientError: the index does not answer.
         """
+        until = time.monotonic() + patience
         found = self._sources.get(patience)
-        live = self.live()
-        return found and [
-            replace(facts, lag=live.lag.get(facts.source), waiting=live.waiting.get(facts.source))
+        if not found:
+            return found
+
+        def rest() -> float:
+            return max(until - time.monotonic(), 0.0)
+
+        rates, files, letters = self._rates.get(rest()), self._files.get(rest()), self.causes(rest())
+        live, dead = self.live(), _by_source(letters.found if letters else ())
+        return [
+            replace(
+                facts,
+                files=None if files is None else files.get(facts.source, 0),
+                rate=(rates or {}).get(facts.source, 0.0),
+                dead=dead.get(facts.source, 0),
+                lag=live.lag.get(facts.source),
+                waiting=live.waiting.get(facts.source),
+            )
             for facts in found
         ]
 
@@ -98,24 +123,26 @@ class Overview:
         """The figures from persist's metrics."""
         return self._live.get() or Live()
 
-    def _read_index(self) -> list[SourceFacts]:
-        index = self._index()
-        recent = Selection(published_from=datetime.now(timezone.utc) - RECENT)
-        rates = {found.source: found.messages / RECENT.total_seconds() for found in index.summarize(recent)}
-        files, dead = index.files(), _by_source(causes(index).found)
+    def _read_totals(self) -> list[SourceFacts]:
         return [
             SourceFacts(
                 source=found.source,
                 messages=found.messages,
                 bytes=found.bytes,
-                files=files.get(found.source, 0),
+                files=None,
                 oldest=found.oldest,
                 newest=found.newest,
-                rate=rates.get(found.source, 0.0),
-                dead=dead.get(found.source, 0),
+                rate=0.0,
+                dead=0,
+                exact=found.exact,
             )
-            for found in index.summarize(_EVERYTHING)
+            for found in self._index().totals()
         ]
+
+    def _read_rates(self) -> dict[str, float]:
+        recent = Selection(published_from=datetime.now(timezone.utc) - RECENT)
+        found = self._index().summarize(recent)
+        return {one.source: one.messages / RECENT.total_seconds() for one in found}
 
     def _read_metrics(self) -> Live:
         live = Live()
@@ -124,6 +151,16 @@ class Overview:
                 for url, samples in zip(self.metrics, threads.map(_scrape, self.metrics), strict=True):
                     _take_in(live, url, samples)
         return live
+
+
+def _in_time(ask: Callable[[], _T]) -> _T | None:
+    """What ``ask`` finds; None if that takes too long."""
+    try:
+        with within(Budget(time.monotonic() + _IN_TIME)):
+            return ask()
+    except TooSlowError as error:
+        _log.warning("Figures of the overview are missing: %s", error)
+        return None
 
 
 def _by_source(found: Sequence[Cause]) -> dict[str, int]:

@@ -18,7 +18,6 @@ from resubmit_api.auth.tokens import LOCAL, Role
 from resubmit_api.errors import RETRY_AFTER, AwayError, UnknownOutcomeError
 from resubmit_api.pages.charts import HEIGHT, WIDTH, Bar
 from resubmit_api.pages.wording import FILTERS, curl, pretty_json
-from transforms.budget import TooSlowError
 from transforms.errors import ConfigurationError, TransientError
 from transforms.jobs.states import WrongStateError
 from transforms.replay.plans import new_job_id
@@ -61,7 +60,6 @@ def new_pages(name: str, import_name: str, *links: Link) -> Blueprint:
     blueprint.register_error_handler(TransientError, _away)
     blueprint.register_error_handler(UnknownOutcomeError, _unknown)
     blueprint.register_error_handler(WrongStateError, _too_late)
-    blueprint.register_error_handler(TooSlowError, _slow)
     return blueprint
 
 
@@ -146,10 +144,6 @@ def _away(error: TransientError) -> Response:
     response = _page_of(503, "A server does not answer", [text])
     response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
-
-
-def _slow(_: TooSlowError) -> Response:
-    return _page_of(503, "The index is too slow", ["It did not finish in time; try again."])
 
 
 def _too_late(error: WrongStateError) -> Response:

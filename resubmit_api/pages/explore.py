@@ -195,7 +195,10 @@ def _chart(selection: Selection, times: list[Any]) -> Chart | None:
     if not times:
         return None
     start, width = grid(min(times), max(times))
-    return draw(index().histogram(selection, start, width), start, width)
+    try:
+        return draw(index().histogram(selection, start, width), start, width)
+    except HTTPError:  # too slow or too busy: the figures are worth showing without it
+        return None
 
 
 def _around(source: str, microseconds: int | None) -> dict[str, Any]:

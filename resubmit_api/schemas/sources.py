@@ -15,7 +15,8 @@ class Source(BaseModel):
     source: str
     messages: int
     bytes: int
-    files: int
+    exact: bool = Field(description="Whether messages and bytes are exact; else they are about right.")
+    files: int | None = Field(description="null while they are being counted, or if that takes too long.")
     oldest: str | None = Field(description="Publish time of the oldest message.")
     newest: str | None = Field(description="Publish time of the newest message.")
     rate: float = Field(description="Messages per second, by publish time, in the last five minutes.")

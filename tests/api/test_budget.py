@@ -103,6 +103,19 @@ def test_eight_costly_searches_stop_neither_health_nor_a_resubmission(
     assert streams.payloads(topic) == [b"order 0"]
 
 
+def test_a_resubmission_is_accepted_before_its_selection_is_counted(
+    site: Site, nats: Nats, streams: Streams
+) -> None:
+    topic = streams.create("not-counted")
+    with site.serve({"main": nats.url}) as api:
+        started = time.monotonic()
+        asked = {"destination": "main", "topic": topic, "selection": COSTLY}
+        answer = api.post("/v1/resubmissions", json=asked)
+        assert time.monotonic() - started < 2.5
+        assert (answer.status_code, answer.json()["mode"]) == (202, "job")
+        api.post(f"/v1/resubmissions/{answer.json()['id']}/cancel")
+
+
 def test_a_search_ends_when_its_client_leaves(
     site: Site, nats: Nats, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_the_figures_of_each_source_are_told(service: Client) -> None:
         "source": "orders",
         "messages": 4,
         "bytes": 0,
+        "exact": True,
         "files": 2,
         "oldest": "2023-11-14T22:13:20.000000Z",
         "newest": "2023-11-14T22:13:23.000000Z",

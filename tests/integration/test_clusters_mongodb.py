@@ -32,13 +32,15 @@ from transforms.lake import Lake
 
 pytestmark = pytest.mark.timeout(300)
 
-ARCHIVER = {"messages": ["find", "insert", "createIndex"], "messages_jobs": ["createIndex"]}
+COUNTERS = {"messages_totals": ["find", "insert", "update"]}
+ARCHIVER = {"messages": ["find", "insert", "createIndex"], "messages_jobs": ["createIndex"], **COUNTERS}
 SERVICE = {
     "messages": ["find", "createIndex"],
     "messages_jobs": ["find", "insert", "update", "createIndex"],
     "messages_audit": ["find", "insert"],
+    **COUNTERS,
 }
-EXPIRER = {"messages": ["find", "remove", "createIndex"], "messages_jobs": ["createIndex"]}
+EXPIRER = {"messages": ["find", "remove", "createIndex"], "messages_jobs": ["createIndex"], **COUNTERS}
 MESSAGES, RATE = 900, 30
 PATIENT = "&serverSelectionTimeoutMS=60000"
 """The tests' own questions wait for elections."""

@@ -38,6 +38,8 @@ class SourceSummary:
     newest: datetime | None
     traits: dict[int, int] = field(default_factory=dict)
     """Messages by the value of their ``traits`` column."""
+    exact: bool = True
+    """Whether messages and bytes are exact; else they are about right."""
 
 
 class Index(Protocol):
@@ -66,6 +68,15 @@ class Index(Protocol):
 
     def summarize(self, selection: Selection) -> list[SourceSummary]:
         """Count matching messages, without ``limit`` and ``sample``, ordered by source."""
+
+    def count(self, selection: Selection, most: int) -> int:
+        """Count matching messages up to ``most``, without ``limit`` and ``sample``."""
+
+    def totals(self) -> list[SourceSummary]:
+        """What each source holds, from counters kept at insert, ordered by source and without traits.
+
+        The first time, and seldom afterwards, they may have to be counted, which reads the whole index.
+        """
 
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """Stream matching entries, without ``limit`` and ``sample``, in bounded memory.

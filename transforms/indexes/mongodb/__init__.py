@@ -6,22 +6,21 @@ checksum. If it wrote a message twice, the message is returned once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from bson import decode_all
-from pymongo import IndexModel, MongoClient
+from bson.datetime_ms import DatetimeMS
 from pymongo import errors as mongo
 from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
-from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
 
-from transforms.errors import ConfigurationError
 from transforms.indexes import ConflictError, SourceSummary
 from transforms.indexes.mongodb.documents import (
     DECODING,
@@ -32,35 +31,25 @@ from transforms.indexes.mongodb.documents import (
     table_of,
     table_of_batch,
 )
-from transforms.indexes.mongodb.errors import RefusedError, failure_of, translated
-from transforms.indexes.mongodb.jobs import JOB_INDEXES, MongoJobs
+from transforms.indexes.mongodb.errors import failure_of, translated
+from transforms.indexes.mongodb.jobs import MongoJobs
+from transforms.indexes.mongodb.opening import SEARCH_ORDER, opened
 from transforms.indexes.mongodb.query import FOREIGN, Query, behind, by_id, exact, indexed
-from transforms.indexes.mongodb.replay_order import REPLAY_ORDER, can_walk, ensure_order, is_few, walk
+from transforms.indexes.mongodb.replay_order import REPLAY_ORDER, can_walk, is_few, walk
+from transforms.indexes.mongodb.summaries import ONCE, summaries, summary_stages, time_of
+from transforms.indexes.mongodb.totals import Totals, sums
 from transforms.model import ENTRY_SCHEMA
-from transforms.secrets import resolve
 from transforms.selection import Selection, sample_and_limit
-from transforms.times import moment
 
 __all__ = ["ONE_HOST", "MongoIndex", "open"]
 
 ONE_HOST = False
 
 _ROWS = 10_000
-_TIMEOUTS: dict[str, Any] = {
-    "serverSelectionTimeoutMS": 3_000,
-    "connectTimeoutMS": 3_000,
-    "socketTimeoutMS": 120_000,
-}
-_DURABLE = {"w": "majority", "journal": True}
+_SUMMARIZED = 200_000
+"""Documents that are counted each time, which takes less than a second."""
+_EARLIEST = -(1 << 63)
 _DUPLICATE = 11000
-# Milliseconds grow with microseconds, so this is the order of (publish time, id), and an index supports it.
-_SEARCH_ORDER = ("publish_time", "publish_time_us", "unique_id")
-_INDEXES = [
-    IndexModel([("broker_id", 1), *((field, 1) for field in _SEARCH_ORDER)]),
-    IndexModel([("additional_metadata.$**", 1)]),
-    IndexModel([("location_key", 1)]),
-    IndexModel([("unique_id", 1)], partialFilterExpression=FOREIGN),
-]
 
 
 def open(url: str) -> MongoIndex:
@@ -73,35 +62,7 @@ def open(url: str) -> MongoIndex:
             refuses us or is not trusted.
         TransientError: the server does not answer.
     """
-    shown = re.sub(r"//[^/]*@", "//…@", url)
-    try:
-        resolved = resolve(url, "`index`")
-        place = parse_uri(resolved)
-        if not place["database"]:
-            raise ConfigurationError(f"`index` {shown}: name the database, as in mongodb://HOST/persistor.")
-        ours = {name: value for name, value in _TIMEOUTS.items() if name not in place["options"]} | _DURABLE
-        client: MongoClient[Document] = MongoClient(resolved, **ours)
-        messages = client[place["database"]][place["collection"] or "messages"]
-    except (mongo.ConfigurationError, mongo.InvalidName, ValueError, TypeError, OSError) as error:
-        raise ConfigurationError(f"`index` {shown}: {error}.") from error
-    try:
-        with translated():
-            replicated = bool({"setName", "msg"} & client.admin.command("hello").keys())
-            # Otherwise a replica set would wait for a stopped member before it has a new index.
-            enough: dict[str, Any] = {"commitQuorum": "majority"} if replicated else {}
-            messages.create_indexes(_INDEXES, **enough)
-            messages.database[f"{messages.name}_jobs"].create_indexes(JOB_INDEXES, **enough)
-            patient: MongoClient[Document] = MongoClient(resolved, **{**ours, "socketTimeoutMS": 0})
-            ensure_order(messages, patient, **enough)
-    except RefusedError as error:
-        client.close()
-        raise ConfigurationError(f"`index` {shown}: {error}.") from error
-    except BaseException:
-        client.close()
-        raise
-    # Reads of jobs are never undone by an election, nor older than earlier confirmed writes.
-    decisive = ReadConcern("linearizable" if replicated else None)
-    return MongoIndex(messages.with_options(codec_options=DECODING), decisive)
+    return MongoIndex(*opened(url))
 
 
 class MongoIndex(MongoJobs):
@@ -118,31 +79,77 @@ class MongoIndex(MongoJobs):
         beside = messages.database.with_options(read_preference=ReadPreference.PRIMARY, read_concern=decisive)
         self._jobs = beside[f"{messages.name}_jobs"]
         self._audit = beside[f"{messages.name}_audit"]
+        counters = messages.database.with_options(read_preference=ReadPreference.PRIMARY)
+        self._totals = Totals(counters[f"{messages.name}_totals"].with_options(write_concern=WriteConcern(1)))
 
     def insert(self, entries: pa.Table) -> int:
         """See :meth:`transforms.indexes.Index.insert`."""
         if not len(entries):
             return 0
         with translated():
-            try:
-                self._messages.insert_many(documents(entries), ordered=False)
-            except mongo.BulkWriteError as error:
-                self._check_duplicates(_duplicates(error), entries)
-                return int(error.details["nInserted"])
-        return len(entries)
+            known = self._inserted(entries)
+            new = entries.filter(pc.invert(pc.is_in(entries["id"], pa.array(known, pa.string()))))
+            self._totals.add(sums(new))
+            self._check_duplicates(known, entries)
+        return len(new)
+
+    def _inserted(self, entries: pa.Table) -> list[str]:
+        """Insert what is not there; returns the ids that are."""
+        try:
+            self._messages.insert_many(documents(entries), ordered=False)
+        except mongo.BulkWriteError as error:
+            return _duplicates(error)
+        return []
 
     def forget(self, locations: Sequence[str]) -> int:
         """See :meth:`transforms.indexes.Index.forget`."""
+        expired = {"location_key": {"$in": list(locations)}}
         with translated():
-            return self._messages.delete_many({"location_key": {"$in": list(locations)}}).deleted_count
+            counted = self._messages.aggregate([{"$match": expired}, *summary_stages("$")])
+            removed = self._messages.delete_many(expired).deleted_count
+            self._totals.add({s.source: (s.messages, s.bytes) for s in summaries(counted.to_list())}, -1)
+        return removed
 
     def summarize(self, selection: Selection) -> list[SourceSummary]:
         """See :meth:`transforms.indexes.Index.summarize`."""
         with translated():
             foreign = self._has_foreign()
-            counting = [_ONCE, *_summary_stages("$first.")] if foreign else _summary_stages("$")
-            stages = [*_matching(selection, {}, foreign=foreign), *counting]
-            return _summaries(self._messages.aggregate(stages, allowDiskUse=True).to_list())
+            counting = [ONCE, *summary_stages("$first.")] if foreign else summary_stages("$")
+            stages = [*_matching(self._timed(selection), {}, foreign=foreign), *counting]
+            return summaries(self._messages.aggregate(stages, allowDiskUse=True).to_list())
+
+    def count(self, selection: Selection, most: int) -> int:
+        """See :meth:`transforms.indexes.Index.count`."""
+        narrowed = self._with_sources(selection)
+        with translated():
+            if not self._has_foreign():
+                return self._messages.count_documents(_query(narrowed), limit=most)
+            stages = [*_matching(narrowed, {}, foreign=True), ONCE, {"$limit": most}, {"$count": "messages"}]
+            return sum(found["messages"] for found in self._messages.aggregate(stages, allowDiskUse=True))
+
+    def totals(self) -> list[SourceSummary]:
+        """See :meth:`transforms.indexes.Index.totals`; exact for a small collection."""
+        with translated():
+            small = self._messages.estimated_document_count() <= _SUMMARIZED
+            if small or self._has_foreign() or not can_walk(self._messages):
+                return self.summarize(Selection(all=True))
+            return [self._total(source) for source in self.sources()]
+
+    def _total(self, source: str) -> SourceSummary:
+        messages, size = self._totals.of(source, lambda: self._counted(source))
+        oldest, newest = (self._outermost(source, order) for order in (1, -1))
+        return SourceSummary(source, messages, size, oldest, newest, exact=False)
+
+    def _counted(self, source: str) -> tuple[int, int]:
+        sizes = self.select(Selection(sources=(source,)), ["size"])
+        counted = [(len(table), pc.sum(table["size"]).as_py()) for table in sizes]
+        return sum(messages for messages, _ in counted), sum(size for _, size in counted)
+
+    def _outermost(self, source: str, order: int) -> datetime | None:
+        timed = {"broker_id": source, "publish_time": {"$gte": DatetimeMS(_EARLIEST)}}
+        sort = [(field, order) for field in ("broker_id", *SEARCH_ORDER)]
+        found = self._messages.find_one(timed, {"publish_time_us": 1}, sort=sort)
+        return time_of(None if found is None else found["publish_time_us"])
 
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """See :meth:`transforms.indexes.Index.select`."""
@@ -163,6 +170,11 @@ class MongoIndex(MongoJobs):
         narrowed = selection.where or selection.published_from or selection.published_to
         return not (narrowed and is_few(self._messages, _query(self._with_sources(selection))))
 
+    def _timed(self, selection: Selection) -> Selection:
+        """For a query that otherwise reads all documents, whatever their times."""
+        has_times = selection.published_from or selection.published_to
+        return self._with_sources(selection) if has_times else selection
+
     def _with_sources(self, selection: Selection) -> Selection:
         """Indexes begin with the source, so the server needs their names to use them."""
         if selection.sources or selection.ids:
@@ -175,7 +187,7 @@ class MongoIndex(MongoJobs):
         """See :meth:`transforms.indexes.Index.search`."""
         with translated():
             found = self._read(
-                self._with_sources(selection), behind(after), _SEARCH_ORDER, ENTRY_SCHEMA.names, limit
+                self._with_sources(selection), behind(after), SEARCH_ORDER, ENTRY_SCHEMA.names, limit
             )
             page = sample_and_limit(found, Selection(all=True, limit=limit))
             return pa.concat_tables([ENTRY_SCHEMA.empty_table(), *page])
@@ -212,8 +224,9 @@ class MongoIndex(MongoJobs):
         """See :meth:`transforms.indexes.Index.histogram`."""
         with translated():
             foreign = self._has_foreign()
-            stages = [*_matching(selection, {"publish_time_us": {"$gte": start}}, foreign=foreign)]
-            stages += [_ONCE] if foreign else []
+            since = {"publish_time_us": {"$gte": start}}
+            stages = [*_matching(self._timed(selection), since, foreign=foreign)]
+            stages += [ONCE] if foreign else []
             passed = {"$subtract": [f"{'$first.' if foreign else '$'}publish_time_us", start]}
             begin = {"$subtract": [passed, {"$mod": [passed, width]}]}
             stages.append({"$group": {"_id": begin, "messages": {"$sum": 1}}})
@@ -308,39 +321,3 @@ def _matching(selection: Selection, bound: Query, *, foreign: bool) -> list[Docu
 def _without_repeats(found: list[Document], last: str | None) -> list[Document]:
     before = [last, *(document["unique_id"] for document in found)]
     return [document for document, id in zip(found, before, strict=False) if document["unique_id"] != id]
-
-
-_ONCE: Document = {"$group": {"_id": "$unique_id", "first": {"$first": "$$ROOT"}}}
-
-
-def _summary_stages(root: str) -> list[Document]:
-    group = {
-        "_id": {"source": f"{root}broker_id", "traits": f"{root}traits"},
-        "messages": {"$sum": 1},
-        "bytes": {"$sum": f"{root}size"},
-        "oldest": {"$min": f"{root}publish_time_us"},
-        "newest": {"$max": f"{root}publish_time_us"},
-    }
-    return [{"$group": group}]
-
-
-def _summaries(found: Sequence[Document]) -> list[SourceSummary]:
-    by_source: dict[str, list[Document]] = {}
-    for document in found:
-        by_source.setdefault(document["_id"]["source"], []).append(document)
-    return [_summary(source, by_source[source]) for source in sorted(by_source)]
-
-
-def _summary(source: str, parts: Sequence[Document]) -> SourceSummary:
-    return SourceSummary(
-        source=source,
-        messages=sum(part["messages"] for part in parts),
-        bytes=sum(part["bytes"] for part in parts),
-        oldest=_time(min((part["oldest"] for part in parts if part["oldest"] is not None), default=None)),
-        newest=_time(max((part["newest"] for part in parts if part["newest"] is not None), default=None)),
-        traits={part["_id"]["traits"]: part["messages"] for part in parts},
-    )
-
-
-def _time(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else moment(microseconds)

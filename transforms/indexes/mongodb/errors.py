@@ -36,7 +36,7 @@ def translated() -> Iterator[None]:
         raise budget.TooSlowError("MongoDB did not finish in time") from error
     except mongo.ConnectionFailure as error:
         limit = budget.current()
-        if error.timeout and limit is not None and limit.spent():
+        if isinstance(error, mongo.NetworkTimeout) and limit is not None and limit.spent():
             raise budget.TooSlowError("MongoDB did not answer in time") from error
         raise _unanswered(str(error)) from error
     except mongo.OperationFailure as error:

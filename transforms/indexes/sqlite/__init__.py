@@ -22,6 +22,7 @@ from transforms.indexes.sqlite.jobs import SqliteJobs
 from transforms.indexes.sqlite.query import Parameters, condition_of
 from transforms.indexes.sqlite.removal import delete_files
 from transforms.indexes.sqlite.rows import NAMED, rows_of, table_of
+from transforms.indexes.sqlite.totals import counting, sorted_totals
 from transforms.model import ENTRY_SCHEMA
 from transforms.retry import retry
 from transforms.secrets import resolve
@@ -85,9 +86,10 @@ class SqliteIndex(SqliteJobs):
         """See :meth:`transforms.indexes.Index.insert`; one transaction per call."""
         with self._connections.transaction() as connection:
             numbers = self._intern(connection, entries)
-            before = connection.total_changes
-            connection.executemany(_INSERT, rows_of(entries, numbers))
-            inserted = connection.total_changes - before
+            with counting(connection):
+                before = connection.total_changes
+                connection.executemany(_INSERT, rows_of(entries, numbers))
+                inserted = connection.total_changes - before
             conflicts = [] if inserted == len(entries) else _conflicts(connection, entries)
         # Not names of files, whose number keeps growing.
         files = set(pc.unique(entries["location"]).to_pylist())
@@ -114,6 +116,22 @@ class SqliteIndex(SqliteJobs):
             for source, *values in rows:
                 by_source.setdefault(self._name_of(connection, source), []).append(tuple(values))
         return [_summary(source, by_source[source]) for source in sorted(by_source)]
+
+    def count(self, selection: Selection, most: int) -> int:
+        """See :meth:`transforms.indexes.Index.count`."""
+        with self._connections.snapshot() as connection:
+            condition, parameters = self._condition(connection, selection)
+            limited = f"SELECT 1 FROM entries WHERE {condition} LIMIT {parameters.bind(most)}"  # noqa: S608
+            [(found,)] = connection.execute(f"SELECT count(*) FROM ({limited})", parameters)  # noqa: S608
+            return int(found)
+
+    def totals(self) -> list[SourceSummary]:
+        """See :meth:`transforms.indexes.Index.totals`; always exact."""
+        with self._connections.snapshot() as connection:
+            return [
+                SourceSummary(self._name_of(connection, source), messages, size, _time(oldest), _time(newest))
+                for source, messages, size, oldest, newest in sorted_totals(connection)
+            ]
 
     def select(self, selection: Selection, columns: list[str]) -> Iterator[pa.Table]:
         """See :meth:`transforms.indexes.Index.select`; reads one snapshot."""

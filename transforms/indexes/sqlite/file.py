@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from transforms import budget
 from transforms.errors import PermanentError, TransientError
+from transforms.indexes.sqlite.totals import TOTALS
 
 __all__ = ["BUSY_SECONDS", "Connections", "create"]
 
@@ -41,6 +42,7 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (json_extract(job, '$.state'), 
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key
     ON jobs (ifnull(json_extract(job, '$.requested_by'), ''), json_extract(job, '$.idempotency_key'))
     WHERE json_extract(job, '$.idempotency_key') IS NOT NULL;
+{TOTALS}
 CREATE TABLE IF NOT EXISTS audit (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
 COMMIT;
 """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+from transforms.indexes.sqlite.totals import count_removed
+
 __all__ = ["delete_files"]
 
 
@@ -20,5 +22,6 @@ def delete_files(connection: sqlite3.Connection, locations: Sequence[str]) -> in
     connection.executemany(
         "INSERT OR IGNORE INTO expired SELECT number FROM names WHERE name = ?", ((one,) for one in locations)
     )
+    count_removed(connection, "location IN (SELECT number FROM expired)")
     deleted = connection.execute("DELETE FROM entries WHERE location IN (SELECT number FROM expired)")
     return deleted.rowcount
