@@ -149,6 +149,18 @@ def _expire(words: list[str]) -> int:
         return view.report(expire.run(settings, progress=view.progress))
 
 
+def _maintain(words: list[str]) -> int:
+    from pipelines.settings.maintenance import MaintainSettings
+    from pipelines.settings.parsing import parse
+    from pipelines.terminal.progress import View
+
+    settings, _ = parse(MaintainSettings, words)
+    from pipelines import maintain
+
+    with View(as_json=settings.json) as view:
+        return view.report(maintain.run(settings, progress=view.progress))
+
+
 def _api(words: list[str]) -> int:
     from pipelines.settings.parsing import parse
     from resubmit_api.settings import ApiSettings
@@ -206,6 +218,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "jobs": _jobs,
     "rebuild": _rebuild,
     "expire": _expire,
+    "maintain": _maintain,
     "api": _api,
     "token": _token,
     "doctor": _doctor,

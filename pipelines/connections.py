@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from pipelines.settings.maintenance import ExpireSettings, RebuildSettings
+from pipelines.settings.maintenance import ExpireSettings, MaintainSettings, RebuildSettings
 from pipelines.settings.replay import JobsSettings, PlanSettings
 from pipelines.settings.streaming import IndexSettings, PersistSettings, Streaming, StreamingSettings
 from resubmit_api.settings import ApiSettings
@@ -29,6 +29,7 @@ __all__ = [
     "brokers_of",
     "check",
     "destination_of",
+    "index_of",
     "lakes_of",
     "look_up",
     "open_index",
@@ -49,6 +50,7 @@ Connecting = (
     | JobsSettings
     | RebuildSettings
     | ExpireSettings
+    | MaintainSettings
     | ApiSettings
 )
 """Settings of a command that connects to something."""
@@ -84,6 +86,11 @@ def lakes_of(settings: Connecting) -> list[Connected]:
     if isinstance(settings, ArchiveSettings):
         return [(url, settings.lake_config) for url in settings.lakes]
     return []
+
+
+def index_of(settings: Connecting) -> str | None:
+    """The index of a command; None for none."""
+    return None if isinstance(settings, MaintainSettings) else settings.index
 
 
 def brokers_of(settings: Connecting) -> dict[str, Connected]:
@@ -167,7 +174,8 @@ def addresses(settings: Connecting) -> tuple[list[str], list[Mapping[str, str]]]
     topics = [(url, config) for _, url, config in topics_of(settings)]
     found = [*lakes_of(settings), *topics, *brokers_of(settings).values(), *([source[:2]] if source else [])]
     urls = [url for url, _ in found]
-    return [*urls, settings.index] if settings.index else urls, [config for _, config in found]
+    index = index_of(settings)
+    return [*urls, index] if index else urls, [config for _, config in found]
 
 
 def open_index(settings: PlanSettings) -> Index:

@@ -13,6 +13,7 @@ from pipelines.connections import (
     addresses,
     brokers_of,
     destination_of,
+    index_of,
     lakes_of,
     source_of,
     topics_of,
@@ -64,8 +65,8 @@ def examine(settings: Connecting) -> Iterator[Finding]:
         yield from tried("source", _examine_source, settings, *source)
     for url, config in lakes_of(settings):
         yield from tried("lake", examine_lake, url, config, settings.command)
-    if settings.index:
-        yield from tried("index", _examine_index, settings.index)
+    if index := index_of(settings):
+        yield from tried("index", _examine_index, index)
     for name, url, config in topics_of(settings):
         yield from tried(name, _examine_topic, name, url, config)
     for name, (url, config) in brokers_of(settings).items():

@@ -20,8 +20,8 @@ __all__ = ["SLOW", "examine_lake"]
 SLOW = 0.25
 """Seconds after which a call counts as slow."""
 _SKEW = 30.0
-_WRITING = ("persist", "plan", "resubmit", "api")
-_DELETING = ("plan", "resubmit", "api")
+_WRITING = ("persist", "plan", "resubmit", "api", "maintain")
+_DELETING = ("plan", "resubmit", "api", "maintain")
 _PATIENCE = {"timeout": "20s"}
 
 

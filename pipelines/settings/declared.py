@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.settings.maintenance import ExpireSettings, RebuildSettings
+from pipelines.settings.maintenance import ExpireSettings, MaintainSettings, RebuildSettings
 from pipelines.settings.replay import JobsSettings, PlanSettings, ResubmitSettings
 from pipelines.settings.streaming import IndexSettings, PersistSettings
 from resubmit_api.settings import ApiSettings, TokenSettings
@@ -20,6 +20,7 @@ _ALL: tuple[type[Any], ...] = (
     JobsSettings,
     RebuildSettings,
     ExpireSettings,
+    MaintainSettings,
     ApiSettings,
     TokenSettings,
 )

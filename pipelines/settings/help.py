@@ -13,6 +13,7 @@ SUMMARIES: dict[str, str] = {
     "jobs": "list and follow resubmissions, including the API's; pause, resume, cancel or retry one",
     "rebuild": "rebuild the index from the files in the lake",
     "expire": "delete messages older than a date from the index and the lake",
+    "maintain": "fold the small objects of a lake into few large ones, from a timer",
     "api": "serve search, plans and resubmissions over HTTP, with web pages",
     "token": "create a token for the API",
     "doctor": "check a command's settings and servers, and report what to fix",
@@ -82,6 +83,12 @@ Exit code: 0 done, 1 some files or rows are damaged (see the report), 2 settings
 
 A file with newer messages is kept until all of its messages are old enough.
 Exit code: 0 done, 1 damaged files stay, or lake or index did not answer, 2 settings to correct.""",
+    "maintain": """examples:
+  persistor maintain --lake s3://archive/kafka
+  persistor maintain --config maintain.yaml --age 7d
+
+Run it daily. It may be killed at any point, and run beside everything else.
+Exit code: 0 done, 1 the lake did not answer, 2 settings to correct.""",
     "api": """example:
   persistor api --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                 --destination replay=kafka://localhost:9092

@@ -1,4 +1,4 @@
-"""The settings of rebuild and expire."""
+"""The settings of rebuild, expire and maintain."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from transforms.settings import flag, optional, required, several
-from transforms.settings.kinds import TEXT, URL, URL_OR_NONE, Kind, past
+from transforms.settings import flag, optional, required, setting, several
+from transforms.settings.kinds import AGE, TEXT, URL, URL_OR_NONE, Kind, past
 from transforms.settings.shared import INDEX_URL, JsonSettings, LakeSettings
 
-__all__ = ["ExpireSettings", "RebuildSettings"]
+__all__ = ["ExpireSettings", "MaintainSettings", "RebuildSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +52,15 @@ class ExpireSettings(LakeSettings, JsonSettings):
         TEXT, "lake", "only this source, by its name in the index; default: all sources", name="source"
     )
     yes: bool = flag("running", "delete; without it, only the plan is shown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintainSettings(LakeSettings, JsonSettings):
+    """Settings of ``persistor maintain``.
+
+    Attributes:
+        age: seconds.
+    """
+
+    command: ClassVar[str] = "maintain"
+    age: float = setting(AGE, "lake", "fold claims that are older than this", default="1d")

@@ -24,7 +24,7 @@ _HERE = Path(__file__).resolve().parent
 CHART = _HERE.parents[1] / "templates" / "helm" / "persistor"
 VALUES = sorted((_HERE / "values").glob("*.yaml"))
 GOLDEN = _HERE / "golden"
-COMMANDS = ("persist", "index", "api", "expire")
+COMMANDS = ("persist", "index", "api", "expire", "maintain")
 OWN = {"shard", "processes", "shards", "metrics_host", "metrics_port", "host", "port", "yes"}
 """Settings that the chart itself gives."""
 
@@ -94,7 +94,7 @@ def _part(command: str) -> dict[str, Any]:
         service = _closed(type=_TEXT, port=_COUNT, annotations=_MAP)
         token = _closed(name=_TEXT, key=_TEXT)
         own = {"replicas": _COUNT, "autoscaling": scaling, "service": service, "metricsToken": token}
-    if command == "expire":
+    if command in {"expire", "maintain"}:
         own = {"schedule": _TEXT}
     part = _closed(enabled=_SWITCH, settings=_settings(command), **own, **_SHARED)
     needed = [setting.name for setting in settings_of(command) if setting.required]

@@ -8,11 +8,10 @@ from itertools import islice
 from urllib.parse import quote, unquote
 
 from transforms.lake import INTERNAL, Lake
-from transforms.layout import file_path
 from transforms.maintenance.patience import patiently
-from transforms.reading.claims import Chain, Claim, file_stem
+from transforms.reading.claims import Chain
 
-__all__ = ["chains", "claim_paths", "files_of", "sources"]
+__all__ = ["chains", "claim_paths", "sources"]
 
 _PAGE = 1000
 
@@ -33,24 +32,20 @@ def chains(lake: Lake, source: str) -> list[Chain]:
     return found
 
 
-def claim_paths(lake: Lake, chain: Chain) -> Iterator[str]:
+def claim_paths(lake: Lake, chain: Chain, after: str | None = None) -> Iterator[str]:
     """The path of each single claim, in order; the store is asked for no more than a thousand at once.
+
+    Args:
+        after: only those behind this path.
 
     Raises:
         TransientError: the lake did not answer for five minutes.
     """
-    last: str | None = None
-    while page := patiently(partial(_page, lake, _folder(chain), last), "list claims"):
+    while page := patiently(partial(_page, lake, _folder(chain), after), "list claims"):
         yield from page
         if len(page) < _PAGE:
             return
-        last = page[-1]
-
-
-def files_of(chain: Chain, start: int, claim: Claim) -> list[str]:
-    """The paths of all files that the rows of a claim may be in."""
-    name = file_stem(chain.source, chain.incarnation, chain.partition, start)
-    return [file_path(directory, name, claim.format, claim.naming) for directory in claim.directories]
+        after = page[-1]
 
 
 def _page(lake: Lake, folder: str, after: str | None) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import obstore
 
@@ -11,6 +13,7 @@ from transforms.lake import INTERNAL, Lake, ObjectMissingError
 
 __all__ = ["DeletingLake"]
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}#0")
 _NOT_THERE = "persistor-may-delete"
 
 
@@ -35,6 +38,11 @@ class DeletingLake(Lake):
         found = self._call(lambda: obstore.head(self._store, path))
         return found["size"], found["last_modified"]
 
+    def get_written(self, path: str) -> tuple[memoryview, datetime]:
+        """An object with its modification time; raises like :meth:`get`."""
+        found = self._call(lambda: obstore.get(self._store, path))
+        return memoryview(self._call(found.bytes)), found.meta["last_modified"]
+
     def may_delete(self) -> None:
         """Check the right to delete by deleting an object that does not exist.
 
@@ -51,8 +59,27 @@ class DeletingLake(Lake):
             for path in paths:
                 self._delete_one(path)
 
+    def delete_temporary(self, written_before: datetime) -> int:
+        """Delete what kills have left of files that were being written to a disk; stores keep nothing such.
+
+        Returns:
+            How many.
+        """
+        found = self._root.rglob(".*#0") if self._root else ()
+        old = [one for one in found if _TEMPORARY.fullmatch(one.name) and _is_older(one, written_before)]
+        for one in old:
+            one.unlink(missing_ok=True)
+        return len(old)
+
     def _delete_one(self, path: str) -> None:
         try:
             self._call(lambda: obstore.delete(self._store, path))
         except ObjectMissingError:
             return
+
+
+def _is_older(file: Path, than: datetime) -> bool:
+    try:
+        return file.stat().st_mtime < than.timestamp()
+    except FileNotFoundError:
+        return False  # its writer has finished

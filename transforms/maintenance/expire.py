@@ -16,14 +16,16 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
+from transforms.catalogue import segments
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index
 from transforms.lake import Lake, ObjectMissingError
 from transforms.maintenance.chains import chains, sources
 from transforms.maintenance.deleting_lake import DeletingLake
-from transforms.maintenance.due import Dates, File, judge_file, walk
+from transforms.maintenance.due import Dates, File, judge_file, walk, walk_segment
 from transforms.maintenance.patience import patiently
 from transforms.maintenance.store_clock import refuse_other_clock
+from transforms.reading.claims import Chain
 from transforms.selection import Selection
 
 __all__ = ["Expired", "expire"]
@@ -144,6 +146,7 @@ class _Run:
         self._files: list[File] = []
         self._lost: list[str] = []
         self._spent: list[str] = []
+        self._empty_segments: list[str] = []
         self._deleted = 0
         self.report = Expired(before.astimezone(timezone.utc).isoformat(), list(only))
 
@@ -164,12 +167,30 @@ class _Run:
         all_have = True
         with ThreadPoolExecutor(_WORKERS) as walkers:  # of their own: they wait for those of the pool
             for source in self._only or sources(self._lake):
+                stopped = self._walk_segments(source, pool)
                 found = patiently(partial(chains, self._lake, source), "list the partitions")
                 all_have &= bool(found)
+                found = [chain for chain in found if chain not in stopped]
                 for walked in walkers.map(lambda chain: walk(self._lake, chain, self._dates, pool), found):
                     self._add(walked.files)
                     self._spent += walked.spent
         return not all_have
+
+    def _walk_segments(self, source: str, pool: ThreadPoolExecutor) -> set[Chain]:
+        """The chains of which later claims are not due either."""
+        stopped: set[Chain] = set()
+        # Before the single claims: what is folded meanwhile is found by the next run.
+        known = patiently(partial(segments, self._lake, source), "list segments")
+        for segment in known:
+            said = patiently(segment.summary, "read a segment")
+            if said["oldest_archived_us"] >= self._dates.archived:
+                break
+            walked = walk_segment(self._lake, segment, self._dates, pool, stopped)
+            self._add(walked.files)
+            stopped |= walked.stopped
+            if not walked.stays and segment is not known[-1]:
+                self._empty_segments.append(segment.path)
+        return stopped
 
     def _scan(self, pool: ThreadPoolExecutor) -> None:
         """Look at all files of the lake, for those that no claim names."""
@@ -250,6 +271,7 @@ class _Run:
             some = self._spent[start : start + _CLAIMS_AT_ONCE]
             patiently(partial(self._lake.delete_all, some), "delete claims")
             self.report.claims += len(some)
+        patiently(partial(self._lake.delete_all, self._empty_segments), "delete segments")
 
     def _report_progress(self) -> None:
         self._progress(self._deleted, 0, self.report.messages)

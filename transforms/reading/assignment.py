@@ -196,8 +196,8 @@ class Assignment:
             ahead = self._ahead(track, start)
         track.move(start, given_up, ahead)
         if ahead and start not in ahead and given_up is None:
-            # Claims are made in sequence: this range was archived, and has expired since.
-            track.gap = min(ahead)
+            # Claims are made in sequence: this range was archived, its claims folded or expired.
+            track.pass_over(min(ahead))
 
     def _note_gap(self, track: Track, first: int) -> None:
         if first < track.buffer.end:

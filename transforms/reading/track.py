@@ -120,6 +120,12 @@ class Track:
         self.lose(last + 1)
         self.lost = why if self.gap is not None else None
 
+    def pass_over(self, position: int) -> None:
+        """Go on at a position, for what lies before it is durable; nothing is claimed for it."""
+        self.gap = position
+        there = self.ahead[position]
+        self.ahead[self.start] = Claim(position, 0, position, there.path, there.format)
+
     def handed_out(self, messages: pa.Table) -> None:
         """Remember that these messages, up to ``start``, are handed out."""
         time = oldest(messages)
