@@ -70,11 +70,11 @@ def loop(port: int, *, source: str, lake: str, index: str | None, batch: int, fo
     read = Source(source, lake=lake, limits=limits, layout=Layout(format=format), purpose=lake)
     shard = Shard(read, 0, 1, lambda: bool(stopped))
     archive = _Archive(lake, index)
-    positions: dict[str, int] = {}
+    at = ""
     while not stopped:
-        ready = shard.turn(1.0, positions)
-        positions.update({one.key: one.next for one in ready})
+        ready = shard.turn(1.0, at)
         for one in ready:
+            at = one.at
             archive.add(one)
         shard.durable(archive.finish())
     shard.close()

@@ -22,11 +22,13 @@ class Reading:
     def __init__(self, source: Source, shard: Shard | None = None) -> None:
         self.shard = shard or Shard(source)
         self.ready: list[Ready] = []
-        self.positions: dict[str, int] = {}
+        self.at = ""
+        self.saved: dict[str, int] = {}
 
     def turn(self, *, drain: bool = False) -> list[Ready]:
-        ready = self.shard.turn(0.2, self.positions, drain=drain)
-        self.positions.update({one.key: one.next for one in ready})
+        ready = self.shard.turn(0.2, self.at, self.saved, drain=drain)
+        if ready:
+            self.at, self.saved = ready[-1].at, {}
         self.ready += ready
         return ready
 

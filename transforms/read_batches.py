@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -33,20 +33,21 @@ _SECONDS = 1.0
 _BRIEFLY = 0.1
 _IDLE_PAUSE = Duration(seconds=1)
 _UNUSED_AFTER = 60.0
-_END = ("", -1)
 
 
 @dataclass(frozen=True)
 class Positions:
-    """The restriction of one shard: the position of each partition's next batch.
+    """The restriction of one shard: how far its reader came. The positions are in the lake's claims.
 
     Attributes:
-        next: positions by track (``<source>~<incarnation>/<partition>``).
+        next: positions by track (``<source>~<incarnation>/<partition>``), as older releases saved them.
         done: nothing more is read from here.
+        at: names the last range that was handed on, and who read it.
     """
 
-    next: dict[str, int]
+    next: Mapping[str, int] = field(default_factory=dict)
     done: bool = False
+    at: str = ""
 
 
 @dataclass
@@ -75,13 +76,13 @@ class ReadBatches(beam.PTransform):
 
 
 class PositionsTracker(RestrictionTracker):
-    """Claims ``(track, next)`` pairs; only a checkpoint (fraction 0) splits it."""
+    """Claims ranges by their names; only a checkpoint (fraction 0) splits it."""
 
     def __init__(self, positions: Positions) -> None:
         self._positions = positions
 
     def current_restriction(self) -> Positions:
-        """The positions still to be read."""
+        """What is still to be read."""
         return self._positions
 
     def current_progress(self) -> RestrictionProgress:
@@ -89,14 +90,14 @@ class PositionsTracker(RestrictionTracker):
         done = float(self._positions.done)
         return RestrictionProgress(completed=done, remaining=1 - done)
 
-    def try_claim(self, position: tuple[str, int]) -> bool:
-        """Claim a range; False once the rest was handed over."""
+    def try_claim(self, position: str | None) -> bool:
+        """Claim a range, or with None the end; False once the rest was handed over."""
         if self._positions.done:
             return False
-        if position == _END:
+        if position is None:
             self._positions = replace(self._positions, done=True)
         else:
-            self._positions = Positions({**self._positions.next, position[0]: position[1]})
+            self._positions = Positions(at=position)
         return True
 
     def try_split(self, fraction_of_remainder: float) -> tuple[Positions, Positions] | None:
@@ -119,11 +120,12 @@ class PositionsTracker(RestrictionTracker):
 
 class _PositionsCoder(Coder):
     def encode(self, value: Positions) -> bytes:
-        return dump({"next": value.next, "done": value.done}, version=_VERSION, key="v").encode()
+        state = {"next": dict(value.next), "done": value.done, "at": value.at}
+        return dump(state, version=_VERSION, key="v").encode()
 
     def decode(self, encoded: bytes) -> Positions:
         state = load(encoded, "The saved state of this job", newest=_VERSION, key="v")
-        return Positions(state["next"], state["done"])
+        return Positions(state["next"], state["done"], state.get("at", ""))
 
     def is_deterministic(self) -> bool:
         return True
@@ -131,7 +133,7 @@ class _PositionsCoder(Coder):
 
 class _Provider(RestrictionProvider):
     def initial_restriction(self, element: int) -> Positions:  # noqa: ARG002 - the shard determines it itself
-        return Positions({})
+        return Positions()
 
     def create_tracker(self, restriction: Positions) -> PositionsTracker:
         return PositionsTracker(restriction)
@@ -184,7 +186,7 @@ class _Read(beam.DoFn):
             finalizer.register(lambda: shard.durable(taken))
             _advance(watermark)
             if drain:
-                tracker.try_claim(_END)
+                tracker.try_claim(None)
             else:
                 tracker.defer_remainder(None if self._alone or shard.lag() else _IDLE_PAUSE)
 
@@ -197,18 +199,19 @@ def _turns(shard: Shard, tracker: Any, *, drain: bool, alone: bool) -> Iterator[
     end = time.monotonic() + _SECONDS
     while (left := end - time.monotonic()) > 0:
         ready = _turn(shard, tracker, left if alone else min(left, _BRIEFLY), drain=drain)
-        if drain or not (ready or (shard.reads_on and not alone)):
+        if drain or not (ready or (not alone and shard.reads_on)):
             end = 0.0
         while ready:
-            if not tracker.try_claim((ready[0].key, ready[0].next)):
-                shard.refuse(ready)
+            if not tracker.try_claim(ready[0].at):
+                shard.refuse(ready, tracker.current_restriction().at)
                 return
             yield ready.popleft()  # or it would be in memory until the next turn
 
 
 def _turn(shard: Shard, tracker: Any, seconds: float, *, drain: bool) -> deque[Ready]:
+    state = tracker.current_restriction()
     try:
-        return deque(shard.turn(seconds, tracker.current_restriction().next, drain=drain))
+        return deque(shard.turn(seconds, state.at, state.next, drain=drain))
     except PersistorError as error:
         stop.note_failure(error)
         raise

@@ -75,7 +75,7 @@ def test_a_position_that_was_saved_before_the_expiry_skips_to_the_claims_that_st
     lake = Lake(source.lake or "")
     _expire_everything(lake)
     with reading(source) as read:
-        read.positions = {f"{topic}~1/0": 10}
+        read.saved = {f"{topic}~1/0": 10}
         read.until(10)
         kafka.produce(topic, _values(40, 45))
         read.until(15)

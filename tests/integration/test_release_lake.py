@@ -105,7 +105,7 @@ def test_a_restriction_goes_on_where_it_was(release: Release) -> None:
     with release.kafka():
         shard = Shard(Source(f"{KAFKA}/release", lake=LAKE, purpose=f"{LAKE}|"))
         try:
-            ready = shard.turn(5.0, positions.next, drain=False)
+            ready = shard.turn(5.0, positions.at, positions.next)
         finally:
             shard.close()
     assert next((one.start, one.next) for one in ready if one.key == "release~1/0") == (15, 22)

@@ -25,7 +25,7 @@ def test_a_shard_that_is_opened_meanwhile_does_not_matter(monkeypatch: pytest.Mo
     shards: dict[tuple[str, int, int], object] = {}
     shards.update({("orders", number, 2): _Shard(shards) for number in (0, 1)})
     monkeypatch.setattr(read_batches, "_shards", shards)
-    assert read_batches._Provider().restriction_size(0, Positions({})) == 7
+    assert read_batches._Provider().restriction_size(0, Positions()) == 7
 
 
 def test_a_partition_that_is_assigned_meanwhile_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

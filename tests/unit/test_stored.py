@@ -23,6 +23,7 @@ from transforms.maintenance.deleting_lake import DeletingLake
 from transforms.maintenance.due import Dates, walk
 from transforms.read_batches import Positions, _PositionsCoder
 from transforms.reading.claims import Chain, Claim, Claims
+from transforms.reading.newest import Resumed, resume
 from transforms.replay.control import Control, Wish, write_control
 from transforms.replay.ledger import Ledger, total
 from transforms.replay.plans import folder, load_plan
@@ -60,7 +61,7 @@ def control(lake: Lake) -> str:
 
 def read_claim(lake: Lake) -> None:
     assert Claims(lake).ahead(_CHAIN, 0) == {0: _CLAIM}
-    assert Claims(lake).resume(_CHAIN, None) == (0, None)
+    assert resume(Claims(lake), _CHAIN, None) == Resumed(0, None, {0: _CLAIM})
 
 
 def read_spent(lake: Lake) -> None:
@@ -164,7 +165,7 @@ def test_claims_of_the_first_release_lack_what_was_added_since(tmp_path: Path) -
 def test_a_restriction_forgives_and_refuses_too() -> None:
     coder, positions = _PositionsCoder(), Positions({"orders~1/0": 7})
     stored = json.loads(coder.encode(positions))
-    assert stored == {"v": 1, "next": {"orders~1/0": 7}, "done": False}
+    assert stored == {"v": 1, "next": {"orders~1/0": 7}, "done": False, "at": ""}
     assert coder.decode(json.dumps({**stored, "later": 1}).encode()) == positions
     with pytest.raises(PermanentError, match=r"saved state of this job was written by a newer release"):
         coder.decode(json.dumps({**stored, "v": 2}).encode())

@@ -78,6 +78,9 @@ class Reader(Protocol):
             TransientError: the broker does not answer.
         """
 
+    def incarnations(self, partitions: Collection[Partition]) -> Mapping[Partition, str]:
+        """As :meth:`discover`, of these only; what is gone is left out."""
+
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, str]]:
         """Position and note of the group's last acknowledgement, of those that have one.
 

@@ -17,6 +17,7 @@ from transforms.reading.track import Track
 __all__ = ["Acknowledger"]
 
 _REPEAT_AFTER = 24 * 3600.0
+_LOOK_EVERY = 600.0
 # Runners report the end of a successful bundle within minutes, and of a failed one never.
 _FAILED_AFTER = 600.0
 
@@ -29,11 +30,13 @@ class Acknowledger:
         self._waiting: list[tuple[str, Acknowledgement]] = []
         self._lock = threading.Lock()
         self._done: dict[Partition, tuple[float, Acknowledgement]] = {}
+        self._look_at = -math.inf
         self._out: dict[int, tuple[float, Acknowledgement]] = {}
 
     def found(self, one: Acknowledgement) -> None:
         """Record an acknowledgement by an earlier process, of unknown time."""
         self._done[one.partition] = -math.inf, one
+        self._look_at = -math.inf
 
     def handed_out(self, one: Acknowledgement) -> None:
         """Record a range handed out; :meth:`add` follows."""
@@ -82,6 +85,9 @@ class Acknowledger:
 
     def _silent(self, tracks: Mapping[str, Track], due: set[Partition]) -> list[Acknowledgement]:
         """Acknowledgements older than a day: Kafka forgets the offsets of a silent group after a week."""
+        if time.monotonic() < self._look_at:
+            return []
+        self._look_at = time.monotonic() + _LOOK_EVERY
         live = {track.partition for track in tracks.values() if not track.retired}
         self._done = {partition: done for partition, done in self._done.items() if partition in live}
         limit = time.monotonic() - _REPEAT_AFTER

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 
 from transforms import metrics
 from transforms.brokers import Fetched, Partition, Reader
@@ -18,10 +20,13 @@ from transforms.reading.starting import Starting
 from transforms.reading.track import Track
 from transforms.reading.unreadable import Standstills
 
-__all__ = ["Assignment"]
+__all__ = ["NOTHING_SAVED", "Assignment"]
+
+NOTHING_SAVED: Mapping[str, int] = MappingProxyType({})
 
 _DISCOVER_EVERY = 10.0
-_LAGS_EVERY = 1.0
+# Of what follows the number of partitions: times its own time until it is done again.
+_SHARE = 100
 _PORTION = 500
 
 
@@ -30,6 +35,7 @@ class Assignment:
 
     Attributes:
         tracks: by key; includes tracks of deleted topics until they are exhausted.
+        busy: of these the ones that are not idle: what a turn costs follows them.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Assignment:
     ) -> None:
         """Create it; broker and lake are not called yet."""
         self.tracks: dict[str, Track] = {}
+        self.busy: dict[str, Track] = {}
         self._alone: Track | None = None
         self._live: dict[Partition, Track] = {}
         self._found: dict[Partition, str] = {}
@@ -51,8 +58,7 @@ class Assignment:
         self._calls = calls
         self._starting = Starting(source, reader, claims, calls, acknowledger)
         self._standstills = Standstills(source.name_of)
-        self._discovered = -_DISCOVER_EVERY
-        self._lags_as_of = -_LAGS_EVERY
+        self._discover_at = self._count_at = -math.inf
         self._known_lags: Mapping[str, int] = {}
         metrics.standing(self, self.lags, {})
 
@@ -61,15 +67,12 @@ class Assignment:
         """Whether partitions that were found are still to be started."""
         return bool(self._found)
 
-    @property
-    def live(self) -> list[Track]:
-        """The tracks being read."""
-        return list(self._live.values())
-
     def add(self, fetched: Fetched) -> None:
         """Append messages to their tracks."""
-        if fetched.partition in self._live:
-            self._live[fetched.partition].buffer.add(fetched)
+        track = self._live.get(fetched.partition)
+        if track is not None:
+            track.buffer.add(fetched)
+            self.busy[track.key] = track
             self._standstills.passed(fetched.partition)
 
     def note_away(self, error: TransientError) -> None:
@@ -84,43 +87,69 @@ class Assignment:
             track, last = self._live[one.partition], self._source.skipped(one.partition, one.position)
             if last is not None and track.gap is None and track.buffer.end == one.position:
                 track.skip(last, self._standstills.given_up(one, last))
+                self.busy[track.key] = track
 
     def discover_now_and_then(self) -> None:
         """Call :meth:`discover`, but not at every turn; go on starting what it found."""
         if self._found:
             self._start_some()
             self.assign()
-        elif time.monotonic() - self._discovered >= _DISCOVER_EVERY:
+        elif time.monotonic() >= self._discover_at:
             self.discover()
 
     def discover(self) -> None:
         """Find new partitions and incarnations, and verify that read messages belong to known ones."""
+        begun = time.thread_time()
         found = self._calls.broker(self._reader.discover, "look up topics and partitions")
-        self._discovered = time.monotonic()
         for partition, track in list(self._live.items()):
             if found.get(partition) == track.identity:
                 track.verified = track.buffer.end
             else:
                 track.retire()
                 del self._live[partition]
+                self.busy[track.key] = track
                 metrics.GONE.labels(metrics.label(track.source)).set(partition not in found)
         self._found = {p: identity for p, identity in found.items() if p not in self._live}
+        took = time.thread_time() - begun
+        self._discover_at = time.monotonic() + max(_DISCOVER_EVERY, _SHARE * took)
         self._start_some()
         self.drop_exhausted()
         self.assign()
 
-    def align(self, positions: Mapping[str, int]) -> None:
-        """Move tracks to the position of their next batch.
+    def verify(self, tracks: Collection[Track]) -> None:
+        """As :meth:`discover` of these tracks only, unless one of them has changed."""
+        live = {track.partition: track for track in tracks if not track.retired}
+        if not live:
+            return
+        found = self._calls.broker(lambda: self._reader.incarnations(live), "look up topics")
+        if any(found.get(partition) != track.identity for partition, track in live.items()):
+            self.discover()
+            return
+        for track in live.values():
+            track.verified = track.buffer.end
 
-        Ranges of failed bundles are read again this way.
-        """
+    def go_back(self, saved: Mapping[str, int]) -> None:
+        """Move tracks to what was saved, others behind what is durable: what followed is read again."""
         for track in self.tracks.values() if self._reader.positions else ():
-            start = positions.get(track.key, track.durable)
-            given_up = positions.get(track.given_up_key, 0)
-            wanted = (start, given_up if given_up > start else None)
-            if wanted != (track.start, track.given_up):
-                self._move(track, *wanted)
-        self.assign()
+            start = saved.get(track.key, track.durable)
+            if (start, None) != (track.start, track.given_up):
+                self._move(track, start, None)
+
+    def take_back(self, ranges: Sequence[tuple[str, int, bool]]) -> None:
+        """Have ranges read again that were handed out last: track, start, and whether it was given up."""
+        for key in dict.fromkeys(key for key, _, _ in ranges):
+            track = self.tracks.get(key)
+            of_track = [(start, given_up) for one, start, given_up in ranges if one == key]
+            if track is None or not self._reader.positions:
+                continue
+            start = min((at for at, given_up in of_track if not given_up), default=track.start)
+            first, given_up = of_track[0]
+            self._move(track, start, first if given_up and first > start else None)
+
+    def settle(self) -> None:
+        """Assign the tracks if one has moved, or one that cannot be read is to be tried again."""
+        if self._standstills.any or any(track.moved for track in self.busy.values()):
+            self.assign()
 
     def read_alone(self, track: Track | None) -> None:
         """Read only one track for now, or all again."""
@@ -135,6 +164,8 @@ class Assignment:
         wanted = {p: track.buffer.end for p, track in tracks.items()}
         marks = {p: track.buffer.mark for p, track in tracks.items() if track.buffer.mark is not None}
         self._calls.broker(lambda: self._reader.assign(wanted, marks), "assign partitions")
+        for track in self.busy.values():
+            track.moved = False
 
     def note_gaps(self, gaps: Mapping[Partition, int]) -> None:
         """Handle gaps: the broker's messages begin after our position, at these first positions.
@@ -165,12 +196,15 @@ class Assignment:
 
     def drop_exhausted(self) -> None:
         """Drop exhausted tracks."""
-        self.tracks = {key: track for key, track in self.tracks.items() if not track.exhausted}
+        for key in [key for key, track in self.busy.items() if track.exhausted]:
+            del self.busy[key]
+            self.tracks.pop(key, None)
 
     def report(self) -> None:
-        """Update the metrics of every source; deleted topics are dropped."""
+        """Update the metrics of every source."""
+        self.busy = {key: track for key, track in self.busy.items() if track.moved or not track.idle}
         open = defaultdict[str, list[float]](list)
-        for track in self.tracks.values():
+        for track in self.busy.values():
             open[metrics.label(track.source)].extend(track.oldest())
         oldest = {label: min(times, default=None) for label, times in open.items()}
         metrics.standing(self, self.lags, oldest)
@@ -180,13 +214,14 @@ class Assignment:
         metrics.left(self)
 
     def lags(self) -> Mapping[str, int]:
-        """By the labels of sources. From any thread, and as of a second ago at most."""
-        now = time.monotonic()
-        if now - self._lags_as_of >= _LAGS_EVERY:
+        """By the labels of sources. From any thread; counted anew for a hundredth of the time at most."""
+        if time.monotonic() >= self._count_at:
+            begun = time.thread_time()
             lags = defaultdict[str, int](int)
             for partition, lag in self._reader.lag().items():
                 lags[metrics.label(self._source.name_of(partition.topic))] += lag
-            self._lags_as_of, self._known_lags = now, lags
+            self._known_lags = lags
+            self._count_at = time.monotonic() + _SHARE * (time.thread_time() - begun)
         return self._known_lags
 
     def _move(self, track: Track, start: int, given_up: int | None) -> None:
@@ -195,6 +230,7 @@ class Assignment:
             # A listing made while others claim may miss one claim and show the next.
             ahead = self._ahead(track, start)
         track.move(start, given_up, ahead)
+        self.busy[track.key] = track
         if ahead and start not in ahead and given_up is None:
             # Claims are made in sequence: this range was archived, its claims folded or expired.
             track.pass_over(min(ahead))
@@ -206,6 +242,7 @@ class Assignment:
                 raise rewritten(f"{track.chain.name}: it ends before position {track.buffer.end}")
         elif first > track.buffer.end:
             track.lose(first)
+            self.busy[track.key] = track
         track.buffer.mark = None  # the message before it may be gone
 
     def _start_some(self) -> None:
@@ -214,7 +251,7 @@ class Assignment:
         if not portion:
             return
         for track in self._starting.tracks(portion, self.tracks):
-            self.tracks[track.key] = track
+            self.tracks[track.key] = self.busy[track.key] = track
             if not track.retired:
                 self._live[track.partition] = track
         self._found = {p: identity for p, identity in self._found.items() if p not in portion}

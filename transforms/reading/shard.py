@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +31,7 @@ from transforms.layout import directories
 from transforms.memory import return_what_is_freed
 from transforms.model import Batch
 from transforms.reading.acknowledging import Acknowledger
-from transforms.reading.assignment import Assignment
+from transforms.reading.assignment import NOTHING_SAVED, Assignment
 from transforms.reading.batches import count_gap, identified, made
 from transforms.reading.calls import ServerCalls
 from transforms.reading.claims import Claim, Claims, check_same, described, note, now_us
@@ -50,13 +51,15 @@ class Ready:
     """A range that is ready, from ``start`` to ``next``.
 
     Attributes:
-        key: name of its position in a restriction.
+        key: name of its track.
+        at: names this range and who read it, and so how far this reader came.
         batch: None for a hole.
         acknowledgement: the acknowledgement once the batch is durable; None if the range was given up and
             is not claimed yet.
     """
 
     key: str
+    at: str
     start: int
     next: int
     batch: Batch | None
@@ -94,13 +97,18 @@ class Shard:
         self._acknowledger = Acknowledger(self._reader)
         self._assignment = Assignment(source, self._reader, self._claims, self._calls, self._acknowledger)
         self._claimers = ThreadPoolExecutor(_CLAIMS_AT_ONCE, "claim")
+        self._name, self._handed_out = uuid.uuid4().hex[:12], 0
+        self._at: str | None = None
 
-    def turn(self, seconds: float, positions: Mapping[str, int], *, drain: bool = False) -> list[Ready]:
+    def turn(
+        self, seconds: float, at: str, saved: Mapping[str, int] = NOTHING_SAVED, *, drain: bool = False
+    ) -> list[Ready]:
         """Read for up to ``seconds`` and return ready ranges, in order per track.
 
         Args:
-            positions: by key, the position of each track's next batch; a track at another position is
-                moved there.
+            at: of the last range that was taken; where that is not the last one handed out, others were
+                handed out in vain, and are read again.
+            saved: by key, positions to begin at then; the others begin after what is durable.
             drain: stop reading and close open batches.
 
         Raises:
@@ -111,13 +119,19 @@ class Shard:
         self.used = time.monotonic()
         self._acknowledge()
         self._assignment.discover_now_and_then()
-        self._assignment.align(positions)
+        if at != self._at:
+            self._assignment.go_back(saved)
+            self._at = at
+        self._assignment.settle()
         if not drain:
             self._fill(time.monotonic() + seconds)
         self._assignment.report()  # before calling the lake, which may not answer for long
         self._look_for_lake()
+        self._at = None  # if this fails, what was cut by then is read again
         # Without the lake, a process leaves open batches to the next one.
-        return [] if drain and self._calls.without_lake else list(self._cut_all(drain))
+        ready = [] if drain and self._calls.without_lake else list(self._cut_all(drain))
+        self._at = at
+        return [self._numbered(one) for one in ready]
 
     def durable(self, ready: Iterable[tuple[str, Acknowledgement]]) -> None:
         """Record ranges as durable; the next turn acknowledges them. Thread-safe."""
@@ -125,14 +139,16 @@ class Shard:
 
     def lag(self) -> int:
         """Messages at the broker that are not read yet, as far as known without a request."""
-        return sum(self._reader.lag().values())
+        return sum(self._assignment.lags().values())
 
     def lags(self) -> Mapping[str, int]:
         """As :meth:`lag`, by the labels of sources."""
         return self._assignment.lags()
 
-    def refuse(self, ready: Iterable[Ready]) -> None:
-        """Return ranges that were not taken; they are read again."""
+    def refuse(self, ready: Sequence[Ready], at: str) -> None:
+        """Return ranges that were not taken; they are read again. ``at`` is of the last one that was."""
+        self._assignment.take_back([(r.key, r.start, r.acknowledgement is None) for r in ready])
+        self._at = at
         self._reader.release(
             [r for one in ready if one.acknowledgement for r in one.acknowledgement.receipts]
         )
@@ -151,7 +167,7 @@ class Shard:
         return not self._room.full and bool(self.lag())
 
     def _fill(self, deadline: float) -> None:
-        tracks = self._assignment.tracks.values()
+        tracks = self._assignment.busy.values()
         self._room.measure(tracks)
         stuck = self._room.stuck(tracks)
         self._assignment.read_alone(stuck)
@@ -184,7 +200,7 @@ class Shard:
         self._assignment.note_unreadable()
 
     def _has_enough(self) -> bool:
-        tracks = self._assignment.live
+        tracks = self._assignment.busy.values()
         if any(track.gap is not None and not track.buffer.rows for track in tracks):
             return True  # a hole needs no reading
         limits, buffers = self._source.limits, [track.buffer for track in tracks]
@@ -192,20 +208,25 @@ class Shard:
         return full >= _ENOUGH_FOR_A_TURN or self._room.full
 
     def _cut_all(self, drain: bool) -> Iterator[Ready]:
-        full = self._room.to_close(self._assignment.tracks.values())
+        full = self._room.to_close(self._assignment.busy.values())
 
         def why(track: Track) -> str | None:
             return "drain" if drain else "memory" if track.key in full else None
 
-        tracks = [t for t in self._assignment.tracks.values() if self._next_cut(t, why(t))]
+        tracks = [t for t in self._assignment.busy.values() if self._next_cut(t, why(t))]
         if not tracks:
             return
-        self._assignment.discover()
+        self._assignment.verify(tracks)
         tracks = [t for t in tracks if t.key in self._assignment.tracks]
         for ready in self._claimers.map(lambda t: list(self._cut(t, why(t))), tracks):
             yield from ready
         self._assignment.drop_exhausted()
-        self._assignment.assign()
+        self._assignment.settle()
+
+    def _numbered(self, ready: Ready) -> Ready:
+        self._handed_out += 1
+        self._at = f"{self._name}:{self._handed_out}"
+        return replace(ready, at=self._at)
 
     def _cut(self, track: Track, closing: str | None) -> Iterator[Ready]:
         while cut := self._next_cut(track, closing):
@@ -240,7 +261,7 @@ class Shard:
         said = note(track.incarnation, start)
         acknowledgement = Acknowledgement(track.partition, track.start, said, receipts)
         self._acknowledger.handed_out(acknowledgement)
-        return Ready(track.key, start, track.start, batch, acknowledgement)
+        return Ready(track.key, "", start, track.start, batch, acknowledgement)
 
     def _give_up(self, track: Track, cut: Cut, messages: pa.Table) -> Ready:
         """Hand out a cut without a claim, as dead letters."""
@@ -250,7 +271,7 @@ class Shard:
         batch = self._batch(track, start, cut, None, messages)
         if batch is not None:
             batch = replace(batch, given_up=f"{self._source.lake} did not answer for too long")
-        return Ready(track.given_up_key, start, cut.next, batch, None)
+        return Ready(track.key, "", start, cut.next, batch, None)
 
     def _claim(self, claims: Claims, track: Track, cut: Cut, messages: pa.Table) -> Claim | None:
         """Claim a cut; if another job's claim exists, look up the claims ahead instead."""
@@ -304,7 +325,7 @@ class Shard:
         claims = self._claims
         if claims is None or not self._calls.without_lake:
             return
-        tracks = self._assignment.tracks.values()
+        tracks = self._assignment.busy.values()
         ask: Callable[[], object] = claims.reach
         for track in tracks:
             if track.given_up is not None:

@@ -31,6 +31,7 @@ class Track:
         given_up: position up to which messages went to the dead letters instead, because the lake was
             away; None where nothing did. The range from ``start`` on is still to be claimed.
         identified: rows that were made ready for a claim which another job got first.
+        moved: whether the reader is still to be assigned at this position.
         retired: the topic is gone; what was verified or claimed goes out, nothing more is read.
     """
 
@@ -49,17 +50,13 @@ class Track:
     given_up: int | None = None
     identified: pa.Table | None = None
     retired: bool = False
+    moved: bool = True
     _out: deque[tuple[int, float]] = field(default_factory=deque)
 
     @property
     def key(self) -> str:
-        """The track's name in a restriction."""
+        """The track's name, unique in a shard."""
         return f"{self.source}~{self.incarnation}/{self.partition.number}"
-
-    @property
-    def given_up_key(self) -> str:
-        """The name of the given-up position in a restriction."""
-        return f"{self.key}/given_up"
 
     @property
     def chain(self) -> Chain:
@@ -104,12 +101,14 @@ class Track:
             self._read_from(self.unclaimed)
 
     def _read_from(self, position: int) -> None:
+        self.moved = True
         self.verified = position
         self.buffer = Buffer(position, self.claimed[1] if self.claimed[0] == position else None)
         self.gap = self.lost = self.identified = None
 
     def lose(self, first: int) -> None:
         """Record that unread messages below ``first`` are gone from the broker."""
+        self.moved = True
         if any(start <= first < claim.next for start, claim in self.ahead.items()):
             self.buffer.end = first  # only a part of a claimed range: the rest of it is still to be read
         else:
@@ -153,6 +152,12 @@ class Track:
     def closable(self) -> bool:
         """Whether its batch can be closed before a limit is reached; a claimed range must be read whole."""
         return bool(self.buffer.rows) and self.start not in self.ahead
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is read, nothing handed out that is not durable, and nothing to do ahead."""
+        waits = self._out or self.buffer.rows or self.start in self.ahead
+        return not (waits or self.retired or self.gap is not None or self.given_up is not None)
 
     @property
     def exhausted(self) -> bool:

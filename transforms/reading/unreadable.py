@@ -24,6 +24,11 @@ class Standstills:
         self._standing: dict[Partition, dict[str, float]] = {}
         self._away_since: float | None = None
 
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self._standing)
+
     def note(self, found: Iterable[Unreadable]) -> None:
         """Count each; log one line per partition and code, until the partition continues."""
         for one in found:

@@ -94,6 +94,7 @@ class KafkaReader(Client):
         super().__init__(config)
         self._positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
+        self._ended: dict[Partition, int] = {}
         self._highs: dict[Partition, int] = {}
         self._gaps: dict[Partition, bool] = {}
         self._failed: dict[Partition, float] = {}
@@ -129,6 +130,10 @@ class KafkaReader(Client):
     def discover(self) -> Mapping[Partition, str]:
         """This shard's partitions, each with its topic's id."""
         return self._topics.discover()
+
+    def incarnations(self, partitions: Collection[Partition]) -> Mapping[Partition, str]:
+        """The ids of their topics, and of no other topic."""
+        return self._topics.incarnations(partitions)
 
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, str]]:
         """The group's offsets and their metadata."""
@@ -288,7 +293,7 @@ class KafkaReader(Client):
         """Keep an error that the client returns instead of a message."""
         error = message.error()
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            self._ends[partition] = message.offset()
+            self._ends[partition] = self._ended[partition] = message.offset()
         elif position is None or error.code() in REFUSED:
             self.note_error(error)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
@@ -321,7 +326,8 @@ class KafkaReader(Client):
 
     def _ends_reached(self) -> list[Fetched]:
         """Empty results with a later position: transaction markers and compacted messages precede the end."""
-        further = {p: end for p, end in self._ends.items() if end > self._positions.get(p, end)}
+        ended, self._ended = self._ended, {}
+        further = {p: end for p, end in ended.items() if end > self._positions.get(p, end)}
         self._positions.update(further)
         return [Fetched(p, MESSAGE_SCHEMA.empty_table(), end) for p, end in further.items()]
 

@@ -75,6 +75,11 @@ class Topics:
         found = (Partition(name, number) for name in matched for number in topics[name].partitions)
         return {p: ids[p.topic] for p in found if p.topic in ids and self._is_mine(p)}
 
+    def incarnations(self, partitions: Collection[Partition]) -> Mapping[Partition, str]:
+        """As :meth:`discover`, of these partitions, without asking for any other topic."""
+        ids = self._topic_ids(sorted({partition.topic for partition in partitions}))
+        return {partition: ids[partition.topic] for partition in partitions if partition.topic in ids}
+
     def _topic_ids(self, names: list[str]) -> dict[str, str]:
         if not names:
             return {}

@@ -20,6 +20,7 @@ from transforms.brokers.nats.filter_reader import Lane
 from transforms.brokers.nats.streams import (
     Stream,
     ask,
+    created,
     durable_floor,
     identity_of,
     meet,
@@ -83,6 +84,12 @@ class NatsReader:
         say_unmatched("nats", [one for one in self._filters if one not in self._seen], _WILDCARDS)
         self._streams = {partition: found[partition] for partition in found if self._is_mine(partition)}
         return {partition: stream.incarnation for partition, stream in self._streams.items()}
+
+    def incarnations(self, partitions: Collection[Partition]) -> Mapping[Partition, str]:
+        """As their streams say, each asked once."""
+        streams = {p: self._streams[p].name for p in partitions if p in self._streams}
+        there = {name: created(self._connection, name) for name in set(streams.values())}
+        return {p: f"{name}@{there[name]}" for p, name in streams.items() if there[name]}
 
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, tuple[int, str]]:
         """See :class:`transforms.brokers.Reader`; NATS keeps no note, and is asked for each."""

@@ -14,6 +14,7 @@ from transforms.errors import ConfigurationError, TransientError
 __all__ = [
     "Stream",
     "create_consumer",
+    "created",
     "durable_floor",
     "identity_of",
     "meet",
@@ -82,6 +83,14 @@ def stream_from(info: dict[str, Any]) -> Stream:
     """A stream from JetStream's description."""
     config = info["config"]
     return Stream(config["name"], info["created"], config["retention"], tuple(config.get("subjects") or ()))
+
+
+def created(connection: Connection, name: str) -> str | None:
+    """When a stream was created; None where there is none."""
+    try:
+        return str(ask(connection, f"STREAM.INFO.{name}")["created"])
+    except ApiError:
+        return None
 
 
 def ask(connection: Connection, operation: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -56,6 +56,10 @@ class PubsubReader:
             raise ConfigurationError(problems)
         return dict(self._topics)
 
+    def incarnations(self, partitions: Collection[Partition]) -> Mapping[Partition, str]:
+        """As it was when the subscription was last looked up: no position can belong to another topic."""
+        return {partition: self._topics[partition] for partition in partitions if partition in self._topics}
+
     def committed(
         self,
         partitions: Collection[Partition],  # noqa: ARG002 - as in the contract
