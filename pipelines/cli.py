@@ -125,6 +125,26 @@ def _jobs(words: list[str]) -> int:
     return jobs.run(settings)
 
 
+def _search(words: list[str]) -> int:
+    from pipelines.settings.parsing import parse
+    from pipelines.settings.terminal import SearchSettings
+
+    settings, _ = parse(SearchSettings, words)
+    from pipelines import search
+
+    return search.run(settings)
+
+
+def _show(words: list[str]) -> int:
+    from pipelines.settings.parsing import parse
+    from pipelines.settings.terminal import ShowSettings
+
+    settings, _ = parse(ShowSettings, _named("id", words))
+    from pipelines import show
+
+    return show.run(settings)
+
+
 def _rebuild(words: list[str]) -> int:
     from pipelines.settings.maintenance import RebuildSettings
     from pipelines.settings.parsing import parse
@@ -178,7 +198,7 @@ def _doctor(words: list[str]) -> int:
     from pipelines.settings.declared import CLASSES
     from pipelines.settings.parsing import parse
 
-    kinds = {command: kind for command, kind in CLASSES.items() if command != "token"}
+    kinds = {command: kind for command, kind in CLASSES.items() if command not in {"token", "completion"}}
     if not words or words[0] not in kinds:
         if set(words) & {"-h", "--help"}:
             _write(sys.stdout, doctor.HELP)
@@ -210,18 +230,38 @@ def _token(words: list[str]) -> int:
     return 0
 
 
+def _completion(words: list[str]) -> int:
+    from pipelines.settings.parsing import parse
+    from pipelines.settings.terminal import CompletionSettings
+
+    settings, _ = parse(CompletionSettings, _named("shell", words))
+    from pipelines.terminal.completion import completion
+
+    sys.stdout.write(completion(settings.shell))
+    return 0
+
+
+def _named(setting: str, words: list[str]) -> list[str]:
+    """The words of a command whose first one may be the value of a setting."""
+    named = words and not words[0].startswith("-")
+    return [f"--{setting}={words[0]}", *words[1:]] if named else words
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "persist": _persist,
     "index": _index,
     "plan": _plan,
     "resubmit": _resubmit,
     "jobs": _jobs,
+    "search": _search,
+    "show": _show,
     "rebuild": _rebuild,
     "expire": _expire,
     "maintain": _maintain,
     "api": _api,
     "token": _token,
     "doctor": _doctor,
+    "completion": _completion,
 }
 
 

@@ -12,6 +12,7 @@ import psutil
 
 from pipelines.connections import patiently
 from pipelines.settings.replay import PlanSettings
+from pipelines.settings.selecting import selected
 from transforms.indexes import Index
 from transforms.job_row import Row, State
 from transforms.jobs.actions import create
@@ -35,7 +36,7 @@ def new_job(settings: PlanSettings, state: State, rate: Mapping[str, float | Non
     return new_row(
         destination=destination,
         topic=topic,
-        selection=parse_selection(settings.selection or ""),
+        selection=selected(settings),
         options=settings.options,
         requested_by=user(),
         state=state,

@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipelines.settings.runner import IN_PROCESS
+from pipelines.settings.selecting import SETTINGS_OF_PARTS, WORDS, selected_by
 from resubmit_api.launchers import launcher
 from transforms import registry
 from transforms.errors import ConfigurationError
 from transforms.lake import SCHEMES
 from transforms.layout import Template
 from transforms.replay.options import Options, Rate
-from transforms.selection import parse_selection
 from transforms.settings import settings_in
 
 __all__ = ["problems"]
@@ -24,8 +24,8 @@ _Values = Mapping[str, Any]
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
 _LEAST_MEMORY = 64 * 2**20
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_LOOKING = ("plan", "resubmit", "jobs", "rebuild", "expire", "maintain")
-_OF_THE_PLAN = ("selection", *(option.name for option in settings_in(Options)))
+_LOOKING = ("plan", "resubmit", "jobs", "search", "show", "rebuild", "expire", "maintain")
+_OF_THE_PLAN = ("selection", *WORDS, *(option.name for option in settings_in(Options)))
 _SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
 
 
@@ -46,6 +46,7 @@ def problems(command: str, values: _Values, given: Collection[str], runner: str 
         *_unserved(values, given, runner),
         *_memory(values),
         *(_replayed(values, given) if command in {"plan", "resubmit"} else ()),
+        *(_selection(values, given) if command == "search" else ()),
         *(_indexed(values, given) if command == "persist" else ()),
         *_CHECKS.get(command, _nothing)(values),
     ]
@@ -182,12 +183,12 @@ def _replayed(values: _Values, given: Collection[str]) -> Iterator[str]:
 
 
 def _described(values: _Values, given: Collection[str]) -> Iterator[str]:
-    if "selection" not in given:
-        yield "--selection is missing: select the messages to send."
+    if not {"selection", *WORDS} & set(given):
+        yield "Select the messages to send: --source, --from, --to, --where and --id, or --selection JSON."
+    else:
+        yield from _selection(values, given)
     if not values["destination"]:
         yield "--destination is missing: a broker and one topic, such as kafka://HOST:9092/orders-replay."
-    if values["selection"]:
-        yield from _selection(values["selection"])
 
 
 def _check_jobs(values: _Values) -> Iterator[str]:
@@ -201,11 +202,25 @@ def _check_jobs(values: _Values) -> Iterator[str]:
             yield f"--{name} needs --action rate."
 
 
-def _selection(text: str) -> Iterator[str]:
+def _selection(values: _Values, given: Collection[str]) -> Iterator[str]:
+    if values["selection"]:
+        for name in WORDS:
+            if name in given:
+                yield f"--{name} and --selection both select messages: give only one of them."
     try:
-        parse_selection(text)
+        selected_by(values)
     except ConfigurationError as error:
-        yield from (f"--selection: {problem.removeprefix('selection: ')}" for problem in error.problems)
+        of = _of_json if values["selection"] else _of_words
+        yield from (of(problem.removeprefix("selection: ")) for problem in error.problems)
+
+
+def _of_json(problem: str) -> str:
+    return f"--selection: {problem}"
+
+
+def _of_words(problem: str) -> str:
+    part, rest = re.split(r"(?<=\w)(?=\W|$)", problem, maxsplit=1)
+    return f"--{SETTINGS_OF_PARTS[part]}{rest.removeprefix('[0]')}" if part in SETTINGS_OF_PARTS else problem
 
 
 def _nothing(values: _Values) -> Iterator[str]:

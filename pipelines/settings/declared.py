@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.settings.maintenance import ExpireSettings, MaintainSettings, RebuildSettings
 from pipelines.settings.replay import JobsSettings, PlanSettings, ResubmitSettings
 from pipelines.settings.streaming import IndexSettings, PersistSettings
+from pipelines.settings.terminal import CompletionSettings, SearchSettings, ShowSettings
 from resubmit_api.settings import ApiSettings, TokenSettings
 from transforms.settings import Setting, settings_in
 
@@ -18,11 +19,14 @@ _ALL: tuple[type[Any], ...] = (
     PlanSettings,
     ResubmitSettings,
     JobsSettings,
+    SearchSettings,
+    ShowSettings,
     RebuildSettings,
     ExpireSettings,
     MaintainSettings,
     ApiSettings,
     TokenSettings,
+    CompletionSettings,
 )
 CLASSES = {kind.command: kind for kind in _ALL}
 """The class of each command's settings."""

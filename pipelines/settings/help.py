@@ -8,6 +8,8 @@ __all__ = ["EPILOGS", "GROUPS", "SUMMARIES"]
 SUMMARIES: dict[str, str] = {
     "persist": "archive messages from a broker to an object store as they arrive",
     "index": "index messages archived by persist elsewhere, from its metadata topic",
+    "search": "list archived messages by source, time, key and attributes; follow what arrives",
+    "show": "print one message: its headers and payload, verified",
     "plan": "show what a resubmission would send, and store the plan to run it later",
     "resubmit": "send archived messages again, unchanged, to any topic",
     "jobs": "list and follow resubmissions, including the API's; pause, resume, cancel or retry one",
@@ -17,11 +19,13 @@ SUMMARIES: dict[str, str] = {
     "api": "serve search, plans and resubmissions over HTTP, with web pages",
     "token": "create a token for the API",
     "doctor": "check a command's settings and servers, and report what to fix",
+    "completion": "print the script that completes commands and settings in bash, zsh or fish",
 }
 """One-line summaries of the commands."""
 
 
 GROUPS = {
+    "selection": "selection (a message must match every part that is given)",
     "broker": "broker",
     "lake": "lake",
     "index": "index",
@@ -49,17 +53,31 @@ Exit code: 0 stopped, 1 failed while running, 2 settings to correct.""",
 
 All options of Apache Beam are accepted too.
 Exit code: 0 stopped, 1 failed while running, 2 settings to correct.""",
+    "search": """examples:
+  persistor search --index mongodb://localhost/persistor --source orders --from -1h
+  persistor search --config archive.yaml --where attributes.version=2 --where 'key^=customer-00' --json
+  persistor search --config archive.yaml --source orders --follow
+
+The oldest come first. --json prints one object a line. To print a whole message use persistor show; to send
+what was found again, give plan or resubmit the same selection.
+Exit code: 0 done or nothing found, 1 failed while running, 2 settings to correct.""",
+    "show": """examples:
+  persistor show orders_0_1205 --index mongodb://localhost/persistor --lake s3://archive/kafka
+  persistor show orders_0_1205 --config archive.yaml --view hex
+  persistor show orders_0_1205 --config archive.yaml --payload > message.bin
+
+The message is read from the lake, and its id and checksum are compared with the index.
+Exit code: 0 shown, 1 not found or damaged, 2 settings to correct.""",
     "plan": """example:
   persistor plan --index mongodb://localhost/persistor --lake s3://archive/kafka \\
-                 --destination kafka://localhost:9092/orders-replay \\
-                 --selection '{"sources": ["orders"], "published_from": "-1h"}'
+                 --destination kafka://localhost:9092/orders-replay --source orders --from -1h
 
 The printed job is the plan's id. Next: persistor resubmit --plan JOB sends exactly this plan.
 Exit code: 0 the plan can run, 2 the plan has problems or the settings are not valid.""",
     "resubmit": """examples:
   persistor resubmit --index mongodb://localhost/persistor --lake s3://archive/kafka \\
                      --destination kafka://localhost:9092/orders-replay \\
-                     --selection '{"sources": ["orders"], "published_from": "2026-11-01T00:00:00Z"}'
+                     --source orders --from 2026-11-01 --to 2026-11-02 --where attributes.version=2
   persistor resubmit --config resubmit.yaml --selection @selection.json --messages_per_second 500
   persistor resubmit --config resubmit.yaml --plan JOB
   persistor resubmit --config resubmit.yaml --resume JOB
@@ -99,5 +117,11 @@ Exit code: 0 stopped, 1 failed while running, 2 settings to correct.""",
 
 The token is shown once, on the terminal. The file receives only its digest, which does not open anything.
 To revoke a token, remove its line from the file; this applies from the next request on.""",
+    "completion": """examples:
+  source <(persistor completion bash)
+  persistor completion zsh >> ~/.zshrc
+  persistor completion fish > ~/.config/fish/completions/persistor.fish
+
+The first one completes in this shell only; write it into ~/.bashrc to have it in every new one.""",
 }
 """The text below a command's settings in its help."""

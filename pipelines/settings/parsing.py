@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -23,7 +24,10 @@ from transforms.errors import ConfigurationError
 from transforms.settings import Setting, made
 from transforms.settings.kinds import FLAG, PAIRS
 
-__all__ = ["build_parser", "parse"]
+__all__ = ["build_parser", "parse", "short_help"]
+
+
+_AGO = re.compile(r"-[0-9]+[smhd]")
 
 
 class _OfCommand(Protocol):
@@ -47,7 +51,7 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
         ConfigurationError: lists every problem.
         SystemExit: ``--help`` was printed.
     """
-    namespace, rest = build_parser(kind.command).parse_known_args(argv)
+    namespace, rest = build_parser(kind.command).parse_known_args(_joined(argv))
     typed = vars(namespace)
     problems: list[str] = []
     filed, filed_rest = _read_file(typed.pop("config"), kind.command, problems)
@@ -112,6 +116,22 @@ def _help(setting: Setting) -> str:
     ]
     told = "; ".join(note for note in notes if note)
     return in_words_of_commands(setting.help + (f" ({told})" if told else "")).replace("%", "%%")
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """``--from -1h`` as ``--from=-1h``, since a word that begins with a dash would be a setting."""
+    joined: list[str] = []
+    for word in words:
+        if _AGO.fullmatch(word) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def short_help(setting: Setting) -> str:
+    """The meaning of a setting, to the first stop within it."""
+    return in_words_of_commands(re.split(r"[:;(]|, such as", setting.help)[0].strip())
 
 
 def _has(words: Iterable[str], name: str) -> bool:

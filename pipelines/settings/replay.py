@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+from pipelines.settings.selecting import SelectionSettings
 from transforms.replay.options import Options, Rate
 from transforms.settings import flag, optional, pairs, part, required, setting, several
-from transforms.settings.kinds import COUNT, TEXT, URL, Kind, past, text_or_file
+from transforms.settings.kinds import COUNT, TEXT, URL, Kind, past
 from transforms.settings.shared import BROKER_CLIENT, INDEX_URL, ArchiveSettings, JsonSettings
 
 __all__ = ["JobsSettings", "PlanSettings", "ResubmitSettings"]
@@ -20,12 +21,8 @@ _PAST = Kind("TIME", past)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanSettings(ArchiveSettings, JsonSettings):
-    """Settings of ``persistor plan``.
-
-    Attributes:
-        selection: the JSON of a ``transforms.selection.Selection``.
-    """
+class PlanSettings(SelectionSettings, ArchiveSettings, JsonSettings):
+    """Settings of ``persistor plan``."""
 
     command: ClassVar[str] = "plan"
     destination: str | None = optional(
@@ -35,13 +32,6 @@ class PlanSettings(ArchiveSettings, JsonSettings):
         "each message's {topic} or {source}, as in kafka://HOST:9092/{topic}-replay",
     )
     destination_config: Mapping[str, str] = pairs("broker", BROKER_CLIENT)
-    selection: str | None = optional(
-        Kind("JSON", text_or_file),
-        "broker",
-        'messages to send, as JSON or @FILE: {"sources": ["orders"], "published_from": '
-        '"2026-11-01T00:00:00Z", "where": [{"attributes.version": "2"}]}; times may be relative, '
-        "such as -1h",
-    )
     options: Options = part(Options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -57,6 +58,8 @@ def _head(report: Mapping[str, Any]) -> Iterator[Fact]:
     if "job" in report:
         yield "job", report["job"]
     yield "destination", _destination(report)
+    if "selection" in report:
+        yield "selection", json.dumps(report["selection"], ensure_ascii=False)
     if report["topics"] not in ([], (), [report["topic"]], (report["topic"],)):
         more = len(report["topics"]) - _TOPICS_SHOWN
         yield (

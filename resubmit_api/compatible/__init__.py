@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from resubmit_api.auth.grants import CallersIndex
 from resubmit_api.compatible.requests import UTC, RefusedError, parse_time, select
-from resubmit_api.rendering import bytes_to_json
+from transforms.as_json import bytes_to_json
 from transforms.selection import Selection
 from transforms.times import iso, within_calendar
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,6 @@ from resubmit_api.errors import needs
 from resubmit_api.messages import read_message
 from resubmit_api.pages.charts import Chart, draw, grid
 from resubmit_api.pages.common import Link, new_pages
-from resubmit_api.pages.payloads import view
 from resubmit_api.pages.selection_form import (
     FIELDS,
     OPERATORS,
@@ -31,6 +31,7 @@ from resubmit_api.pages.wording import pretty_json
 from resubmit_api.rendering import message_to_json, search_page
 from resubmit_api.views.context import index, parts
 from transforms.errors import ConfigurationError
+from transforms.payloads import view
 from transforms.selection import Selection, parse_selection
 from transforms.times import moment
 
@@ -179,7 +180,7 @@ def _found(selection: Selection, cursor: str | None) -> dict[str, Any]:
     untimed: dict[str, Any] = {name: typed[name] for name in ("sources", "ids", "where") if name in typed}
     return {
         "selection": typed,
-        "page": search_page(index(), searched, _ON_A_PAGE, cursor),
+        "page": search_page(index(), searched, _ON_A_PAGE, cursor, datetime.now(timezone.utc)),
         "without_times": untimed or {"all": True},
     }
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import datetime, timezone
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    model_validator,
+)
 
+from resubmit_api.cursors import asked_at
 from resubmit_api.schemas.jobs import (
     MAX_PAGE,
     CreationHeaders,
@@ -20,7 +29,7 @@ from resubmit_api.schemas.jobs import (
     State,
     Strict,
 )
-from transforms.selection import Selection
+from transforms.selection import Selection, absolute
 
 __all__ = [
     "MAX_PAGE",
@@ -61,11 +70,27 @@ class NoBody(Strict):
 
 
 class SearchRequest(Strict):
-    """Which messages to list."""
+    """Which messages to list; times may be relative, such as `-1h`, and are those of the first page."""
 
+    _asked: datetime = PrivateAttr()
     selection: Annotated[Selection, AfterValidator(_search_only)]
     limit: int = Field(default=100, ge=1, le=MAX_PAGE, strict=True, description="Entries per page.")
     cursor: str | None = Field(default=None, max_length=8192, description="`next` of the previous page.")
+
+    @property
+    def asked(self) -> datetime:
+        """When the first page was asked for."""
+        return self._asked
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _resolve(cls, value: Any, handler: ModelWrapValidatorHandler[SearchRequest]) -> SearchRequest:
+        given = value if isinstance(value, dict) else {}
+        asked = asked_at(given.get("cursor")) or datetime.now(timezone.utc)
+        times = {"selection": absolute(given["selection"], asked)} if "selection" in given else {}
+        request = handler({**given, **times} if times else value)
+        request._asked = asked  # noqa: SLF001 - its own
+        return request
 
 
 class Problem(BaseModel):

@@ -35,7 +35,7 @@ def search(json_data: SearchRequest) -> dict[str, Any]:
     Entries by publish time and id, page by page. Paging returns each message once, even while others are
     added.
     """
-    return search_page(index(), json_data.selection, json_data.limit, json_data.cursor)
+    return search_page(index(), json_data.selection, json_data.limit, json_data.cursor, json_data.asked)
 
 
 @blueprint.get("/<id:id>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +13,7 @@ import pytest
 
 from tests._messages import table, with_checksums
 from tests.api.conftest import START, Client, Site, order, tamper
+from tests.servers import wait_until
 
 ORDERS = {"sources": ["orders"]}
 
@@ -103,6 +105,20 @@ def test_a_cursor_of_another_selection_is_refused(site: Site, api: Client) -> No
     response = api.post("/v1/messages/search", json={"selection": {"all": True}, "cursor": cursor})
     assert response.status_code == 400
     assert response.json()["detail"] == "The cursor belongs to another selection; start without a cursor."
+
+
+def test_relative_times_are_those_of_the_first_page(site: Site, api: Client) -> None:
+    now = time.time_ns() // 1000
+    site.archive(*[order(n, publish_time=now - (5 - n) * 1_000_000) for n in range(5)])
+    # The bound passes the messages while the pages are read.
+    recent = {"published_from": "-6s", "published_to": "now"}
+    slowly = pages(
+        api,
+        1,
+        recent,
+        between=lambda: wait_until(lambda: time.time_ns() // 1000 > now + 2_000_000, 9, "time"),
+    )
+    assert [*itertools.chain.from_iterable(slowly)] == [f"orders_0_{n}" for n in range(5)]
 
 
 def test_limit_and_sample_belong_to_resubmissions(api: Client) -> None:

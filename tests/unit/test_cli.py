@@ -134,7 +134,10 @@ def test_who_archives_or_indexes_says_what_without_a_login() -> None:
 
 
 def test_every_command_says_its_exit_codes() -> None:
-    assert [name for name, told in EPILOGS.items() if "\nExit code: 0 " not in told] == ["token"]
+    assert [name for name, told in EPILOGS.items() if "\nExit code: 0 " not in told] == [
+        "token",
+        "completion",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +204,7 @@ def test_plan_and_report_are_plain_lines_where_there_is_no_terminal(
     assert capsys.readouterr().out.splitlines() == [
         "job:                    j1",
         "destination:            kafka://h:9092/t",
+        'selection:              {"all": true}',
         "messages:               3 (4.2 kB, largest 2.0 kB)",
         "read from:              2 files in 2 reads",
         "published:              1970-01-01T00:00:00+00:00 to 1970-01-01T00:00:01+00:00",

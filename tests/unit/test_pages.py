@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
 from resubmit_api.pages.charts import WIDTH, draw, grid
-from resubmit_api.pages.payloads import view
 from resubmit_api.pages.request_form import write_rate, write_request
 from resubmit_api.pages.selection_form import fill_in, selection_json, write_selection
 from resubmit_api.pages.wording import (
@@ -30,6 +29,7 @@ from resubmit_api.pages.wording import (
 )
 from tests._entries import selections
 from transforms.errors import ConfigurationError
+from transforms.payloads import view
 from transforms.selection import parse_selection
 
 NOON = datetime(2026, 11, 17, 12, tzinfo=timezone.utc)

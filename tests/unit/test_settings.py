@@ -196,7 +196,7 @@ def test_what_cannot_work_is_refused(words: list[str], problem: str) -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "--selection is missing"),
+        ([], "Select the messages to send"),
         (["--selection", SELECTION], "--destination is missing"),
         (
             ["--selection", "{", "--destination", "kafka://h/t"],

@@ -73,6 +73,7 @@ def test_a_plan_on_a_terminal_has_a_histogram_and_some_of_the_messages() -> None
     assert on_terminal(lambda out: show_plan(out, PLAN.report(), whole=True), 90) == [
         "job                    j1",
         "destination            kafka://h:9092/copy",
+        'selection              {"all": true}',
         "messages               9 (4.2 kB, largest 2.0 kB)",
         "read from              2 files in 2 reads",
         "published              1970-01-01T00:00:00+00:00 to 1970-01-01T00:05:00+00:00",
@@ -111,7 +112,7 @@ def test_bars_of_less_than_a_second_are_told_apart(width_us: int, told: str) -> 
 def test_a_plan_elsewhere_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     show_plan(Console(), PLAN.report(), whole=True)
     shown = capsys.readouterr().out.splitlines()
-    assert shown[8:] == [
+    assert shown[9:] == [
         "source orders[x]:       9 (4.2 kB)",
         "over time:              1 0 8 (every 1 min from 1970-01-01T00:00:00+00:00)",
         "sample:                 orders_0_1, 1970-01-01T00:00:00+00:00, 20 B, key k\ufffd[2J",

@@ -46,6 +46,7 @@ __all__ = [
     "absolute",
     "parse_selection",
     "read_json",
+    "read_selection",
     "sample_and_limit",
 ]
 
@@ -216,7 +217,15 @@ def parse_selection(text: str | bytes) -> Selection:
     """
     if len(text) > _MAX_JSON:
         raise ConfigurationError(f"The selection is larger than {_MAX_JSON >> 20} MiB; split it.")
-    value = read_json(text)
+    return read_selection(read_json(text))
+
+
+def read_selection(value: Any) -> Selection:
+    """A selection from its JSON value; relative times are resolved, see :func:`absolute`.
+
+    Raises:
+        ConfigurationError: lists every problem with its place.
+    """
     try:
         return Selection.model_validate(absolute(value))
     except ValidationError as error:

@@ -15,7 +15,15 @@ from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-__all__ = ["MAX_STRING", "Condition", "clause_to_json", "microseconds", "parse_clause", "parse_time"]
+__all__ = [
+    "FIELDS",
+    "MAX_STRING",
+    "Condition",
+    "clause_to_json",
+    "microseconds",
+    "parse_clause",
+    "parse_time",
+]
 
 MAX_STRING = 4096
 _MAX_CONDITIONS = 50
@@ -35,6 +43,8 @@ _OPERATORS = {
     "size": _ORDERED,
     "attributes": (*_ORDERED, "prefix"),
 }
+FIELDS = tuple(name for name in _OPERATORS if name != "attributes")
+"""The fields that conditions compare, besides the attributes."""
 
 
 @dataclass(frozen=True)

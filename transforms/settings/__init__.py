@@ -36,7 +36,7 @@ __all__ = [
     "several",
 ]
 
-Group = Literal["broker", "lake", "index", "batches", "failures", "running", "access"]
+Group = Literal["selection", "broker", "lake", "index", "batches", "failures", "running", "access"]
 _T = TypeVar("_T")
 _SETTING, _PART = "setting", "part"
 
@@ -70,14 +70,16 @@ def setting(kind: Kind[_T], group: Group, help: str, *, default: str, choices: S
     return cast("_T", _field(declared, default=kind.convert(default)))
 
 
-def required(kind: Kind[_T], group: Group, help: str) -> _T:
+def required(kind: Kind[_T], group: Group, help: str, *, choices: Sequence[str] = ()) -> _T:
     """A field that must be given."""
-    return cast("_T", _field(Setting("", group, kind, help, required=True)))
+    return cast("_T", _field(Setting("", group, kind, help, required=True, choices=choices)))
 
 
-def optional(kind: Kind[_T], group: Group, help: str, *, choices: Sequence[str] = ()) -> _T | None:
-    """A field that is None by default."""
-    return cast("_T | None", _field(Setting("", group, kind, help, choices=choices), default=None))
+def optional(
+    kind: Kind[_T], group: Group, help: str, *, name: str = "", choices: Sequence[str] = ()
+) -> _T | None:
+    """A field that is None by default; ``name`` is the setting's if Python reserves it."""
+    return cast("_T | None", _field(Setting(name, group, kind, help, choices=choices), default=None))
 
 
 def several(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -85,7 +86,7 @@ def test_ids_and_names_are_data(exposed: Client, value: Any) -> None:
 def test_a_forged_cursor_is_a_place_in_a_list(exposed: Client, value: str) -> None:
     """Cursors are not signed: whoever makes one gets the rows behind a place, and nothing else."""
     for time in (None, True, 0, -(1 << 63), (1 << 63) - 1):
-        cursor = search_cursor(EVERYTHING.to_json(), (time, value))
+        cursor = search_cursor(EVERYTHING.to_json(), (time, value), datetime.now(timezone.utc))
         found = exposed.post(SEARCH, json={"selection": {"all": True}, "cursor": cursor})
         assert found.status_code == 200, found.text
         is_page(exposed.get("/explore", params={"selection": '{"all": true}', "cursor": cursor}))
