@@ -77,19 +77,33 @@ class _Insert(beam.DoFn):
 
     def setup(self) -> None:
         self._index: Index = registry.index(self._url).open(self._url)
+        self._gathered: dict[str, list[pa.Table]] = {}
+        self._rows = 0
         self._overlap: Overlap[pa.Table, int] = Overlap(
             stop.noting_failures(self._insert), _THREADS, _MOST_BYTES
         )
 
     def start_bundle(self) -> None:
+        self._gathered, self._rows = {}, 0
         self._overlap.abandon()
 
     def process(self, file: WrittenFile | pa.Table) -> None:
         entries = file.entries if isinstance(file, WrittenFile) else file
-        for _ in self._overlap.add(entries, entries.nbytes):
-            pass  # the store has them
+        # Of small files together: a store takes as long for one entry as for many.
+        self._gathered.setdefault(entries["source"][0].as_py(), []).append(entries)
+        self._rows += len(entries)
+        if self._rows >= _ENTRIES_AT_ONCE:
+            self._start()
+
+    def _start(self) -> None:
+        gathered, self._gathered, self._rows = self._gathered, {}, 0
+        for tables in gathered.values():
+            entries = pa.concat_tables(tables).combine_chunks()
+            for _ in self._overlap.add(entries, entries.nbytes):
+                pass  # the store has them
 
     def finish_bundle(self) -> None:
+        self._start()
         for _ in self._overlap.finish():
             pass  # the store has them
         report()

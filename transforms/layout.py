@@ -18,7 +18,7 @@ from transforms.errors import ConfigurationError
 from transforms.lake import INTERNAL
 from transforms.model import FILE_SCHEMA, Layout
 
-__all__ = ["FIELDS", "Template", "directories", "file_path", "template"]
+__all__ = ["FIELDS", "Positions", "Template", "directories", "file_path", "template"]
 
 FIELDS = ("topic", "partition", "date", "hour", "minute", "key", "header[NAME]")
 """Fields that a template may contain in braces."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TypeVar
@@ -17,13 +18,15 @@ from transforms.entries import entries, total_size
 from transforms.errors import PermanentError, TransientError
 from transforms.formats import FormatModule
 from transforms.lake import Lake, ObjectMissingError
-from transforms.layout import file_path, template
+from transforms.layout import Positions, file_path, template
 from transforms.model import LATEST_US, Batch, DeadLetter, WrittenFile
 from transforms.retry import Patience, retry
 
 __all__ = ["BatchWriter"]
 
 _T = TypeVar("_T")
+_FILES_AT_ONCE = 16
+"""Of batches with several paths, in one process."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,13 @@ class BatchWriter:
     give_up_after: float | None = None
     entries: bool = True
     _patience: Patience = field(init=False, repr=False, compare=False)
+    _parts: ThreadPoolExecutor = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Never give up without dead letters."""
         patience = Patience(self.give_up_after if self.dead_letters else None)
         object.__setattr__(self, "_patience", patience)
+        object.__setattr__(self, "_parts", ThreadPoolExecutor(_FILES_AT_ONCE, "file"))
 
     def write(self, batch: Batch) -> tuple[list[WrittenFile], list[DeadLetter]]:
         """Write one file per path of the batch, returning when they are durable.
@@ -63,25 +68,32 @@ class BatchWriter:
             return [], [batch.lost] if self.dead_letters else []
         if batch.given_up is not None:
             return [], [DeadLetter(batch.source, "write", "gave_up", batch.given_up, batch.messages)]
-        files: list[WrittenFile] = []
-        dead: list[DeadLetter] = []
-        format = registry.format_of(batch.layout.format)
         layout = batch.layout
         rendered = template(layout.path).render(batch.messages, batch.source, layout.naming)
-        for directory, rows in rendered:
-            messages = batch.messages if rows is None else batch.messages.take(rows)
-            path = file_path(directory, batch.name, layout.format, layout.naming)
-            part = _Part(batch.source, path, messages, format)
-            try:
-                files.append(self._write_file(part))
-            except _DamagedFileError:
-                raise  # not the messages are at fault, but what stands in their place
-            except (PermanentError, TransientError) as error:
-                dead.extend(self._dead(part, error, files))
+        written = self._parts.map if len(rendered) > 1 else map
+        files, dead = list[WrittenFile](), list[DeadLetter]()
+        for good, bad in written(lambda one: self._write_part(batch, *one), rendered):
+            files += good
+            dead += bad
         for directory in batch.elsewhere:
             files.extend(self._left_behind(batch, directory))
         _count(batch, files, dead)
         return files, dead
+
+    def _write_part(
+        self, batch: Batch, directory: str, rows: Positions | None
+    ) -> tuple[list[WrittenFile], list[DeadLetter]]:
+        """Write the rows of one path."""
+        messages = batch.messages if rows is None else batch.messages.take(rows)
+        path = file_path(directory, batch.name, batch.layout.format, batch.layout.naming)
+        part = _Part(batch.source, path, messages, registry.format_of(batch.layout.format))
+        try:
+            return [self._write_file(part)], []
+        except _DamagedFileError:
+            raise  # not the messages are at fault, but what stands in their place
+        except (PermanentError, TransientError) as error:
+            files = list[WrittenFile]()
+            return files, list(self._dead(part, error, files))
 
     def _write_file(self, part: _Part) -> WrittenFile:
         with metrics.timed(metrics.WRITE_SECONDS):

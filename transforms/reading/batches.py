@@ -9,11 +9,41 @@ import pyarrow as pa
 
 from transforms import metrics
 from transforms.entries import checksums, message_ids
+from transforms.layout import Positions, template
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Batch, DeadLetter, Layout
 from transforms.reading.claims import file_stem
 from transforms.reading.track import Cut, Track
 
-__all__ = ["count_gap", "identified", "made"]
+__all__ = ["count_gap", "fitted", "identified", "made"]
+
+_MOST_PATHS = 4_000
+_MANY_PATHS = 100
+_FEW_ROWS = 100
+_MOST_GROWTH = 8
+
+
+def fitted(track: Track, cut: Cut, messages: pa.Table, layout: Layout) -> tuple[Cut, list[str]] | None:
+    """A cut that may be claimed, and its directories; None where the batch is to grow first.
+
+    A batch has at most 4,000 paths: the first rows that fit. One of more than 100 paths with fewer than 100
+    rows a path grows to eight times the messages of a batch, unless its bytes or its age close it.
+
+    Args:
+        messages: of the cut.
+    """
+    rendered = template(layout.path).render(messages, track.source, layout.naming)
+    if len(rendered) > _MOST_PATHS:
+        cut = cut.shortened(track.buffer, _first_row(rendered[_MOST_PATHS]))
+        return cut, [directory for directory, _ in rendered[:_MOST_PATHS]]
+    sparse = len(rendered) > _MANY_PATHS and cut.rows < _FEW_ROWS * len(rendered)
+    if sparse and cut.reason == "count" and track.growth < _MOST_GROWTH:
+        track.growth *= 2
+        return None
+    return cut, [directory for directory, _ in rendered]
+
+
+def _first_row(group: tuple[str, Positions | None]) -> int:
+    return 0 if group[1] is None else int(group[1][0])
 
 
 def identified(track: Track, messages: pa.Table, incarnation: int) -> pa.Table:

@@ -27,12 +27,11 @@ from transforms import metrics, registry
 from transforms.brokers import Acknowledgement, LogRewrittenError, OffsetGapError, Reader
 from transforms.errors import TransientError
 from transforms.lake import Lake
-from transforms.layout import directories
 from transforms.memory import return_what_is_freed
 from transforms.model import Batch
 from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.assignment import NOTHING_SAVED, Assignment
-from transforms.reading.batches import count_gap, identified, made
+from transforms.reading.batches import count_gap, fitted, identified, made
 from transforms.reading.calls import ServerCalls
 from transforms.reading.claims import Claim, Claims, check_same, described, note, now_us
 from transforms.reading.room import Room
@@ -203,8 +202,8 @@ class Shard:
         tracks = self._assignment.busy.values()
         if any(track.gap is not None and not track.buffer.rows for track in tracks):
             return True  # a hole needs no reading
-        limits, buffers = self._source.limits, [track.buffer for track in tracks]
-        full = sum(b.bytes for b in buffers if b.rows >= limits.messages or b.bytes >= limits.bytes)
+        limits = self._source.limits
+        full = sum(track.buffer.bytes for track in tracks if track.is_full(limits))
         return full >= _ENOUGH_FOR_A_TURN or self._room.full
 
     def _cut_all(self, drain: bool) -> Iterator[Ready]:
@@ -239,13 +238,22 @@ class Shard:
         return next_cut(track, self._source.limits, closing=closing, without_lake=without_lake)
 
     def _take(self, track: Track, cut: Cut) -> Ready | None:
-        """Claim a cut and take it out of the buffer; None if another job's claim was found."""
+        """Claim a cut and take it out of the buffer.
+
+        None if it is to grow first, or another job's claim was found.
+        """
+        paths = list[str]()
+        if cut.claim is None and cut.rows:
+            fits = fitted(track, cut, track.buffer.peek(cut.rows)[0], self._source.layout)
+            if fits is None:
+                return None
+            cut, paths = fits
         messages, receipts = self._peek(track, cut.rows)
         claim = cut.claim
         if self._claims is not None and self._reader.positions:
             if claim is None and self._calls.without_lake:
                 return self._give_up(track, cut, messages)
-            claim = claim or self._claim(self._claims, track, cut, messages)
+            claim = claim or self._claim(self._claims, track, cut, messages, paths)
             if claim is None:
                 track.identified = messages
                 return None
@@ -273,14 +281,15 @@ class Shard:
             batch = replace(batch, given_up=f"{self._source.lake} did not answer for too long")
         return Ready(track.key, "", start, cut.next, batch, None)
 
-    def _claim(self, claims: Claims, track: Track, cut: Cut, messages: pa.Table) -> Claim | None:
+    def _claim(
+        self, claims: Claims, track: Track, cut: Cut, messages: pa.Table, paths: list[str]
+    ) -> Claim | None:
         """Claim a cut; if another job's claim exists, look up the claims ahead instead."""
-        layout = self._source.layout
         lost = track.lost if cut.reason == "skip" else None
         mine = replace(self._claim_of(track, cut.next, cut.rows), lost=lost)
         if cut.rows:
             mine = described(mine, messages).behind(track.buffer.mark_behind(cut.rows))
-            mine = replace(mine, directories=directories(layout, messages, track.source))
+            mine = replace(mine, directories=paths)
         stands = self._calls.lake(
             lambda: claims.make(track.chain, track.start, mine), "claim a range in the lake"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -31,6 +31,7 @@ class Track:
         given_up: position up to which messages went to the dead letters instead, because the lake was
             away; None where nothing did. The range from ``start`` on is still to be claimed.
         identified: rows that were made ready for a claim which another job got first.
+        growth: how many times the messages of a batch this one may have, because it has many paths.
         moved: whether the reader is still to be assigned at this position.
         retired: the topic is gone; what was verified or claimed goes out, nothing more is read.
     """
@@ -49,6 +50,7 @@ class Track:
     claimed: tuple[int, Mark | None] = (-1, None)
     given_up: int | None = None
     identified: pa.Table | None = None
+    growth: int = 1
     retired: bool = False
     moved: bool = True
     _out: deque[tuple[int, float]] = field(default_factory=deque)
@@ -93,7 +95,11 @@ class Track:
 
     def _pop(self, rows: int) -> None:
         self.buffer.pop(rows)
-        self.identified = None
+        self.identified, self.growth = None, 1
+
+    def limits(self, limits: Limits) -> Limits:
+        """The limits of its next batch."""
+        return replace(limits, messages=limits.messages * self.growth) if self.growth > 1 else limits
 
     def _pass_gap(self) -> None:
         behind = self.unclaimed > self.buffer.end or (self.gap is not None and self.unclaimed >= self.gap)
@@ -105,6 +111,10 @@ class Track:
         self.verified = position
         self.buffer = Buffer(position, self.claimed[1] if self.claimed[0] == position else None)
         self.gap = self.lost = self.identified = None
+
+    def is_full(self, limits: Limits) -> bool:
+        """Whether its batch has reached a limit of size."""
+        return self.buffer.rows >= limits.messages * self.growth or self.buffer.bytes >= limits.bytes
 
     def lose(self, first: int) -> None:
         """Record that unread messages below ``first`` are gone from the broker."""
@@ -178,6 +188,10 @@ class Cut:
     reason: str
     claim: Claim | None = None
 
+    def shortened(self, buffer: Buffer, rows: int) -> Cut:
+        """The cut of fewer rows, because these have as many paths as a batch may have."""
+        return Cut(rows, _end(buffer, rows), "paths")
+
     def elsewhere(self, source: str, messages: pa.Table) -> tuple[str, ...]:
         """Directories of claimed messages that compaction or retention has removed since."""
         if self.claim is None or self.rows >= self.claim.rows:
@@ -205,7 +219,7 @@ def next_cut(
         return Cut(0, track.given_up, "given_up")
     if track.gap is not None and not buffer.rows:
         return Cut(0, track.gap, "gap" if track.lost is None else "skip")
-    closed = buffer.closed(limits)
+    closed = buffer.closed(track.limits(limits))
     if closed is None and buffer.rows and (closing or track.retired or track.gap is not None):
         closed = buffer.rows, "gap" if track.gap is not None else closing or "drain"
     return closed and Cut(closed[0], _end(buffer, closed[0]), closed[1])
