@@ -26,7 +26,7 @@ from transforms.jobs.listing import JobFilter
 from transforms.jobs.states import LISTED
 from transforms.selection import Selection, absolute
 from transforms.settings import Setting, settings_in
-from transforms.settings.kinds import FLAG, past
+from transforms.settings.kinds import FLAG, TEXT, past
 
 __all__ = [
     "MAX_PAGE",
@@ -102,7 +102,8 @@ def _field(option: Setting) -> tuple[Any, Any]:
     if option.kind is FLAG:
         return bool, Field(default=False, strict=True, description=said)
     if not option.choices:
-        return str, Field(default=option.default, max_length=_MOST_TEXT, description=said)
+        pattern = None if option.kind is TEXT else f"^({option.kind.pattern})$"
+        return str, Field(default=option.default, max_length=_MOST_TEXT, pattern=pattern, description=said)
     kind: Any = Literal[option.choices]
     return (
         kind if option.default is not None else kind | None,

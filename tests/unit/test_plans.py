@@ -85,7 +85,7 @@ def test_a_plan_counts_what_is_selected(lake: Lake, index: Index) -> None:
     assert (made.messages, made.files, made.requests, made.largest) == (30, 4, 4, 24)
     assert made.bytes == sum(range(25)) + sum(range(5))
     assert (made.oldest_us, made.newest_us) == (0, 24)
-    assert made.lanes == {lane_of("orders", 0): 25, lane_of("orders", 1): 5}
+    assert made.lanes == {0: 30}
     report = made.report()
     assert report["oldest"] == "1970-01-01T00:00:00+00:00"
     assert report["sources"][0]["newest"] == "1970-01-01T00:00:00.000024+00:00"
@@ -105,10 +105,14 @@ def test_a_plan_survives_its_stored_form(lake: Lake, index: Index) -> None:
     assert Plan.from_json(made.to_json()) == made
 
 
-def test_limit_takes_the_first_in_replay_order(lake: Lake, index: Index) -> None:
+@pytest.mark.parametrize("sample", [None, 1.0])
+def test_limit_takes_the_oldest_of_all_partitions(lake: Lake, index: Index, sample: float | None) -> None:
     fill(lake, index, 12, 5)
-    frozen = freeze(lake, index, Selection(all=True, limit=13))
-    assert [r[0] for r in rows_of(lake, frozen)] == [*(f"orders_0_{n}" for n in range(12)), "orders_1_0"]
+    frozen = freeze(lake, index, Selection(all=True, limit=7, sample=sample))
+    assert [r[0] for r in rows_of(lake, frozen)] == [
+        f"orders_{n}" for n in ("0_0", "0_1", "0_2", "0_3", "1_0", "1_1", "1_2")
+    ]
+    assert len(rows_of(lake, freeze(lake, index, Selection(all=True, limit=99)))) == 17
 
 
 def freeze(lake: Lake, index: Index, selection: Selection = ALL, job: str | None = None) -> Plan:
@@ -284,7 +288,7 @@ def test_a_large_selection_is_cut_into_windows_in_order(lake: Lake, index: Index
     count = 2 * WINDOW_ROWS + 5_000
     archive(lake, index, table(*[row(offset=n) for n in range(count)]), rows_per_file=4_000)
     frozen = freeze(lake, index)
-    windows = list(read_windows(lake, frozen, lane_of("orders", 0)))
+    windows = list(read_windows(lake, frozen, 0))
     assert [len(w) for w in windows] == [8_000, 8_000, 9_000]
     assert frozen.requests == frozen.files == 7
     assert [r[0] for r in rows_of(lake, frozen)] == [f"orders_0_{n}" for n in range(count)]

@@ -16,17 +16,15 @@ from transforms.lake import Lake
 from transforms.replay.control import Wish
 from transforms.replay.ledger import Ledger
 from transforms.replay.pacing import Pacer
-from transforms.replay.plans import Plan, lane_topic, read_windows
+from transforms.replay.plans import COMMIT_MESSAGES, Plan, lane_topic, read_windows
 from transforms.replay.report import Report, Tally
 from transforms.replay.window_reader import Checked, read_window
 from transforms.retry import retry
 
-__all__ = ["COMMIT_MESSAGES", "Sender", "TakenOverError", "publish_options", "replay_lane"]
+__all__ = ["Sender", "TakenOverError", "publish_options", "replay_lane"]
 
 _SEND_MESSAGES = 1_000
 """Messages handed to a publisher at a time; it makes Python objects of them, so few keep memory low."""
-COMMIT_MESSAGES = 20_000
-"""Maximum messages confirmed together, and so the maximum that may repeat without deduplication."""
 _COMMIT_BYTES = 16 << 20
 _COMMIT_SECONDS = 2.0
 _FILES_AT_A_TIME = 4

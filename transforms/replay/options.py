@@ -9,11 +9,20 @@ from dataclasses import dataclass
 
 from transforms.errors import ConfigurationError
 from transforms.settings import flag, optional, setting, settings_in
-from transforms.settings.kinds import COUNT, SIZE, TEXT, Kind
+from transforms.settings.kinds import AGE, COUNT, SIZE, TEXT, Kind
 
 __all__ = ["Options", "Rate"]
 
+_LONGEST_US = 1 << 62
+
+
+def _span(text: str) -> str:
+    AGE.convert(text)
+    return text
+
+
 _CHOICE = Kind("CHOICE", str)
+_SPAN = Kind("TIME", _span, AGE.pattern)
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,9 @@ class Options:
         partitions: ``original`` keeps partition numbers, ``key`` lets the key choose;
             None is ``original`` if source and destination are known to have the same count.
         lossy: send messages the destination cannot carry in a reduced form instead of refusing.
-        order: which order to preserve. ``partition``: per source partition; ``key``: per key (by
-            partition and offset), so that keys spread over lanes; ``none``.
+        order: which order to preserve. ``partition``: per source partition; ``key``: per key and source
+            partition, so that keys spread over lanes; ``none``.
+        slice: how far a partition may be ahead of another, in publish time, such as ``1m``.
         restore: restore dead letters: remove the headers that were added.
         source_prefix: what ``{origin}`` leaves out: the prefix of the archived topics' sources.
         into_its_source: send also into a topic that the messages were archived from.
@@ -54,6 +64,13 @@ class Options:
         default="partition",
         choices=("partition", "key", "none"),
     )
+    slice: str = setting(
+        _SPAN,
+        "running",
+        "how far a source partition may be ahead of another, in publish time; a longer one lets more lanes "
+        "work at the same time",
+        default="1m",
+    )
     restore: bool = flag(
         "running",
         "restore dead letters: remove the headers that were added; {origin} in the destination's topic "
@@ -78,8 +95,17 @@ class Options:
             if one.choices and value not in {*one.choices, one.default}:
                 *others, last = one.choices
                 problems.append(f"{one.name} {value!r}: write {', '.join(others)} or {last}.")
+        try:
+            _SPAN.convert(self.slice)
+        except ValueError as error:
+            problems.append(f"slice {self.slice!r}: {error}.")
         if problems:
             raise ConfigurationError(problems)
+
+    @property
+    def slice_us(self) -> int:
+        """The slice in microseconds, at least one second."""
+        return min(max(round(AGE.convert(self.slice) * 1_000_000), 1_000_000), _LONGEST_US)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,20 +15,22 @@ from transforms.lake import Lake
 from transforms.model import LATEST_US
 from transforms.reading.claims import partitions
 from transforms.replay.figures import Figures
+from transforms.replay.oldest import selected
 from transforms.replay.options import Options
-from transforms.replay.plans import WINDOW_SCHEMA
+from transforms.replay.plans import COMMIT_MESSAGES, LANES, WINDOW_SCHEMA
 from transforms.replay.restoring import described
 from transforms.replay.routing import Router
+from transforms.replay.time_order import TimeOrder
 from transforms.replay.window_cutter import Cutter
-from transforms.selection import Selection, sample_and_limit
+from transforms.selection import Selection
 
 __all__ = ["Survey", "TopicSurvey", "survey"]
 
 _SOURCE = ["source", "incarnation"]
 _ALWAYS = {*WINDOW_SCHEMA.names, "partition", "traits", "incarnation"}
 _SECOND = 1_000_000
-_LANES_OPEN = 256
-"""Maximum lanes with rows waiting for a full window; with many topics, other lanes are cut early."""
+_ROWS_WAITING = 400_000
+"""Maximum rows of all lanes that wait for a full window; with many topics, the fullest is cut early."""
 
 
 @dataclass
@@ -67,6 +70,11 @@ class TopicSurvey:
         self.highest_partition = max(self.highest_partition, -1 if highest is None else highest)
         self.sources.update(_sources(table))
         self.add_extent(table)
+
+    def lanes(self, slice_us: int) -> int:
+        """How many lanes share these messages, so that each has full commits in every slice."""
+        span = (self.newest_us or 0) - (self.oldest_us or 0)
+        return max(1, min(LANES, self.messages // (COMMIT_MESSAGES * (span // slice_us + 1))))
 
     def add_extent(self, table: pa.Table) -> None:
         """Count sizes and times of rows with no further columns."""
@@ -128,6 +136,13 @@ class Survey:
         self.lanes[lane] = self.lanes.get(lane, 0) + len(rows)
         self.topics.setdefault(topic, TopicSurvey()).add(rows)
 
+    def unite_lanes(self, lanes: Mapping[int, int]) -> None:
+        """Count lanes that became one together, given the new lane of each."""
+        united: dict[int, int] = {}
+        for lane, count in self.lanes.items():
+            united[lanes[lane]] = united.get(lanes[lane], 0) + count
+        self.lanes = united
+
 
 def survey(
     index: Index,
@@ -139,7 +154,7 @@ def survey(
     options: Options,
     most: int | None = None,
 ) -> Survey:
-    """Stream the selection in replay order.
+    """Stream the selection in replay order, and hand on its lanes in the order of publish times.
 
     Args:
         index: where the messages are found.
@@ -154,18 +169,18 @@ def survey(
         ConfigurationError: the pattern is not valid, or yields no valid topics.
         TransientError: the index or a lake does not answer.
     """
-    found, router, cutters = Survey(), Router(topic, options), _Cutters(keep)
+    found, router = Survey(), Router(topic, options)
     columns = sorted(_ALWAYS | router.columns)
-    for given in sample_and_limit(index.select(selection, columns), selection):
-        table = described(given) if options.restore else given
-        found.add(table, lakes)
-        for name, lane, rows in router.divide(table):
-            found.add_lane(name, lane, rows)
-            cutters.add(lane, rows)
-        if most is not None and found.figures.messages > most:
-            return found
-    cutters.finish()
-    found.requests = cutters.requests
+    with TimeOrder(options.slice_us) as order:
+        for given in selected(index, selection, columns):
+            table = described(given) if options.restore else given
+            found.add(table, lakes)
+            for name, lane, rows in router.divide(order.stamp(table)):
+                found.add_lane(name, lane, rows)
+                order.add(lane, rows)
+            if most is not None and found.figures.messages > most:
+                return found
+        _cut(order, found, options.slice_us, keep)
     if options.partitions is None and not options.restore:
         for one in found.topics.values():
             counts = (partitions(lake, *source) for lake in lakes for source in one.sources)
@@ -182,6 +197,26 @@ def _sources(table: pa.Table) -> Iterator[tuple[str, int]]:
         yield pair["source"], pair["incarnation"]
 
 
+def _cut(
+    order: TimeOrder, found: Survey, slice_us: int, keep: Callable[[int, pa.RecordBatch], object]
+) -> None:
+    """Give each topic its lanes, and hand on their windows."""
+    lanes = {lane: lane for lane in found.lanes}
+    for number, topic in enumerate(found.topics.values()):
+        count = topic.lanes(slice_us)
+        for lane in range(number * LANES, (number + 1) * LANES):
+            lanes[lane] = number * LANES + lane % count
+    found.unite_lanes(lanes)
+    known, cutters = np.array([lanes[lane] for lane in range(len(found.topics) * LANES)]), _Cutters(keep)
+    for numbers, rows in order.sorted():
+        united = known[numbers]
+        for lane in np.unique(united).tolist():
+            chosen = united == lane
+            cutters.add(lane, rows if chosen.all() else rows.filter(pa.array(chosen)))
+    cutters.finish()
+    found.requests = cutters.requests
+
+
 class _Cutters:
     """The rows of each lane that wait to become windows."""
 
@@ -191,12 +226,11 @@ class _Cutters:
         self.requests = 0
 
     def add(self, lane: int, rows: pa.Table) -> None:
-        # Keep the lane used last at the end.
-        cutter = self._open[lane] = self._open.pop(lane) if lane in self._open else Cutter()
-        self._hand_on(lane, cutter.add(rows.select(WINDOW_SCHEMA.names)))
-        if len(self._open) > _LANES_OPEN:
-            oldest = next(iter(self._open))
-            self._hand_on(oldest, self._open.pop(oldest).rest())
+        cutter = self._open.setdefault(lane, Cutter())
+        self._hand_on(lane, cutter.add(rows))
+        if sum(one.rows for one in self._open.values()) > _ROWS_WAITING:
+            fullest = max(self._open, key=lambda lane: self._open[lane].rows)
+            self._hand_on(fullest, self._open.pop(fullest).rest())
 
     def finish(self) -> None:
         for lane, cutter in self._open.items():

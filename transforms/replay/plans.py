@@ -20,6 +20,7 @@ from transforms.stored import dump, from_fields, load
 from transforms.times import iso_time
 
 __all__ = [
+    "COMMIT_MESSAGES",
     "LANES",
     "WINDOW_SCHEMA",
     "Plan",
@@ -34,7 +35,10 @@ __all__ = [
 ]
 
 LANES = 16
-"""Lanes of every plan. A source partition is always in the same lane, so its order is preserved."""
+"""Maximum lanes of a topic. A source partition is always in the same lane, so its order is preserved."""
+
+COMMIT_MESSAGES = 20_000
+"""Maximum messages confirmed together, and so the maximum that may repeat without deduplication."""
 
 WINDOW_SCHEMA = pa.schema(
     [

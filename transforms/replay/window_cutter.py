@@ -22,24 +22,28 @@ _ENCODED = "source", "location"
 
 
 class Cutter:
-    """Collects the rows of one lane (the columns of ``WINDOW_SCHEMA``) and cuts them into windows."""
+    """Collects the rows of one lane (the columns of ``WINDOW_SCHEMA``) and cuts them into windows.
+
+    Attributes:
+        rows: how many wait for a full window.
+    """
 
     def __init__(self) -> None:
         self._tables: list[pa.Table] = []
-        self._rows = self._bytes = 0
+        self.rows = self._bytes = 0
 
     def add(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
         """Append rows; yields full windows."""
         self._tables.append(rows)
-        self._rows += len(rows)
+        self.rows += len(rows)
         self._bytes += pc.sum(rows["size"]).as_py()
         # Twice a window, so that there is a file boundary to cut at.
-        if self._rows >= 2 * WINDOW_ROWS or self._bytes >= 2 * WINDOW_BYTES:
+        if self.rows >= 2 * WINDOW_ROWS or self._bytes >= 2 * WINDOW_BYTES:
             yield from self._cut(keep_last=True)
 
     def rest(self) -> Iterator[pa.RecordBatch]:
         """The windows of the remaining rows."""
-        if self._rows:
+        if self.rows:
             yield from self._cut(keep_last=False)
 
     def _cut(self, *, keep_last: bool) -> Iterator[pa.RecordBatch]:
@@ -51,7 +55,7 @@ class Cutter:
             yield _window(table.slice(start, end - start))
         # A copy, because a slice would keep the whole table in memory.
         rest = table.take(pa.array(np.arange(bounds[-1], len(table))))
-        self._tables, self._rows = [rest], len(rest)
+        self._tables, self.rows = [rest], len(rest)
         self._bytes = pc.sum(rest["size"]).as_py() or 0
 
 

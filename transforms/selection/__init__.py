@@ -93,7 +93,7 @@ class Selection(BaseModel):
         ids: message ids.
         where: clauses of conditions; at least one clause must match. A missing field matches only
             ``exists: false``. Strings compare as UTF-8 bytes, numbers as integers.
-        limit: maximum number of messages, in replay order. Applied by :func:`sample_and_limit`.
+        limit: maximum number of messages: the oldest, by publish time and id.
         sample: the share of messages to take, chosen by id. Also applied there.
         all: required if nothing else narrows the selection.
     """
