@@ -13,7 +13,7 @@ from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, WorkerOptions
 
 from pipelines.connections import look_up, open_index, open_lakes, patiently, topics_at
 from pipelines.job_rows import new_job, row_from_plan, store, user
@@ -44,6 +44,7 @@ from transforms.stop import failure, stop, stopping
 
 __all__ = ["run"]
 
+_DATAFLOW = "DataflowRunner"
 _MAX_ERROR_TEXT = 2000
 _HANDED_OVER = 15.0
 """Seconds to wait for the process that started this one, or for the lease of one that died."""
@@ -141,7 +142,7 @@ def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str])
         settings.lakes,
         settings.lake_config,
         settings.destination_config,
-        workers=1 if here else _workers(options, stored),
+        workers=_workers(options, stored) if named == _DATAFLOW else None,
     )
     _ = pipeline | "Resubmit" >> lanes
     try:
@@ -159,9 +160,8 @@ def _publish(settings: ResubmitSettings, stored: Plan, beam_args: Sequence[str])
 
 
 def _workers(options: PipelineOptions, stored: Plan) -> int:
-    """Processes that share a rate: too high a number is too slow, too low a number would exceed the limit."""
-    parallelism = int(options.view_as(FlinkRunnerOptions).parallelism)
-    return parallelism if parallelism > 0 else max(len(stored.lanes), 1)
+    """Lanes at a time, which share a rate: too high is too slow, too low would exceed the limit."""
+    return options.view_as(WorkerOptions).max_num_workers or max(len(stored.lanes), 1)
 
 
 def _begin(settings: ResubmitSettings, index: Index, lake: Lake, progress: Progress) -> tuple[Row, Keeper]:

@@ -21,14 +21,15 @@ from tests._replay import consumed, freeze, numbered, settings
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms import registry
+from transforms.brokers import kafka as broker
 from transforms.errors import ConfigurationError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.reading.claims import Claims
-from transforms.replay import replay_lane
+from transforms.replay import Options, freeze_plan, replay_lane
 from transforms.replay.ledger import total
 from transforms.replay.options import Rate
-from transforms.replay.plans import load_plan
+from transforms.replay.plans import lane_url, load_plan
 from transforms.selection import Selection
 
 HOUR = 3_600_000
@@ -83,18 +84,23 @@ def test_a_plan_whose_destination_keeps_less_by_now_is_not_run(
 def test_a_job_that_is_taken_up_is_checked_for_what_is_left_of_it(
     kafka: Kafka, lake: Lake, index: Index, tmp_path: Path, of_two_hours_ago: pa.Table
 ) -> None:
-    topic = kafka.create_topic("left", 2, retention_ms=3 * HOUR)
-    archive(lake, index, of_two_hours_ago)
-    archive(lake, index, numbered(100, 1))
-    url = f"{kafka.url}/{topic}"
-    plan = freeze(lake, index, url)
-    assert len(plan.lanes) == 2
-    for lane, count in plan.lanes.items():
-        if count == 2_000:
-            publisher = registry.broker(url).open_publisher(url, {}, name=f"{plan.job}-{lane}")
-            assert replay_lane(plan, lane, [lake], publisher).published == 2_000
-            publisher.close()
-    keep(kafka, topic, HOUR)
+    topics = [kafka.create_topic(f"{source}-left", 1, retention_ms=3 * HOUR) for source in ("early", "late")]
+    archive(lake, index, of_two_hours_ago, source="early")
+    archive(lake, index, numbered(100), source="late")
+    plan = freeze_plan(
+        index,
+        [lake],
+        Selection(all=True),
+        url=f"{kafka.url}/{{source}}-left",
+        destination=lambda topic: broker.open_publisher(f"{kafka.url}/{topic}", {}).destination(),
+        options=Options(),
+    )
+    early, late = sorted(plan.lanes)
+    assert (plan.lanes[early], plan.lanes[late]) == (2_000, 100)
+    with closing(broker.open_publisher(lane_url(plan, early), {}, name=f"{plan.job}-{early}")) as publisher:
+        assert replay_lane(plan, early, [lake], publisher).published == 2_000
+    for topic in topics:
+        keep(kafka, topic, HOUR)
     report = resubmit.run(settings(tmp_path, None, selection=None, resume=plan.job))
     assert (report.published, report.exit_code) == (100, 0)
 

@@ -215,14 +215,14 @@ def test_messages_of_a_key_keep_their_order_though_keys_spread_over_lanes(
     kafka: Kafka, lake: Lake, index: Index
 ) -> None:
     topic = kafka.create_topic("by-key", 1)
-    archive(lake, index, numbered(3_000), rows_per_file=1_000)
+    archive(lake, index, numbered(80_000), rows_per_file=20_000)
     plan = freeze(lake, index, f"{kafka.url}/{topic}", order="key")
     assert len(plan.lanes) > 2
     assert all(report.exit_code == 0 for report in replay_all(plan, lake))
     found = consumed(kafka, topic)
     for key in {message[1] for message in found}:
         of_key = [int(message[2]) for message in found if message[1] == key]
-        assert of_key == [n for n in range(3_000) if b"k%d" % (n % 7) == key]
+        assert of_key == [n for n in range(80_000) if b"k%d" % (n % 7) == key]
 
 
 def test_dead_letters_go_back_to_where_they_came_from_as_they_were(

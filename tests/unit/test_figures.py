@@ -141,7 +141,7 @@ def test_a_pattern_that_cannot_be_right_is_refused(pattern: str, problem: str) -
 
 def test_a_rate_is_shared_by_workers_and_one_large_message_waits_its_time() -> None:
     assert Pacer(Wish).allow(np.full(70, 10)) == 70
-    assert Pacer(lambda: Wish(messages_per_second=1_000), 5).allow(np.full(70, 10)) == 10
+    assert Pacer(lambda: Wish(messages_per_second=1_000), lambda: 0.2).allow(np.full(70, 10)) == 10
     pacer = Pacer(lambda: Wish(messages_per_second=1_000, bytes_per_second=2_000))
     assert pacer.allow(np.full(70, 10)) == 10
     large = Pacer(lambda: Wish(bytes_per_second=1_000_000))

@@ -30,7 +30,7 @@ from transforms.jobs.rows import (
 from transforms.lake import Lake
 from transforms.replay import Progress
 from transforms.replay.control import LOOK_EVERY, Wish, write_control
-from transforms.replay.ledger import total
+from transforms.replay.ledger import Totals
 from transforms.replay.plans import Plan
 from transforms.replay.report import Report, Tally
 from transforms.retry import retry, waiting
@@ -89,6 +89,7 @@ class Keeper:
         self._owner = owner or new_owner()
         self._progress = progress
         self._plan: Plan | None = None
+        self._totals: Totals | None = None
         self._wished: tuple[Wish, int] | None = None
         self._written: Wish | None = None
         self._paused = self._halts = False
@@ -150,7 +151,7 @@ class Keeper:
             retry(
                 self._write_wish, f"write the control object of job {self._id}", give_up_after=_GIVE_UP_AFTER
             )
-            self._plan = plan
+            self._totals, self._plan = Totals(self._lake, plan), plan
 
     def halt(self) -> None:
         """Let the lanes end early, confirming what they have sent, whatever is asked of the job."""
@@ -210,10 +211,10 @@ class Keeper:
             self._wished = wish_of(row), row["version"]
 
     def _look(self) -> None:
-        if self._plan is None:
+        if self._totals is None:
             return
         self._write_wish()
-        self._tally = total(self._lake, self._plan)
+        self._tally = self._totals.read()
         self._counts.append((time.monotonic(), self._tally.done))
         (since, before), (now, count) = self._counts[0], self._counts[-1]
         self._show(self._tally)

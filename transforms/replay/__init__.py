@@ -15,7 +15,7 @@ from transforms.lake import Lake
 from transforms.replay import preflight
 from transforms.replay.archived import with_archives
 from transforms.replay.figures import Sample, key_to_json
-from transforms.replay.lane import Sender, publish_options, replay_lane
+from transforms.replay.lane import replay_lane
 from transforms.replay.options import Options
 from transforms.replay.planning import survey
 from transforms.replay.plans import Plan, PlanStore, load_plan, new_job_id
@@ -23,6 +23,7 @@ from transforms.replay.rechecking import check_rest
 from transforms.replay.report import Failure, Report
 from transforms.replay.retrying import check_retry, delete_plan, freeze_retry
 from transforms.replay.routing import is_pattern
+from transforms.replay.sender import Sender, publish_options
 from transforms.replay.window_reader import read_window
 from transforms.selection import Selection
 

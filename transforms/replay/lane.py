@@ -8,26 +8,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from transforms.brokers import UNNAMED, Publisher, PublishOptions, is_noted
+from transforms.brokers import UNNAMED, Publisher, is_noted
 from transforms.errors import PermanentError, TransientError
 from transforms.lake import Lake
 from transforms.replay.control import Wish
 from transforms.replay.ledger import Ledger
-from transforms.replay.pacing import Pacer
+from transforms.replay.pacing import NO_TIME, Alone, Pacer, Turn
 from transforms.replay.plans import COMMIT_MESSAGES, Plan, lane_topic, read_windows
+from transforms.replay.read_ahead import ReadAhead
 from transforms.replay.report import Report, Tally
+from transforms.replay.sender import COMMIT_SECONDS, Sender, publish_options
 from transforms.replay.window_reader import Checked, read_window
 from transforms.retry import retry
 
-__all__ = ["Sender", "TakenOverError", "publish_options", "replay_lane"]
+__all__ = ["Lane", "TakenOverError", "replay_lane"]
 
-_SEND_MESSAGES = 1_000
-"""Messages handed to a publisher at a time; it makes Python objects of them, so few keep memory low."""
-_COMMIT_BYTES = 16 << 20
-_COMMIT_SECONDS = 2.0
-_FILES_AT_A_TIME = 4
 _REFUSED = "the destination refused it before the process ended"
 _REFUSED_NOTE = (
     "Just before the process ended, the destination refused more messages than it can record. They count "
@@ -37,83 +36,6 @@ _REFUSED_NOTE = (
 
 class TakenOverError(PermanentError):
     """Another worker has confirmed rows of this lane, which it works since; this one must end quietly."""
-
-
-class Sender:
-    """Sends checked windows and keeps track of what is not confirmed yet."""
-
-    def __init__(self, publisher: Publisher, options: PublishOptions) -> None:
-        """Send through an open publisher."""
-        self._publisher = publisher
-        self._options = options
-        self._pending: list[Checked] = []
-        self._rows = self._bytes = 0
-        self._since = 0.0
-        self.unconfirmed = 0
-
-    @property
-    def rows(self) -> int:
-        """Rows of the lane that the next commit stands for."""
-        return self._rows
-
-    @property
-    def room(self) -> int:
-        """Messages that still fit into the present commit, at least one."""
-        return max(1, COMMIT_MESSAGES - self.unconfirmed)
-
-    def send(self, checked: Checked) -> None:
-        """Hand a window to the publisher. Raises ``TransientError`` like it."""
-        if not self._pending:
-            self._since = time.monotonic()
-        self._pending.append(checked)
-        self._rows += len(checked.window)
-        self._bytes += checked.messages.nbytes
-        self.unconfirmed += len(checked.messages)
-        for start in range(0, len(checked.messages), _SEND_MESSAGES):
-            self._publisher.send(checked.messages.slice(start, _SEND_MESSAGES), self._options)
-
-    def due(self) -> bool:
-        """Whether a commit is due, by the amount or age of unconfirmed messages."""
-        return bool(self._pending) and (
-            self._rows >= COMMIT_MESSAGES
-            or self._bytes >= _COMMIT_BYTES
-            or time.monotonic() - self._since >= _COMMIT_SECONDS
-        )
-
-    def commit(self, done: int) -> list[Checked]:
-        """Wait until all sent messages are confirmed.
-
-        Args:
-            done: rows of the lane handled before the unconfirmed ones.
-
-        Returns:
-            The windows sent since the last commit, without refused messages.
-
-        Raises:
-            TransientError: begin again.
-        """
-        if not self._pending:
-            return []
-        undelivered = self._publisher.commit(done + self._rows)
-        settled = self._pending
-        if undelivered:
-            reasons = {message.id: message.reason for message in undelivered}
-            for checked in settled:
-                checked.lose(reasons)
-        self.forget()
-        return settled
-
-    def forget(self) -> None:
-        """Drop unconfirmed windows, because they are sent again."""
-        self._pending, self._rows, self._bytes, self.unconfirmed = [], 0, 0, 0
-
-
-def publish_options(plan: Plan, topic: str) -> PublishOptions:
-    """How a plan's messages are published to one of its topics."""
-    by_key = topic in plan.keyed or plan.options.partitions == "key"
-    return PublishOptions(
-        original_time=plan.options.timestamp == "original", partitions="key" if by_key else "original"
-    )
 
 
 def replay_lane(
@@ -142,20 +64,21 @@ def replay_lane(
         TransientError: only once ``stopped`` is true.
         PermanentError: the plan's own objects are missing.
     """
-    work = _Lane(plan, lane, lakes, publisher, stopped=stopped, pacer=pacer or Pacer(Wish))
-    started = time.monotonic()
-    try:
-        retry(work.run, f"resubmit lane {lane} of job {plan.job}", stopped=work.halted)
-    except TakenOverError:
-        work.report.notes.append(f"Lane {lane} was taken over by another worker.")
-    except TransientError:
-        if work.report.halted is None:
-            raise
-    work.report.settle(work.confirmed, work.earlier, time.monotonic() - started)
+    work = Lane(plan, lane, lakes, publisher, stopped=stopped, pacer=pacer or Pacer(Wish))
+    work.take_turn(Alone())
     return work.report
 
 
-class _Lane:
+class Lane:
+    """A lane under way: sends in turns, until it has ended.
+
+    Attributes:
+        number: of the lane in its plan.
+        report: the outcome, complete once it has ended.
+        ended: whether it needs no further turn: all is sent, or it ended early.
+        time_us: publish time of the first message that is not confirmed, in µs; None if it is not known yet.
+    """
+
     def __init__(
         self,
         plan: Plan,
@@ -166,14 +89,20 @@ class _Lane:
         stopped: Callable[[], bool],
         pacer: Pacer,
     ) -> None:
-        self._plan, self._lane, self._lakes = plan, lane, lakes
+        """See :func:`replay_lane`."""
+        self._plan, self.number, self._lakes = plan, lane, lakes
         self._publisher, self._stopped, self._pacer = publisher, stopped, pacer
         self._ledger = Ledger(lakes[0], plan, lane)
         self._sender = Sender(publisher, publish_options(plan, lane_topic(plan, lane)))
         self.confirmed, self.earlier = Tally(), Tally()
         self._failed: list[pa.Table] = []
-        self._started = self._closing = False
+        self._ahead: ReadAhead | None = None
+        self._held: Checked | None = None
+        self._started, self._since = False, time.monotonic()
         self._gap = self._written = self._doubted = 0
+        self.ended = False
+        self.time_us: int | None = None
+        self._next_us: int | None = None
         self.report = Report(job=plan.job, destination=lane_topic(plan, lane), planned=plan.lanes[lane])
 
     def halted(self) -> bool:
@@ -182,21 +111,54 @@ class _Lane:
             self.report.halted = state
         return self.report.halted is not None or self._stopped()
 
-    def run(self) -> None:
-        """Begin (again) after the confirmed rows and send the rest of the lane."""
+    def take_turn(self, turn: Turn) -> None:
+        """Send until the lane or its turn ends; transient errors are retried.
+
+        Raises:
+            TransientError: only once ``stopped`` is true.
+            PermanentError: the plan's own objects are missing.
+        """
+        try:
+            retry(
+                lambda: self._run(turn),
+                f"resubmit lane {self.number} of job {self._plan.job}",
+                stopped=self.halted,
+            )
+        except TakenOverError:
+            self.report.notes.append(f"Lane {self.number} was taken over by another worker.")
+            self.ended = True
+        except TransientError:
+            if self.report.halted is None:
+                raise
+            self.ended = True
+        if self.ended:
+            self.close()
+            self.report.settle(self.confirmed, self.earlier, time.monotonic() - self._since)
+
+    def _run(self, turn: Turn) -> None:
         if self.halted() and not self._started:
             self.confirmed, _ = self._ledger.read()
             self.earlier = copy.deepcopy(self.confirmed)
             self._leave()
+            self.ended = True
             return
-        self._begin()
-        self._closing = False
-        with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(_FILES_AT_A_TIME) as files:
-            windows = self._read(files)
-            try:
-                self._send_all(lambda: ahead.submit(next, windows, None))
-            finally:
-                self._closing = True
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            self._begin()
+            ahead = ReadAhead(self._read)
+        try:
+            self._send_turn(ahead, turn)
+            self._ahead = ahead
+        finally:
+            if self._ahead is None:  # what failed begins again
+                self._held = None
+                ahead.close()
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     def _begin(self) -> None:
         """Take the lane up, or take it up again unless another worker has.
@@ -228,7 +190,7 @@ class _Lane:
     def _doubt(self, unconfirmed: int) -> None:
         """Count messages that may have arrived, each once, however often the destination is lost."""
         done = self.confirmed.done
-        end = min(done + unconfirmed, self._plan.lanes[self._lane])
+        end = min(done + unconfirmed, self._plan.lanes[self.number])
         self.confirmed.may_repeat += max(0, end - max(done, self._doubted))
         self._doubted = max(end, self._doubted)
 
@@ -238,19 +200,19 @@ class _Lane:
             return not self._plan.exactly_once or self.confirmed.done > 0
         return kept < self.confirmed.done
 
-    def _read(self, files: ThreadPoolExecutor) -> Iterator[Checked]:
+    def _read(self, files: ThreadPoolExecutor, closing: Callable[[], bool]) -> Iterator[Checked]:
         what = f"read the files of job {self._plan.job}"
         for window in self._windows():
             yield retry(
                 lambda window=window: read_window(window, self._plan, self._lakes, files),  # type: ignore[misc]
                 what,
-                stopped=lambda: self._closing or self.halted(),
+                stopped=lambda: closing() or self.halted(),
             )
 
     def _windows(self) -> Iterator[pa.RecordBatch]:
         """The unconfirmed windows, cut where the rows end that the destination already has."""
         gap = self._gap
-        for window in read_windows(self._lakes[0], self._plan, self._lane, self.confirmed.done):
+        for window in read_windows(self._lakes[0], self._plan, self.number, self.confirmed.done):
             if 0 < gap < len(window):
                 yield window.slice(0, gap)
                 yield window.slice(gap)
@@ -258,28 +220,54 @@ class _Lane:
                 yield window
             gap -= len(window)
 
-    def _send_all(self, read_next: Callable[[], Future[Checked | None]]) -> None:
-        future = read_next()
-        while (checked := self._wait(future)) is not None and not self.halted():
-            future = read_next()
+    def _send_turn(self, ahead: ReadAhead, turn: Turn) -> None:
+        sent = 0
+        while not self.halted() and (checked := self._next(ahead)) is not None:
+            count = len(checked.messages) if self._gap > 0 else self._allowed(checked, turn)
+            if (len(checked.messages) and not count) or turn.is_over(sent):
+                self._commit()
+                return
+            part, self._held = checked.split(count)
+            sent += len(part.window)
             if self._gap > 0:
-                self._count_gap(checked)
+                self._count_gap(part)
             else:
-                self._send(checked)
+                self._send(part)
         self._commit()
         self._keep(self._ledger.leave)
         self._leave()
+        self.ended = True
+
+    def _next(self, ahead: ReadAhead) -> Checked | None:
+        """What comes next: the rest of a window, or the next one."""
+        if self._held is None:
+            self._held = self._wait(ahead.next)
+            ahead.advance()
+        return self._held
+
+    def _allowed(self, checked: Checked, turn: Turn) -> int:
+        """How many messages of a window the turn allows."""
+        if not len(checked.messages):
+            return 0
+        column = checked.window.column("publish_time").take(pa.array(checked.rows)).cast(pa.int64())
+        times = pc.fill_null(column, NO_TIME).to_numpy()
+        self._next_us = int(times[0])
+        if not self._sender.rows:
+            self.time_us = self._next_us
+        limit = turn.limit(self._next_us)
+        late = np.flatnonzero(times > limit) if limit is not None else times[:0]
+        return int(late[0]) if len(late) else len(times)
 
     def _leave(self) -> None:
         """Delete the lane's progress at the destination if nobody will need it."""
-        if self.report.halted == "cancel" or self.confirmed.done == self._plan.lanes[self._lane]:
+        if self.report.halted == "cancel" or self.confirmed.done == self._plan.lanes[self.number]:
             self._publisher.finish()
 
     def _wait(self, future: Future[Checked | None]) -> Checked | None:
         # A slow lake must not keep a transaction open, because that stalls every read-committed consumer.
         while True:
             try:
-                return future.result(timeout=_COMMIT_SECONDS / 4)
+                return future.result(timeout=COMMIT_SECONDS / 4)
             except NotYet:
                 if self._sender.due():
                     self._commit()
@@ -310,9 +298,10 @@ class _Lane:
 
     def _commit(self) -> None:
         self._count(self._sender.commit(self.confirmed.done))
+        self.time_us = self._next_us
         pa.default_memory_pool().release_unused()  # or the objects of past windows add up in memory
         failed = pa.concat_tables(self._failed) if self._failed else None
-        self._keep(lambda: self._ledger.write(self.confirmed, failed, self._written))
+        self._keep(lambda: self._ledger.write(self.confirmed, failed, self._written, self.time_us))
         self._failed, self._written = [], self.confirmed.done
 
     def _count(self, settled: list[Checked]) -> None:

@@ -1,18 +1,21 @@
-"""The rate limit of a job: one pacer per process, shared by its lanes."""
+"""How fast a worker's lanes may send, and how far: the rate limit of the job, and turns."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from transforms.lake import Lake
-from transforms.replay.control import Control, Wish
+from transforms.replay.control import Wish
 
-__all__ = ["Pacer", "pacer_of"]
+__all__ = ["NO_TIME", "Alone", "Pacer", "Turn"]
+
+NO_TIME = int(np.iinfo(np.int64).min)
+"""Publish time, in µs, of a message that has none: it comes before all others."""
 
 _STEP = 0.05
 """Seconds' worth of messages sent at a time: small enough for a smooth stream."""
@@ -23,15 +26,15 @@ _MADE_UP = 1.0
 class Pacer:
     """Decides how many messages may be sent now. Thread-safe; a new rate applies from the next message on."""
 
-    def __init__(self, wish: Callable[[], Wish], workers: int = 1) -> None:
+    def __init__(self, wish: Callable[[], Wish], share: Callable[[], float] = lambda: 1.0) -> None:
         """Limit the rate to that of the newest wish.
 
         Args:
             wish: called before each send; see :meth:`Control.wish`.
-            workers: processes that share the job's rate evenly.
+            share: the part of the job's rate that is this worker's, above 0 and at most 1.
         """
         self.wish = wish
-        self._workers = workers
+        self._share = share
         self._lock = threading.Lock()
         self._limits: tuple[float | None, float | None] = (None, None)
         self._free = time.monotonic()
@@ -57,7 +60,8 @@ class Pacer:
         return 0
 
     def _take(self, sizes: npt.NDArray[np.int64], now: float) -> int:
-        messages, size = (limit and limit / self._workers for limit in self._limits)
+        share = self._share()
+        messages, size = (limit and limit * share for limit in self._limits)
         count = len(sizes)
         if messages:
             count = min(count, int(messages * _STEP))
@@ -69,19 +73,28 @@ class Pacer:
         return count
 
 
-_pacers: dict[tuple[str, str], Pacer] = {}
-_pacers_lock = threading.Lock()
+class Turn(Protocol):
+    """How far a lane may send now."""
+
+    def limit(self, time_us: int) -> int | None:
+        """Say that the next message is of this publish time, in µs.
+
+        Returns:
+            The latest publish time that may be sent now; None is any. If it is earlier than the next
+            message's, the lane confirms what it has sent, and its turn ends.
+        """
+
+    def is_over(self, messages: int) -> bool:
+        """Whether the turn ends after this many messages, for other lanes to have theirs."""
 
 
-def pacer_of(lake: Lake, job: str, workers: int = 1) -> Pacer:
-    """The only pacer of a job in this process; see :class:`Pacer`.
+class Alone:
+    """The turn of a lane without others."""
 
-    Args:
-        lake: holds the job's plan.
-        job: its id.
-        workers: used when the pacer is created.
-    """
-    with _pacers_lock:
-        if (lake.url, job) not in _pacers:
-            _pacers[lake.url, job] = Pacer(Control(lake, job).wish, workers)
-        return _pacers[lake.url, job]
+    def limit(self, time_us: int) -> int | None:  # noqa: ARG002 - see Turn
+        """Any time."""
+        return None
+
+    def is_over(self, messages: int) -> bool:  # noqa: ARG002 - see Turn
+        """Never."""
+        return False
