@@ -30,7 +30,8 @@ class Progress(SourceProgress, total=False):
     Attributes:
         rate: messages per second, of late.
         seconds_left: estimated from the rate.
-        last_publish_time: original publish time of the latest message that was sent again, ISO 8601.
+        last_publish_time: how far all of it is in original publish time, the lowest over the lanes that are
+            not done; ISO 8601.
         sources: the same by source.
     """
 

@@ -111,7 +111,7 @@ class Jobs:
             TransientError: a server does not answer, or too many requests are waiting.
         """
         kept = {"idempotency_key": key, "request": body, "rate": rate.model_dump()}
-        if rate == UNHURRIED and self._is_small(request):
+        if rate == UNHURRIED and request.options.times_original is None and self._is_small(request):
             row = row_from_request(request, requested_by, mode="inline", **kept)
             return self._answer(_checked_key(self._inline.submit(row), row))
         with needs(f"Destination {request.destination}"):

@@ -271,7 +271,8 @@ class Progress(SourceProgress):
     rate: float | None = Field(default=None, description="Current messages per second.")
     seconds_left: float | None = Field(default=None, description="Estimated from the rate.")
     last_publish_time: str | None = Field(
-        default=None, description="Original publish time of the latest message that was sent again."
+        default=None,
+        description="Original publish time up to which all lanes have sent.",
     )
     sources: dict[str, SourceProgress] = {}
 

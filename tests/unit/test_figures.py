@@ -15,7 +15,7 @@ from transforms.model import UTC_MICROSECONDS
 from transforms.replay.control import Wish
 from transforms.replay.figures import SAMPLES, Figures, Times
 from transforms.replay.options import Options
-from transforms.replay.pacing import Pacer
+from transforms.replay.pacing import Pacer, Schedule
 from transforms.replay.plans import LANES
 from transforms.replay.routing import Router, lane_of
 
@@ -150,3 +150,31 @@ def test_a_rate_is_shared_by_workers_and_one_large_message_waits_its_time() -> N
     while not large.allow(np.array([1])):
         pass
     assert 0.19 <= time.monotonic() - started < 10
+
+
+def sent_at(pacer: Pacer, times: list[int], seconds: float) -> list[float]:
+    """When each of the messages may be sent, in seconds from now; stops after ``seconds``."""
+    started, found, left = time.monotonic(), list[float](), np.array(times)
+    while len(left) and time.monotonic() - started < seconds:
+        count = pacer.allow(np.ones(len(left), np.int64), left)
+        found += [time.monotonic() - started] * count
+        left = left[count:]
+    return found
+
+
+def test_messages_keep_their_spacing_at_the_speed_that_is_asked_for() -> None:
+    times = [0, 500_000, 600_000, 2_000_000, 5_000_000]
+    found = sent_at(Pacer(Wish, schedule=Schedule(0, 5.0)), times, 60)
+    assert found == pytest.approx([time / 5_000_000 for time in times], abs=0.15)
+
+
+def test_what_a_limit_or_a_standstill_holds_back_is_not_made_up_for() -> None:
+    wished = Wish(messages_per_second=1.0)
+    pacer = Pacer(lambda: wished, schedule=Schedule(0, 10.0))
+    times = [number * 1_000_000 for number in range(15)]
+    slow = sent_at(pacer, times, 2.5)
+    assert 2 <= len(slow) <= 4
+    wished = Wish()
+    rest = times[len(slow) :]
+    found = sent_at(pacer, rest, 60)
+    assert np.diff(found[1:]) == pytest.approx([0.1] * (len(rest) - 2), abs=0.08)

@@ -31,8 +31,8 @@ def rows(partition: int | None, times: list[int | None], source: str = "s") -> p
     )
 
 
-def in_order(*tables: pa.Table, slice_us: int = MINUTE) -> list[str]:
-    with TimeOrder(slice_us) as order:
+def in_order(*tables: pa.Table, step_us: int = MINUTE // 2) -> list[str]:
+    with TimeOrder(step_us) as order:
         for one in tables:
             order.add(3, order.stamp(one))
         found = list(order.sorted())
@@ -67,6 +67,11 @@ def test_no_partition_is_more_than_half_a_slice_ahead(run: int, monkeypatch: pyt
         assert left[int(number)].pop(0) == times[int(number)][int(place)]
         waiting = [every[0] for every in left.values() if every]
         assert not waiting or times[int(number)][int(place)] - min(waiting) <= MINUTE // 2
+
+
+def test_a_short_step_is_in_the_order_of_time() -> None:
+    found = in_order(rows(0, [1, 3, 2**62]), rows(1, [-(2**62), 2, 4]), rows(2, [None, 2]), step_us=1)
+    assert found == ["2_0", "1_0", "0_0", "1_1", "2_1", "0_1", "1_2", "0_2"]
 
 
 def test_where_a_slice_holds_much_partitions_take_turns() -> None:

@@ -10,18 +10,17 @@ from concurrent.futures import TimeoutError as NotYet
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from transforms.brokers import UNNAMED, Publisher, is_noted
 from transforms.errors import PermanentError, TransientError
 from transforms.lake import Lake
 from transforms.replay.control import Wish
 from transforms.replay.ledger import Ledger
-from transforms.replay.pacing import NO_TIME, Alone, Pacer, Turn
+from transforms.replay.pacing import Alone, Pacer, Turn
 from transforms.replay.plans import COMMIT_MESSAGES, Plan, lane_topic, read_windows
 from transforms.replay.read_ahead import ReadAhead
 from transforms.replay.report import Report, Tally
-from transforms.replay.sender import COMMIT_SECONDS, Sender, publish_options
+from transforms.replay.sender import COMMIT_SECONDS, TIMED_COMMIT_SECONDS, Sender, publish_options
 from transforms.replay.window_reader import Checked, read_window
 from transforms.retry import retry
 
@@ -93,7 +92,8 @@ class Lane:
         self._plan, self.number, self._lakes = plan, lane, lakes
         self._publisher, self._stopped, self._pacer = publisher, stopped, pacer
         self._ledger = Ledger(lakes[0], plan, lane)
-        self._sender = Sender(publisher, publish_options(plan, lane_topic(plan, lane)))
+        seconds = COMMIT_SECONDS if plan.options.times_original is None else TIMED_COMMIT_SECONDS
+        self._sender = Sender(publisher, publish_options(plan, lane_topic(plan, lane)), seconds)
         self.confirmed, self.earlier = Tally(), Tally()
         self._failed: list[pa.Table] = []
         self._ahead: ReadAhead | None = None
@@ -249,8 +249,7 @@ class Lane:
         """How many messages of a window the turn allows."""
         if not len(checked.messages):
             return 0
-        column = checked.window.column("publish_time").take(pa.array(checked.rows)).cast(pa.int64())
-        times = pc.fill_null(column, NO_TIME).to_numpy()
+        times = checked.times()
         self._next_us = int(times[0])
         if not self._sender.rows:
             self.time_us = self._next_us
@@ -284,14 +283,15 @@ class Lane:
         self._count([checked])
 
     def _send(self, checked: Checked) -> None:
-        """Send a window at the rate limit, in parts if that is slow."""
-        sizes = checked.sizes()
+        """Send a window at the rate limit and speed, in parts if that is slow."""
+        sizes, times = checked.sizes(), checked.times()
         rest: Checked | None = checked
         while rest is not None and not self.halted():
-            count = self._pacer.allow(sizes[: self._sender.room]) if len(sizes) else 0
+            room = self._sender.room
+            count = self._pacer.allow(sizes[:room], times[:room]) if len(sizes) else 0
             if count or not len(sizes):
                 part, rest = rest.split(count)
-                sizes = sizes[count:]
+                sizes, times = sizes[count:], times[count:]
                 self._sender.send(part)
             if self._sender.due():
                 self._commit()

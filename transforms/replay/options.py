@@ -5,6 +5,7 @@ Each option is declared here once, for the commands, the API's requests, the pag
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from transforms.errors import ConfigurationError
@@ -14,6 +15,9 @@ from transforms.settings.kinds import AGE, COUNT, SIZE, TEXT, Kind
 __all__ = ["Options", "Rate"]
 
 _LONGEST_US = 1 << 62
+_STEP_US = 50_000
+"""Microseconds of sending for which messages of several partitions need not be in order of time."""
+_TIMES = r"[0-9]{1,6}(\.[0-9]{1,6})?x"
 
 
 def _span(text: str) -> str:
@@ -21,7 +25,14 @@ def _span(text: str) -> str:
     return text
 
 
+def _speed(text: str) -> str:
+    if text != "max" and not (re.fullmatch(_TIMES, text) and float(text[:-1])):
+        raise ValueError("write max, or how many times the original speed, such as 1x, 10x or 0.5x")
+    return text
+
+
 _CHOICE = Kind("CHOICE", str)
+_SPEED = Kind("SPEED", _speed, f"max|{_TIMES}")
 _SPAN = Kind("TIME", _span, AGE.pattern)
 
 
@@ -37,6 +48,8 @@ class Options:
         order: which order to preserve. ``partition``: per source partition; ``key``: per key and source
             partition, so that keys spread over lanes; ``none``.
         slice: how far a partition may be ahead of another, in publish time, such as ``1m``.
+        speed: ``1x`` sends with the original spacing of publish times, ``10x`` ten times as fast; ``max``
+            without any.
         restore: restore dead letters: remove the headers that were added.
         source_prefix: what ``{origin}`` leaves out: the prefix of the archived topics' sources.
         into_its_source: send also into a topic that the messages were archived from.
@@ -71,6 +84,13 @@ class Options:
         "work at the same time",
         default="1m",
     )
+    speed: str = setting(
+        _SPEED,
+        "running",
+        "1x sends messages with the original spacing of their publish times, 10x ten times as fast; max is "
+        "as fast as possible",
+        default="max",
+    )
     restore: bool = flag(
         "running",
         "restore dead letters: remove the headers that were added; {origin} in the destination's topic "
@@ -95,10 +115,11 @@ class Options:
             if one.choices and value not in {*one.choices, one.default}:
                 *others, last = one.choices
                 problems.append(f"{one.name} {value!r}: write {', '.join(others)} or {last}.")
-        try:
-            _SPAN.convert(self.slice)
-        except ValueError as error:
-            problems.append(f"slice {self.slice!r}: {error}.")
+        for name, kind in (("slice", _SPAN), ("speed", _SPEED)):
+            try:
+                kind.convert(getattr(self, name))
+            except ValueError as error:
+                problems.append(f"{name} {getattr(self, name)!r}: {error}.")
         if problems:
             raise ConfigurationError(problems)
 
@@ -106,6 +127,17 @@ class Options:
     def slice_us(self) -> int:
         """The slice in microseconds, at least one second."""
         return min(max(round(AGE.convert(self.slice) * 1_000_000), 1_000_000), _LONGEST_US)
+
+    @property
+    def step_us(self) -> int:
+        """Publish time in microseconds whose messages of a partition are sent together."""
+        fast = self.times_original
+        return self.slice_us // 2 if fast is None else min(self.slice_us // 2, max(round(fast * _STEP_US), 1))
+
+    @property
+    def times_original(self) -> float | None:
+        """How many times the original speed; None is as fast as it can."""
+        return None if self.speed == "max" else float(self.speed[:-1])
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def survey(
     """
     found, router = Survey(), Router(topic, options)
     columns = sorted(_ALWAYS | router.columns)
-    with TimeOrder(options.slice_us) as order:
+    with TimeOrder(options.step_us) as order:
         for given in selected(index, selection, columns):
             table = described(given) if options.restore else given
             found.add(table, lakes)

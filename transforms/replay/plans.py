@@ -136,10 +136,12 @@ class Plan:
     def estimated_seconds(
         self, messages_per_second: float | None = None, bytes_per_second: float | None = None
     ) -> float:
-        """Seconds that publishing takes: at the usual rate of one worker, or the rate limit."""
+        """Seconds that publishing takes: at the usual rate of one worker, the rate limit, or the speed."""
         messages = min(messages_per_second or _MESSAGES_PER_SECOND, _MESSAGES_PER_SECOND)
         size = min(bytes_per_second or _BYTES_PER_SECOND, _BYTES_PER_SECOND)
-        return round(max(self.messages / messages, self.bytes / size), 3)
+        times_original, span = self.options.times_original, (self.newest_us or 0) - (self.oldest_us or 0)
+        spaced = span / 1_000_000 / times_original if times_original else 0.0
+        return round(max(self.messages / messages, self.bytes / size, spaced), 3)
 
     def report(self) -> dict[str, Any]:
         """The plan for users and the API: JSON types, times as ISO 8601 in UTC."""

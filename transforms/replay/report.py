@@ -110,8 +110,8 @@ class Report(Tally):
         planned: messages of the plan.
         published: messages sent by this run and confirmed.
         already_published: messages published by earlier runs of the job.
-        last_publish_time_us: the latest publish time of a confirmed message; ``last_publish_time`` in ISO
-            8601 in the printed report.
+        last_publish_time_us: how far all of it is, the lowest publish time over the lanes that are not done;
+            ``last_publish_time`` in ISO 8601 in the printed report.
         sources: messages published and failed by source, in all runs.
         failed: messages that were not published, by category; in all runs, like the following attributes.
         errors: the first 100 of these.

@@ -8,10 +8,12 @@ from transforms.brokers import Publisher, PublishOptions
 from transforms.replay.plans import COMMIT_MESSAGES, Plan
 from transforms.replay.window_reader import Checked
 
-__all__ = ["COMMIT_SECONDS", "Sender", "publish_options"]
+__all__ = ["COMMIT_SECONDS", "TIMED_COMMIT_SECONDS", "Sender", "publish_options"]
 
 COMMIT_SECONDS = 2.0
 """Age of the oldest message sent at which a commit is due."""
+TIMED_COMMIT_SECONDS = 0.5
+"""The same where messages keep their spacing: a read-committed consumer sees them by commits."""
 _SEND_MESSAGES = 1_000
 """Messages handed to a publisher at a time; it makes Python objects of them, so few keep memory low."""
 _COMMIT_BYTES = 16 << 20
@@ -20,8 +22,11 @@ _COMMIT_BYTES = 16 << 20
 class Sender:
     """Sends checked windows and keeps track of what is not confirmed yet."""
 
-    def __init__(self, publisher: Publisher, options: PublishOptions) -> None:
-        """Send through an open publisher."""
+    def __init__(
+        self, publisher: Publisher, options: PublishOptions, seconds: float = COMMIT_SECONDS
+    ) -> None:
+        """Send through an open publisher; ``seconds`` is the age at which a commit is due."""
+        self._seconds = seconds
         self._publisher = publisher
         self._options = options
         self._pending: list[Checked] = []
@@ -55,7 +60,7 @@ class Sender:
         return bool(self._pending) and (
             self._rows >= COMMIT_MESSAGES
             or self._bytes >= _COMMIT_BYTES
-            or time.monotonic() - self._since >= COMMIT_SECONDS
+            or time.monotonic() - self._since >= self._seconds
         )
 
     def commit(self, done: int) -> list[Checked]:

@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 BLOCK = 10_000
 """Rows of a partition that stay together where a slice holds more: it is read from few files."""
 _BLOCKS = 1 << 18
-_SHORTEST_US = 500_000
+_LONG_US = 500_000
 _RUN_ROWS = 500_000
 """Rows that are sorted in memory; more are kept in a temporary file, about 40 bytes a row."""
 _BATCH_ROWS = 5_000
@@ -55,17 +55,17 @@ class _Track:
 
 @dataclass
 class TimeOrder:
-    """Rows by half slices of publish time; within one, blocks of each partition in turn.
+    """Rows by steps of publish time; within one, blocks of each partition in turn.
 
-    So a partition is never more than half a slice ahead of another in the sorted rows. Its own order stays:
+    So a partition is never more than a step ahead of another in the sorted rows. Its own order stays:
     a message that is older than one before it counts as published together with that one. Bounded memory:
     large plans are sorted in runs on disk. Use as a context, which deletes them.
 
     Attributes:
-        slice_us: the job's slice, in µs; less than a second counts as one.
+        step_us: length of a step, in µs.
     """
 
-    slice_us: int
+    step_us: int
     _tracks: dict[tuple[str, int], _Track] = field(default_factory=dict)
     _tables: list[pa.Table] = field(default_factory=list)
     _rows: int = 0
@@ -73,7 +73,8 @@ class TimeOrder:
 
     def __post_init__(self) -> None:
         """Prepare for the first rows."""
-        self._width = max(self.slice_us // 2, _SHORTEST_US)
+        # A short step holds few rows, and leaves no room for the number of a block.
+        self._blocks = _BLOCKS if self.step_us >= _LONG_US else 1
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> TimeOrder:
@@ -110,14 +111,14 @@ class TimeOrder:
 
     def _order(self, track: _Track, times: Ints) -> Ints:
         highs = np.maximum.accumulate(np.maximum(times, track.high))
-        cells = highs // self._width
+        cells = highs // self.step_us
         first = np.concatenate([[0], np.flatnonzero(np.diff(cells)) + 1])
         begun = track.rows if cells[0] == track.cell else 0
         sizes = np.diff([*first, len(cells)])
         numbers = np.arange(len(cells)) - np.repeat(first, sizes)
         numbers[: sizes[0]] += begun
         track.high, track.cell, track.rows = int(highs[-1]), int(cells[-1]), int(numbers[-1]) + 1
-        ordered: Ints = cells * _BLOCKS + np.minimum(numbers // BLOCK, _BLOCKS - 1)
+        ordered: Ints = cells * self._blocks + np.minimum(numbers // BLOCK, self._blocks - 1)
         return ordered
 
     def _sorted(self) -> pa.Table:

@@ -14,11 +14,12 @@ from transforms.brokers import Publisher
 from transforms.lake import Lake
 from transforms.replay.control import Control
 from transforms.replay.lane import Lane
-from transforms.replay.ledger import progress
+from transforms.replay.ledger import progress, total
 from transforms.replay.others import Others
-from transforms.replay.pacing import NO_TIME, Alone, Pacer, Turn
+from transforms.replay.pacing import NO_TIME, Alone, Pacer, Schedule, Turn
 from transforms.replay.plans import COMMIT_MESSAGES, Plan
 from transforms.replay.report import Report
+from transforms.retry import retry
 
 __all__ = ["replay_lanes"]
 
@@ -27,6 +28,7 @@ _THREADS = 4
 _OPEN_LANES = 16
 """Lanes that are under way, and take turns on the threads: each holds a publisher and two windows."""
 _LOOK = 0.5
+_GIVE_UP_AFTER = 600.0
 _LATEST_US = (1 << 63) - 1
 
 
@@ -61,8 +63,18 @@ def replay_lanes(
         PermanentError: the plan's own objects are missing.
     """
     with Others(lakes[0], plan, lanes, workers) as others:
-        pacer = Pacer(Control(lakes[0], plan.job).wish, others.share)
+        pacer = Pacer(Control(lakes[0], plan.job).wish, others.share, _schedule(plan, lakes[0]))
         return _Crew(plan, lanes, lakes, open_publisher, stopped, pacer, others).work()
+
+
+def _schedule(plan: Plan, lake: Lake) -> Schedule | None:
+    """Goes on where an earlier run ended."""
+    times_original = plan.options.times_original
+    if times_original is None:
+        return None
+    what = f"read the progress of job {plan.job}"
+    sent = retry(lambda: total(lake, plan), what, give_up_after=_GIVE_UP_AFTER).last_publish_time_us
+    return Schedule((plan.oldest_us or 0) if sent is None else sent, times_original)
 
 
 @dataclass
@@ -97,7 +109,9 @@ class _Crew:
         self._open: dict[int, _Open] = {}
         self._changed = threading.Condition()
         self._failed = False
-        self._threads = min(_THREADS, len(lanes))
+        # With a schedule, each lane waits for its own messages.
+        at_once = _THREADS if plan.options.times_original is None else _OPEN_LANES
+        self._threads = min(at_once, len(lanes))
         self._reports: list[Report] = []
 
     def work(self) -> list[Report]:

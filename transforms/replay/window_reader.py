@@ -16,6 +16,7 @@ from transforms.entries import traits, verify
 from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import Lake, LakeFile, ObjectMissingError, find_lake
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Trait
+from transforms.replay.pacing import NO_TIME
 from transforms.replay.plans import Plan
 from transforms.replay.reduction import adapt, not_carried
 from transforms.replay.report import Tally
@@ -61,6 +62,12 @@ class Checked:
         """Bytes of each message, according to the index."""
         sizes: Rows = self.window.column("size").to_numpy()
         return sizes[self.rows]
+
+    def times(self) -> Rows:
+        """Publish time of each message in µs, ``NO_TIME`` where there is none; according to the index."""
+        times = self.window.column("publish_time").take(pa.array(self.rows)).cast(pa.int64())
+        found: Rows = pc.fill_null(times, NO_TIME).to_numpy()
+        return found
 
     def split(self, count: int) -> tuple[Checked, Checked | None]:
         """The first ``count`` messages with the rows of the window up to the next one, and the rest."""
