@@ -14,6 +14,7 @@ from bench.archive import archive, fill, job
 from bench.bound import BACKLOGS, bounded
 from bench.finding import searching
 from bench.measure import Figure
+from bench.order import ordered
 from bench.pace import RATES, paced
 from bench.resubmit import resubmit, single
 from bench.results import write_section
@@ -81,6 +82,11 @@ def _resubmit(kafka: Kafka, messages: int) -> Iterator[Figure]:
         yield from resubmit(kafka, server.url, count, 200, directory)
 
 
+def _order(kafka: Kafka, messages: int) -> Iterator[Figure]:
+    with _directory() as directory:
+        yield from ordered(kafka, messages // 2, directory)
+
+
 def _single(kafka: Kafka, messages: int) -> Iterator[Figure]:
     count = messages // 4
     with _directory() as directory:
@@ -132,6 +138,7 @@ _ALL: dict[str, Callable[[Kafka, int], Iterator[Figure]]] = {
     "batches": _batches,
     "formats": _formats,
     "resubmit": _resubmit,
+    "order": _order,
     "single": _single,
     "pace": _pace,
     "memory": _memory,

@@ -227,6 +227,7 @@ class Lane:
             if (len(checked.messages) and not count) or turn.is_over(sent):
                 self._commit()
                 return
+            ahead.begin()
             part, self._held = checked.split(count)
             sent += len(part.window)
             if self._gap > 0:
@@ -241,8 +242,8 @@ class Lane:
     def _next(self, ahead: ReadAhead) -> Checked | None:
         """What comes next: the rest of a window, or the next one."""
         if self._held is None:
-            self._held = self._wait(ahead.next)
-            ahead.advance()
+            self._held = self._wait(ahead.begin())
+            ahead.take()
         return self._held
 
     def _allowed(self, checked: Checked, turn: Turn) -> int:

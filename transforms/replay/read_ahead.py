@@ -16,7 +16,8 @@ class ReadAhead:
     """The windows of a lane, the next one read meanwhile on threads of its own.
 
     Attributes:
-        next: the next window, or None at the end of the lane; the future raises what reading raised.
+        next: the next window, or None at the end of the lane; the future raises what reading raised. It is
+            not begun after :meth:`take`, so that a lane that waits for its turn holds one window only.
     """
 
     def __init__(self, read: Callable[[ThreadPoolExecutor, Callable[[], bool]], Iterator[Checked]]) -> None:
@@ -24,11 +25,17 @@ class ReadAhead:
         self._closing = False
         self._thread, self._files = ThreadPoolExecutor(1), ThreadPoolExecutor(_FILES_AT_A_TIME)
         self._windows = read(self._files, lambda: self._closing)
-        self.advance()
+        self.next: Future[Checked | None] | None = None
 
-    def advance(self) -> None:
-        """Begin to read the window after ``next``."""
-        self.next: Future[Checked | None] = self._thread.submit(next, self._windows, None)
+    def begin(self) -> Future[Checked | None]:
+        """Begin to read ``next`` unless that is so."""
+        if self.next is None:
+            self.next = self._thread.submit(next, self._windows, None)
+        return self.next
+
+    def take(self) -> None:
+        """Leave ``next``, which was waited for, to the caller."""
+        self.next = None
 
     def close(self) -> None:
         """Stop reading, and wait until that is so."""
