@@ -136,7 +136,7 @@ class Options:
 
     @property
     def times_original(self) -> float | None:
-        """How many times the original speed; None is as fast as it can."""
+        """How many times the original speed; None is without a limit."""
         return None if self.speed == "max" else float(self.speed[:-1])
 
 
