@@ -93,6 +93,7 @@ class Lane:
         self._retry_at = 0.0
         self._short_since = math.inf
         self._received: list[Raw] = []
+        self._outstanding = 0
         self._sid = b""
         self._unacknowledged: deque[tuple[_INTS, list[bytes]]] = deque()
         self.refusals: list[str] = []
@@ -103,12 +104,17 @@ class Lane:
         return max(self.pending, len(self._received)) + (len(self._held) if self._held is not None else 0)
 
     @property
+    def asks(self) -> bool:
+        """Whether messages behind the last one taken are on their way."""
+        return self._outstanding > 0 and self.pending > 0
+
+    @property
     def is_queue(self) -> bool:
         """Whether acknowledged messages are removed one consumer at a time."""
         return self.stream.retention == "workqueue"
 
-    def take(self, window: int) -> pa.Table | None:
-        """Messages that have arrived; requests more, up to ``window`` bytes in flight.
+    def take(self) -> pa.Table | None:
+        """Messages that have arrived.
 
         Raises:
             TransientError: the broker does not answer.
@@ -118,7 +124,6 @@ class Lane:
         table, self._held = self._held, None
         if table is None:
             received = self._arrived()
-            self._ask_for_more(window)
             table = self._messages(received) if received else None
         if table is None or not len(table):
             return None
@@ -230,7 +235,7 @@ class Lane:
 
     def _lose(self) -> None:
         self.close()
-        self._received = []
+        self._received, self._outstanding = [], 0
 
     def _arrived(self) -> list[Raw]:
         """Messages delivered since the last call, without status replies."""
@@ -260,8 +265,9 @@ class Lane:
             self.refusals.append(header[9:].partition(b"\r\n")[0].decode(errors="replace").strip())
             self._lose()
 
-    def _ask_for_more(self, window: int) -> None:
-        if not self._sid or self._outstanding >= _BATCH // 2:
+    def ask_for_more(self, window: int) -> None:
+        """Have at most ``window`` more bytes sent, unless enough is on its way."""
+        if self.gap is not None or not self._sid or not self._stands() or self._outstanding >= _BATCH // 2:
             return
         body = {"batch": _BATCH, "max_bytes": window, "expires": int(_EXPIRES * 1e9)}
         self._connection.publish(

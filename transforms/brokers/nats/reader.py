@@ -230,22 +230,39 @@ class NatsReader:
     def _fetch(self) -> list[Fetched]:
         limit = int(self._connection.info()["max_payload"]) + _OVERHEAD
         window = max(self._memory // max(2 * len(self._lanes), 1), limit)
-        fetched = list[Fetched]()
-        for partition, lane in self._lanes.items():
+        fetched, room = list[Fetched](), max(self._memory // (2 * window), 1)
+        for partition, lane in list(self._lanes.items()):
+            asked = lane.asks
             try:
-                table = lane.take(window)
+                table = lane.take()
             except PersistorError:
                 # Messages of other lanes must not be lost with it; a later call raises it again.
-                self._lanes[partition] = self._lanes.pop(partition)
+                self._to_the_end(partition)
                 if fetched:
                     break
                 raise
             if table is not None:
                 fetched.append(Fetched(partition, table, lane.given))
+            if asked and not lane.asks:
+                self._to_the_end(partition)
+        self._ask_for_more(window, room)
         gaps = {partition: lane.gap for partition, lane in self._lanes.items() if lane.gap is not None}
         if gaps and not fetched:
             raise OffsetGapError(gaps)
         return fetched
+
+    def _ask_for_more(self, window: int, room: int) -> None:
+        """Have each lane sent a window, and those that are behind in turn where not all have room."""
+        behind = [lane for lane in self._lanes.values() if lane.pending]
+        asking = sum(lane.asks for lane in behind)
+        for lane in self._lanes.values():
+            before = lane.asks
+            if not lane.pending or (len(behind) <= room if before else asking < room):
+                lane.ask_for_more(window)
+                asking += lane.asks - before
+
+    def _to_the_end(self, partition: Partition) -> None:
+        self._lanes[partition] = self._lanes.pop(partition)
 
     def _without_excluded(self, messages: pa.Table) -> pa.Table:
         """A wide filter may match the job's own subjects."""
