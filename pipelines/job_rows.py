@@ -41,6 +41,7 @@ def new_job(settings: PlanSettings, state: State, rate: Mapping[str, float | Non
         requested_by=user(),
         state=state,
         rate=rate,
+        note=settings.note,
     )
 
 

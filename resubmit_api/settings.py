@@ -119,6 +119,16 @@ class ApiSettings(ArchiveSettings):
         "proxy trusted to set X-Forwarded-For, -Proto and -Host, * for any; behind an https proxy, "
         "login cookies are bound to https",
     )
+    webhook: str | None = optional(
+        Kind("URL", str),
+        "running",
+        "address that is sent a signed request at the end of each resubmission, until it accepts it",
+    )
+    webhook_secret: str | None = optional(
+        TEXT,
+        "running",
+        "secret that signs these requests, at least 32 characters: ${file:PATH} or ${env:NAME}",
+    )
     compatible: tuple[tuple[str, str], ...] = several(
         Kind("COLLECTION=NAME", pair),
         "access",

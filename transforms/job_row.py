@@ -121,7 +121,11 @@ class Row(_Always, total=False):
         cleared: when its files were removed from the lake.
         run_key: who ran its plan, and with which key.
         refused: whether the request was at fault, where sending inline failed.
+        note: why it was asked for, such as a ticket.
+        notify: whether the service's webhook is to report its end, or has.
     """
 
     run_key: list[str | None]
     refused: bool
+    note: str | None
+    notify: Literal["due", "sent", "failed"]

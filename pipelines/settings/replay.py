@@ -33,6 +33,7 @@ class PlanSettings(SelectionSettings, ArchiveSettings, JsonSettings):
     )
     destination_config: Mapping[str, str] = pairs("broker", BROKER_CLIENT)
     options: Options = part(Options)
+    note: str | None = optional(TEXT, "running", "why, such as a ticket; shown with the job and its records")
 
 
 @dataclass(frozen=True, kw_only=True)

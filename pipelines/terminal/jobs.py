@@ -133,6 +133,8 @@ def job_facts(row: Row, places: Mapping[str, int] = _NO_PLACES) -> Iterator[Fact
     if row["reason"]:
         yield "reason", row["reason"]
     yield "asked for", _time(row["created"]) + (f" by {row['requested_by']}" if row["requested_by"] else "")
+    if row.get("note"):
+        yield "note", visible(row["note"] or "")
     times = (("started", row["started"]), ("finished", row["finished"]))
     yield from ((name, _time(time)) for name, time in times if time)
     if row["state"] != "PLANNED":

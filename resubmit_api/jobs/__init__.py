@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as NotYetError
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from resubmit_api.backends import Backends
 from resubmit_api.errors import needs, problem, stores
 from resubmit_api.jobs.answers import Answer, job_answer, row_from_request
 from resubmit_api.jobs.dispatcher import Dispatcher
+from resubmit_api.jobs.ends import Ends
 from resubmit_api.jobs.inline import Inline
 from resubmit_api.jobs.planning import Planning
+from resubmit_api.jobs.webhook import open_webhook
 from resubmit_api.launchers import Launcher
 from resubmit_api.metrics import Metrics
 from resubmit_api.schemas import Rate, ReplayRequest
@@ -51,9 +53,12 @@ class Jobs:
 
     def __init__(self, backends: Backends, launcher: Launcher, inline_limit: int, metrics: Metrics) -> None:
         self._backends = backends
-        self._inline = Inline(backends, inline_limit, metrics)
+        webhook = open_webhook(backends.settings, lambda: backends.index)
+        self._marks: dict[str, Any] = {} if webhook is None else {"notify": "due"}
+        self._ends = Ends(metrics, webhook)
+        self._inline = Inline(backends, inline_limit, self._ends)
         self._planning = Planning(backends)
-        self._dispatcher = Dispatcher(backends, launcher, metrics, self._inline, self._planning)
+        self._dispatcher = Dispatcher(backends, launcher, self._ends, self._inline, self._planning)
 
     def take_up(self) -> None:
         """Start working on jobs, including those that others left unfinished."""
@@ -110,7 +115,7 @@ class Jobs:
             ConfigurationError: the request cannot be carried out.
             TransientError: a server does not answer, or too many requests are waiting.
         """
-        kept = {"idempotency_key": key, "request": body, "rate": rate.model_dump()}
+        kept = {"idempotency_key": key, "request": body, "rate": rate.model_dump(), **self._marks}
         if rate == UNHURRIED and request.options.times_original is None and self._is_small(request):
             row = row_from_request(request, requested_by, mode="inline", **kept)
             return self._answer(_checked_key(self._inline.submit(row), row))
@@ -119,7 +124,13 @@ class Jobs:
         return self._answer(self._create(row_from_request(request, requested_by, **kept), "resubmit"))
 
     def run_plan(
-        self, id: str, requested_by: str | None, *, rate: Rate = UNHURRIED, key: str | None = None
+        self,
+        id: str,
+        requested_by: str | None,
+        *,
+        rate: Rate = UNHURRIED,
+        key: str | None = None,
+        note: str | None = None,
     ) -> Answer:
         """Send exactly what a plan holds; the same key again returns the row of the first request.
 
@@ -134,8 +145,11 @@ class Jobs:
                 self._planning.check_run(row)
 
         def run(row: Row) -> Row:
-            known = key is not None and row.get("run_key") == by
-            return row if known else {**states.run(row, requested_by, rate.model_dump()), "run_key": by}
+            if key is not None and row.get("run_key") == by:
+                return row
+            run = states.run(row, requested_by, rate.model_dump())
+            marks = self._marks | ({"note": note} if note else {})
+            return cast("Row", {**run, **marks, "run_key": by})
 
         return self._act(id, "run", run, requested_by)
 
@@ -176,6 +190,10 @@ class Jobs:
         limits = rate.model_dump()
         return self._act(id, "rate", partial(states.set_rate, rate=limits), who, rate=limits)
 
+    def set_note(self, id: str, note: str | None, who: str | None) -> Answer:
+        """Change what is noted about a job, in any state."""
+        return self._act(id, "note", partial(states.set_note, note=note), who, note=note)
+
     def retry(self, id: str, who: str | None) -> Answer:
         """Send the failed messages of a job as a new job; returns its row.
 
@@ -186,7 +204,7 @@ class Jobs:
         """
         self._check_retry(self.get(id))
         with _if_known(), needs("The index"):
-            row = retry_of(self._backends.index, id, who)
+            row = cast("Row", {**retry_of(self._backends.index, id, who), **self._marks})
         return self._answer(
             self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry")
         )
@@ -225,6 +243,7 @@ class Jobs:
     ) -> Answer:
         with _if_known(), needs("The index"):
             row = act(self._backends.index, id, action, function, who, **others)
+        self._ends.report(row)
         self._dispatcher.nudge()
         return self._answer(row)
 

@@ -19,7 +19,12 @@ def row_from_request(request: ReplayRequest, requested_by: str | None, /, **othe
     """The row of a new job; ``others`` as for :func:`transforms.jobs.new_row`."""
     id = new_job_id()
     # What has no key of its own is known by its id: asked for again by that, it is sent once.
-    others = {"id": id, **others, "idempotency_key": others.get("idempotency_key") or id}
+    others = {
+        "id": id,
+        "note": request.note,
+        **others,
+        "idempotency_key": others.get("idempotency_key") or id,
+    }
     return new_row(
         destination=request.destination,
         topic=request.topic,

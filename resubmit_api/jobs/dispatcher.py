@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 from resubmit_api.backends import Backends
+from resubmit_api.jobs.ends import Ends
 from resubmit_api.jobs.gauges import watch_jobs
 from resubmit_api.jobs.housekeeping import Housekeeping
 from resubmit_api.jobs.inline import LOST, Inline
 from resubmit_api.jobs.places import Places, Queued
 from resubmit_api.jobs.planning import Planning
 from resubmit_api.launchers import Launcher
-from resubmit_api.metrics import Metrics
 from transforms.errors import ConfigurationError, PermanentError, PersistorError, TransientError
 from transforms.job_row import Row
 from transforms.jobs.actions import release
@@ -61,11 +61,11 @@ class Dispatcher:
         self,
         backends: Backends,
         launcher: Launcher,
-        metrics: Metrics,
+        ends: Ends,
         inline: Inline,
         planning: Planning,
     ) -> None:
-        self._backends, self._launcher, self._metrics = backends, launcher, metrics
+        self._backends, self._launcher, self._ends = backends, launcher, ends
         self._inline, self._planning = inline, planning
         self._housekeeping = Housekeeping(backends)
         settings = backends.settings
@@ -87,6 +87,7 @@ class Dispatcher:
             (self._hold_starting, _RENEWED_EVERY),
             (self._housekeeping.run, 3600.0),
             (self._update_gauges, _GAUGES_EVERY),
+            (self._ends.run, _EVERY),
         )
         self._loops = [threading.Thread(target=self._repeat, args=work, daemon=True) for work in works]
         for loop in self._loops:
@@ -222,7 +223,7 @@ class Dispatcher:
         except HeldError:
             return
         if row["state"] in ENDED:
-            self._metrics.finished(row)
+            self._ends.ended(row)
         release(self._backends.index, row)
 
     # A job in its own process.
@@ -262,7 +263,7 @@ class Dispatcher:
                 change(self._backends.index, id, partial(_renewed, owner=owner))
 
     def _update_gauges(self) -> None:
-        watch_jobs(self._backends.index, self._metrics)
+        watch_jobs(self._backends.index, self._ends.metrics)
 
     def _settings(self, row: Row) -> dict[str, Any]:
         settings = self._backends.settings
@@ -288,7 +289,7 @@ class Dispatcher:
         if words is not None:
             row = change(self._backends.index, id, partial(_ended_process, owner=owner, run=run, words=words))
             if row["state"] in ENDED:
-                self._metrics.finished(row)
+                self._ends.ended(row)
 
 
 def _cancelled(row: Row) -> Row:

@@ -12,7 +12,7 @@ from typing import Any
 
 from resubmit_api.backends import Backends
 from resubmit_api.errors import RETRY_AFTER, AwayError, needs, stores
-from resubmit_api.metrics import Metrics
+from resubmit_api.jobs.ends import Ends
 from resubmit_api.publishers import Lent
 from transforms.errors import ConfigurationError, TransientError
 from transforms.job_row import Row
@@ -49,10 +49,10 @@ class Inline:
     Delivery: once; if the process dies meanwhile, the row states that some messages may have been sent.
     """
 
-    def __init__(self, backends: Backends, limit: int, metrics: Metrics) -> None:
+    def __init__(self, backends: Backends, limit: int, ends: Ends) -> None:
         """Accept selections of up to ``limit`` messages."""
         self.limit = limit
-        self._backends, self._metrics = backends, metrics
+        self._backends, self._ends = backends, ends
         self._lines = {name: _Line(name) for name in backends.publishers.names()}
         self._working: dict[str, str] = {}
         self._closing = threading.Event()
@@ -145,7 +145,7 @@ class Inline:
             give_up_after=_GIVE_UP_AFTER,
             stopped=self._closing.is_set,
         )
-        self._metrics.finished(row)
+        self._ends.ended(row)
         release(self._backends.index, row)
         return row
 

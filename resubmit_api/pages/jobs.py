@@ -34,6 +34,7 @@ from transforms.selection import Selection
 __all__ = ["blueprint"]
 
 _ON_A_PAGE = 50
+_LONGEST_NOTE = 500
 _STATES = ("QUEUED", "RUNNING", "PAUSED", "FAILED", "COMPLETED", "CANCELLED", "PLANNED")
 _FILTERS = ("state", "requested_by", "destination", "created_from", "created_to")
 _LIVE = ("QUEUED", "RUNNING", "PAUSED", "CANCELLING")
@@ -124,7 +125,7 @@ def estimate(id: str) -> str:
     return render_template("estimate.html", row=row, **_estimate(row, rate))
 
 
-@blueprint.post("/jobs/<id>/<any(run, pause, resume, cancel, rate, retry):action>")
+@blueprint.post("/jobs/<id>/<any(run, pause, resume, cancel, rate, retry, note):action>")
 @open_to(Role.OPERATOR, form=True)
 def act(id: str, action: str) -> Response | str:
     """Carry out the action of a button."""
@@ -200,9 +201,14 @@ def _set_rate(jobs: Jobs, id: str, by: str) -> Answer:
     return jobs.set_rate(id, checked(Rate, write_rate(request.form)), by)
 
 
+def _set_note(jobs: Jobs, id: str, by: str) -> Answer:
+    return jobs.set_note(id, request.form.get("note", "").strip()[:_LONGEST_NOTE] or None, by)
+
+
 _ACTIONS: dict[str, Callable[[Jobs, str, str], Answer]] = {
     "run": _run,
     "rate": _set_rate,
+    "note": _set_note,
     "pause": Jobs.pause,
     "resume": Jobs.resume,
     "cancel": Jobs.cancel,

@@ -39,7 +39,8 @@ def write_request(given: MultiDict[str, str]) -> dict[str, Any]:
         "topic": given.get("topic", "").strip(),
         "selection": _selection(given),
     }
-    return body | ({"options": options} if options else {})
+    note = given.get("note", "").strip()
+    return body | ({"options": options} if options else {}) | ({"note": note} if note else {})
 
 
 def write_rate(given: MultiDict[str, str]) -> dict[str, Any]:

@@ -32,12 +32,12 @@ __all__ = [
     "MAX_PAGE",
     "CreationHeaders",
     "Job",
+    "JobChange",
     "JobPage",
     "JobsQuery",
     "Options",
     "Plan",
     "Rate",
-    "RateChange",
     "ReplayRequest",
     "ResubmitRequest",
     "State",
@@ -57,6 +57,10 @@ _Past = Annotated[
     BeforeValidator(lambda text: past(text.removeprefix("-"))),
     WithJsonSchema({"type": "string", "examples": ["-7d", "2026-11-01", "2026-11-01T08:00:00Z"]}),
 ]
+_Note = Annotated[str, Field(max_length=500)]
+_NOTE: Any = Field(
+    default=None, description="Why, such as a ticket; shown with the resubmission and its records."
+)
 _RelativeSelection = Annotated[Selection, BeforeValidator(absolute)]
 
 
@@ -75,10 +79,17 @@ class Rate(Strict):
     )
 
 
-class RateChange(Strict):
-    """A new rate limit; it applies within about a second."""
+class JobChange(Strict):
+    """A new rate limit, which applies within about a second, or a new note."""
 
-    rate: Rate
+    rate: Rate | None = None
+    note: _Note | None = Field(default=None, description="An empty text removes the note.")
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> JobChange:
+        if (self.rate is None) == (self.note is None):
+            raise ValueError("give rate or note")
+        return self
 
 
 class CreationHeaders(BaseModel):
@@ -146,19 +157,23 @@ class ReplayRequest(Strict):
     )
     selection: _RelativeSelection
     options: Options = Field(default_factory=replay.Options)
+    note: _Note | None = _NOTE
 
 
 class ResubmitRequest(Strict):
     """What to send again and where, or a plan to run."""
 
     plan: str | None = Field(
-        default=None, max_length=100, description="Id of a plan; only `rate` may be combined with it."
+        default=None,
+        max_length=100,
+        description="Id of a plan; only `rate` and `note` may be combined with it.",
     )
     destination: str | None = Field(default=None, min_length=1, max_length=100, examples=["main"])
     topic: str | None = Field(default=None, pattern=_TOPIC, examples=["orders-replay", "{topic}-replay"])
     selection: _RelativeSelection | None = None
     options: Options | None = None
     rate: Rate = Field(default_factory=Rate)
+    note: _Note | None = _NOTE
 
     @model_validator(mode="after")
     def _check_whole(self) -> ResubmitRequest:
@@ -176,6 +191,7 @@ class ResubmitRequest(Strict):
             topic=self.topic,
             selection=self.selection,
             options=self.options or replay.Options(),
+            note=self.note,
         )
 
 
@@ -298,6 +314,7 @@ class Job(BaseModel):
     )
     mode: Literal["inline", "job"]
     requested_by: str | None = None
+    note: str | None = None
     created: str
     started: str | None = None
     finished: str | None = None

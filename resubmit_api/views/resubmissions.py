@@ -13,7 +13,7 @@ from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
 from resubmit_api.errors import problem
 from resubmit_api.jobs.answers import Answer
-from resubmit_api.schemas import CreationHeaders, Job, JobPage, JobsQuery, NoBody, RateChange, ResubmitRequest
+from resubmit_api.schemas import CreationHeaders, Job, JobChange, JobPage, JobsQuery, NoBody, ResubmitRequest
 from resubmit_api.views.context import digest, parts, problems
 from resubmit_api.views.context import index as callers_index
 
@@ -43,7 +43,7 @@ def create(headers_data: CreationHeaders, json_data: ResubmitRequest) -> _Answer
     key, jobs = headers_data.idempotency_key, parts().jobs
     if json_data.plan is not None:
         _controlled(json_data.plan)
-        row = jobs.run_plan(json_data.plan, who().name, rate=json_data.rate, key=key)
+        row = jobs.run_plan(json_data.plan, who().name, rate=json_data.rate, key=key, note=json_data.note)
     else:
         asked = granted(callers_index(), json_data.replay())
         row = jobs.submit(asked, who().name, rate=json_data.rate, key=key, body=digest(request.get_json()))
@@ -79,15 +79,18 @@ def get(id: str) -> Answer:
 
 @blueprint.patch("/<id>")
 @open_to(Role.OPERATOR)
-@blueprint.input(RateChange)
+@blueprint.input(JobChange)
 @blueprint.output(Job)
 @blueprint.doc(operation_id="setRate", responses=problems(400, 404, 409, 413, 415, 422, 503))
-def set_rate(id: str, json_data: RateChange) -> Answer:
-    """Change the rate.
+def set_rate(id: str, json_data: JobChange) -> Answer:
+    """Change the rate or the note.
 
-    For a resubmission that runs or is paused; applies within about two seconds.
+    The rate of a resubmission that runs or is paused; it applies within about two seconds. The note in any
+    state.
     """
     _controlled(id)
+    if json_data.rate is None:
+        return parts().jobs.set_note(id, json_data.note or None, who().name)
     return parts().jobs.set_rate(id, json_data.rate, who().name)
 
 

@@ -100,6 +100,7 @@ def retry_of(index: Index, id: str, who: str | None) -> Row:
         requested_by=who,
         mode=old["mode"],
         rate=old["rate"],
+        note=old.get("note"),
         **(_waiting(named) if by_command(old) else {}),
     )
 

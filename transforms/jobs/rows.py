@@ -64,7 +64,8 @@ def new_row(
         mode: ``inline`` if the service sends the messages itself, else ``job``.
         state: ``RUNNING``, or ``PLANNED`` if nothing is to be sent yet.
         rate: ``messages_per_second`` and ``bytes_per_second``, None is unlimited.
-        others: ``id``, ``lease``, ``idempotency_key``, ``request``, ``retry_of``, if given.
+        others: ``id``, ``lease``, ``idempotency_key``, ``request``, ``retry_of``, ``note``, ``notify``, if
+            given.
     """
     made: Row = {
         "id": new_job_id(),
@@ -248,6 +249,7 @@ def record(row: Row, action: str, who: str | None, **others: Any) -> dict[str, A
         "destination": row["destination"],
         "topic": row["topic"],
         "messages": plan["messages"] if plan else None,
+        **({"note": note} if (note := row.get("note")) else {}),
         **others,
     }
 

@@ -22,6 +22,7 @@ __all__ = [
     "resume",
     "retry",
     "run",
+    "set_note",
     "set_rate",
     "shown_state",
     "stored_states",
@@ -198,8 +199,14 @@ def retry(row: Row, by: str) -> Row:
     return {**row, "retried_by": by}
 
 
+def set_note(row: Row, note: str | None) -> Row:
+    """Change what is noted about a job, in any state."""
+    return {**row, "note": note}
+
+
 def _running(row: Row) -> Row:
-    return {**row, "state": "RUNNING", "reason": None, "finished": None, "report": None, "attempts": 0}
+    again: Row = {**row, "state": "RUNNING", "reason": None, "finished": None, "report": None, "attempts": 0}
+    return {**again, "notify": "due"} if "notify" in row else again
 
 
 def _check(row: Row, action: str) -> None:
