@@ -16,6 +16,7 @@ from bench.finding import searching
 from bench.measure import Figure
 from bench.order import ordered
 from bench.pace import RATES, paced
+from bench.partitions import many_partitions
 from bench.resubmit import resubmit, single
 from bench.results import write_section
 from tests.servers.kafka import Kafka
@@ -123,6 +124,10 @@ def _bound(kafka: Kafka, _messages: int) -> Iterator[Figure]:
             yield bounded(kafka, backlog, directory)
 
 
+def _partitions(kafka: Kafka, _messages: int) -> Iterator[Figure]:
+    yield from many_partitions(kafka, 100, 100)
+
+
 def _search(kafka: Kafka, messages: int) -> Iterator[Figure]:
     sizes = [messages * 5 // factor for factor in (1000, 100, 10, 1)]
     with _directory() as directory, MongoDB(cache=6) as server:
@@ -143,6 +148,7 @@ _ALL: dict[str, Callable[[Kafka, int], Iterator[Figure]]] = {
     "pace": _pace,
     "memory": _memory,
     "bound": _bound,
+    "partitions": _partitions,
     "search": _search,
 }
 

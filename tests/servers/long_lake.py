@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -53,9 +54,13 @@ class LongLake:
         return found, len(found) == _PAGE and bool(more) and more[0].startswith(prefix)
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
 @contextmanager
-def long_lake(names: Iterable[str]) -> Iterator[LongLake]:
-    """The bucket, on a server of its own."""
+def long_lake(names: Iterable[str] = (), delay: float = 0.0) -> Iterator[LongLake]:
+    """The bucket, on a server of its own, which answers after ``delay`` seconds."""
     lake = LongLake(names)
 
     class Answering(BaseHTTPRequestHandler):
@@ -79,6 +84,7 @@ def long_lake(names: Iterable[str]) -> Iterator[LongLake]:
             self._answer(200 if lake.put(_name(self.path), content) else 412, b"")
 
         def _answer(self, status: int, body: bytes) -> None:
+            time.sleep(delay)
             self.send_response(status)
             for name, value in (
                 ("Content-Length", str(len(body))),
@@ -92,7 +98,7 @@ def long_lake(names: Iterable[str]) -> Iterator[LongLake]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+    with _Server(("127.0.0.1", 0), Answering) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         lake.config = {
             "endpoint": f"http://127.0.0.1:{server.server_port}",
