@@ -14,6 +14,7 @@ from transforms.memory import Bound
 from transforms.metrics.workers import Exposition
 from transforms.read_batches import ReadBatches
 from transforms.reading.buffers import Limits
+from transforms.reading.sinks import Sinks
 from transforms.reading.source import Source
 from transforms.write_files import WriteFiles
 
@@ -77,4 +78,5 @@ def _source(settings: PersistSettings, bound: Bound) -> Source:
         skip=settings.skip,
         bound=bound,
         purpose=settings.purpose,
+        sinks=Sinks(settings.index, settings.metadata),
     )

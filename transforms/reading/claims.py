@@ -88,6 +88,7 @@ class Claim:
         oldest_us: lowest publish time of the rows, microseconds since 1970; None where no row has one.
         newest_us: highest publish time.
         archived_us: when the range was claimed, by the clock of whoever claimed it.
+        sinks: names the sinks that ``durable`` counts for.
     """
 
     next: int
@@ -105,8 +106,9 @@ class Claim:
     bytes: int | None = None
     oldest_us: int | None = None
     newest_us: int | None = None
-    # Of two who claim the same, one is not another for it.
+    # Of two who claim the same, one is not another for these.
     archived_us: int | None = field(default=None, compare=False)
+    sinks: str | None = field(default=None, compare=False)
 
     @property
     def layout(self) -> Layout:
@@ -129,12 +131,13 @@ class Claims:
     """The claims of one lake. Thread-safe. Every method raises ``TransientError`` if it does not answer.
 
     Attributes:
+        lake: where they are.
         seek: whether :meth:`starts` is one request, wherever it begins.
     """
 
     def __init__(self, lake: Lake) -> None:
         self.seek = lake.seeks
-        self._lake = lake
+        self.lake = self._lake = lake
 
     def incarnation(self, source: str, broker: str, identity: str) -> int:
         """The number of a topic's incarnation; an unknown one is entered as the newest.

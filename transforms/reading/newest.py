@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from transforms.brokers import Mark
 from transforms.reading.claims import MOST, Chain, Claim, Claims, parse_note
 
-__all__ = ["Resumed", "newest", "newest_starts", "resume"]
+__all__ = ["Resumed", "newest", "newest_starts", "resume", "resume_own"]
 
+_BACK = 100
 _STEP_BACK = 1 << 14
 _FASTER = 16
 _FURTHER = 4
@@ -23,11 +24,13 @@ class Resumed:
         position: everything below it is known to be durable.
         mark: of the last message before it; None where claims lie ahead, whose rows show another log.
         ahead: the claims from there on, the first 1,000.
+        lacking: whether sinks may lack messages below it, which others have archived since ``since_us``.
     """
 
     position: int
     mark: Mark | None = None
     ahead: dict[int, Claim] = field(default_factory=dict)
+    lacking: bool = False
 
 
 def resume(claims: Claims, chain: Chain, committed: tuple[int, str] | None) -> Resumed | None:
@@ -57,6 +60,30 @@ def resume(claims: Claims, chain: Chain, committed: tuple[int, str] | None) -> R
     if starts[0] > at:
         return Resumed(at, None, claims.ahead(chain, at))
     return Resumed(at, None, {start: claims.read(chain, start) for start in starts if start >= at})
+
+
+def resume_own(claims: Claims, chain: Chain, sinks: str, since_us: int) -> Resumed | None:
+    """As :func:`resume`, where jobs with other sinks use the lake too: what they made durable counts not.
+
+    Args:
+        sinks: those of this job; the newest claim that was made with them is looked for among the last.
+        since_us: when they were used first.
+    """
+    starts = newest_starts(claims, chain)
+    if not starts:
+        return None
+    last = claims.read(chain, starts[-1])
+    own = next((claim for claim in _backwards(claims, chain, starts, last) if claim.sinks == sinks), None)
+    lacking = own is None and (last.archived_us is None or last.archived_us >= since_us)
+    at = (own or last).durable
+    if at >= last.next:
+        return Resumed(at, last.mark if at == last.next else None, lacking=lacking)
+    return Resumed(at, None, claims.ahead(chain, at), lacking)
+
+
+def _backwards(claims: Claims, chain: Chain, starts: Sequence[int], last: Claim) -> Iterator[Claim]:
+    yield last
+    yield from (claims.read(chain, start) for start in starts[-2 : -_BACK - 1 : -1])
 
 
 def newest_starts(claims: Claims, chain: Chain, near: int = 0) -> Sequence[int]:

@@ -301,7 +301,7 @@ class Shard:
     def _claim_of(self, track: Track, next: int, rows: int) -> Claim:
         layout = self._source.layout
         made = Claim(next, rows, track.durable, layout.path, layout.format, naming=layout.naming)
-        return replace(made, archived_us=now_us())
+        return replace(made, archived_us=now_us(), sinks=self._source.sinks.id)
 
     def _peek(self, track: Track, rows: int) -> tuple[pa.Table, list[Any]]:
         """The first rows as ``FILE_SCHEMA``, with ids and checksums, and their receipts."""

@@ -10,6 +10,7 @@ from transforms.brokers import Partition
 from transforms.memory import BOUND, Bound
 from transforms.model import Layout
 from transforms.reading.buffers import Limits
+from transforms.reading.sinks import Sinks
 
 __all__ = ["Skip", "Source"]
 
@@ -42,6 +43,7 @@ class Source:
     skip: tuple[Skip, ...] = ()
     bound: Bound = BOUND
     purpose: str = "persist"
+    sinks: Sinks = field(default_factory=Sinks)
 
     @property
     def group(self) -> str:

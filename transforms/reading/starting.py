@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -16,7 +16,8 @@ from transforms.reading.acknowledging import Acknowledger
 from transforms.reading.buffers import Buffer
 from transforms.reading.calls import ServerCalls
 from transforms.reading.claims import Chain, Claims, parse_note
-from transforms.reading.newest import Resumed, resume
+from transforms.reading.newest import Resumed, resume, resume_own
+from transforms.reading.sinks import Used, enter
 from transforms.reading.source import Source
 from transforms.reading.track import Track
 from transforms.retry import retry
@@ -52,6 +53,7 @@ class Starting:
         self._acknowledger = acknowledger
         self._without_group_until = 0.0
         self._broker: str | None = None
+        self._since_us: int | None = None
 
     def tracks(self, new: Mapping[Partition, str], known: Collection[str]) -> list[Track]:
         """Tracks of these partitions, after their durable positions.
@@ -137,13 +139,38 @@ class Starting:
         if claims is None:
             return {p: _without_claims(chain, committed.get(p)) for p, chain in chains.items()}
 
-        def resumed(partition: Partition) -> tuple[Resumed | None] | None:
-            chain = chains[partition]
-            return self._calls.lake(
-                lambda: (resume(claims, chain, committed.get(partition)),), "read claims in the lake"
-            )
+        used = self._used_sinks(claims) if chains else None
+        if used is None:
+            return {}
+        if self._since_us is None:
+            self._since_us = used.since_us
 
-        return {p: found[0] for p, found in _at_once(resumed, chains).items() if found is not None}
+        def resumed(partition: Partition) -> tuple[Resumed | None] | None:
+            return self._calls.lake(lambda: (ask(partition),), "read claims in the lake")
+
+        def ask(partition: Partition) -> Resumed | None:
+            if used.alone:
+                return resume(claims, chains[partition], committed.get(partition))
+            return resume_own(claims, chains[partition], self._source.sinks.id, self._since_us or 0)
+
+        found = {p: one[0] for p, one in _at_once(resumed, chains).items() if one is not None}
+        self._say_what_lacks(sorted(chains[p].name for p, one in found.items() if one and one.lacking))
+        return found
+
+    def _used_sinks(self, claims: Claims) -> Used | None:
+        return self._calls.lake(
+            lambda: enter(claims.lake, self._source.group, self._source.sinks), "read which sinks were used"
+        )
+
+    def _say_what_lacks(self, names: Sequence[str]) -> None:
+        if names:
+            _log.warning(
+                "other jobs archived to %s with another `index` or `metadata`: those of this job may lack "
+                "what was archived from %s%s before now; `persistor rebuild` enters it",
+                self._source.lake,
+                ", ".join(names[:3]),
+                f" and {len(names) - 3} other partitions" if len(names) > 3 else "",
+            )
 
     def _first(self, partitions: list[Partition]) -> Mapping[Partition, int]:
         if not self._reader.positions or not partitions:
