@@ -45,7 +45,7 @@ setup(
     python_requires=">=3.10",
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)],
     packages=find_packages(include=["pipelines*", "transforms*", "resubmit_api*"]),
-    package_data={"resubmit_api": ["pages/templates/*", "static/*"]},
+    package_data={"pipelines": ["prices.yaml"], "resubmit_api": ["pages/templates/*", "static/*"]},
     install_requires=[
         "apache-beam[gcp,aws]==2.77.0",  # must match the image in templates/Dockerfile
         "cryptography>=42",

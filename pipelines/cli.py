@@ -181,6 +181,18 @@ def _maintain(words: list[str]) -> int:
         return view.report(maintain.run(settings, progress=view.progress))
 
 
+def _cost(words: list[str]) -> int:
+    from pipelines.settings.maintenance import CostSettings
+    from pipelines.settings.parsing import parse
+    from pipelines.terminal.progress import View
+
+    settings, _ = parse(CostSettings, words)
+    from pipelines import cost
+
+    with View(as_json=settings.json) as view:
+        return view.report(cost.run(settings))
+
+
 def _api(words: list[str]) -> int:
     from pipelines.settings.parsing import parse
     from resubmit_api.settings import ApiSettings
@@ -258,6 +270,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "rebuild": _rebuild,
     "expire": _expire,
     "maintain": _maintain,
+    "cost": _cost,
     "api": _api,
     "token": _token,
     "doctor": _doctor,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from pipelines.settings.maintenance import ExpireSettings, MaintainSettings, RebuildSettings
+from pipelines.settings.maintenance import CostSettings, ExpireSettings, MaintainSettings, RebuildSettings
 from pipelines.settings.replay import JobsSettings, PlanSettings
 from pipelines.settings.streaming import IndexSettings, PersistSettings, Streaming, StreamingSettings
 from resubmit_api.settings import ApiSettings
@@ -51,6 +51,7 @@ Connecting = (
     | RebuildSettings
     | ExpireSettings
     | MaintainSettings
+    | CostSettings
     | ApiSettings
 )
 """Settings of a command that connects to something."""
@@ -90,7 +91,7 @@ def lakes_of(settings: Connecting) -> list[Connected]:
 
 def index_of(settings: Connecting) -> str | None:
     """The index of a command; None for none."""
-    return None if isinstance(settings, MaintainSettings) else settings.index
+    return None if isinstance(settings, MaintainSettings | CostSettings) else settings.index
 
 
 def brokers_of(settings: Connecting) -> dict[str, Connected]:

@@ -24,7 +24,7 @@ _Values = Mapping[str, Any]
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}"
 _LEAST_MEMORY = 64 * 2**20
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_LOOKING = ("plan", "resubmit", "jobs", "search", "show", "rebuild", "expire", "maintain")
+_LOOKING = ("plan", "resubmit", "jobs", "search", "show", "rebuild", "expire", "maintain", "cost")
 _OF_THE_PLAN = ("selection", *WORDS, *(option.name for option in settings_in(Options)))
 _SPREADING_RUNNERS = ("FlinkRunner", "DataflowRunner", "SparkRunner", "PortableRunner", "KafkaStreamsRunner")
 

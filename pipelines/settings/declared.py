@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.settings.maintenance import ExpireSettings, MaintainSettings, RebuildSettings
+from pipelines.settings.maintenance import CostSettings, ExpireSettings, MaintainSettings, RebuildSettings
 from pipelines.settings.replay import JobsSettings, PlanSettings, ResubmitSettings
 from pipelines.settings.streaming import IndexSettings, PersistSettings
 from pipelines.settings.terminal import CompletionSettings, SearchSettings, ShowSettings
@@ -24,6 +24,7 @@ _ALL: tuple[type[Any], ...] = (
     RebuildSettings,
     ExpireSettings,
     MaintainSettings,
+    CostSettings,
     ApiSettings,
     TokenSettings,
     CompletionSettings,

@@ -16,6 +16,7 @@ SUMMARIES: dict[str, str] = {
     "rebuild": "rebuild the index from the files in the lake",
     "expire": "delete messages older than a date from the index and the lake",
     "maintain": "fold the small objects of a lake into few large ones, from a timer",
+    "cost": "show what a lake and its index cost a month, now and after maintain",
     "api": "serve search, plans and resubmissions over HTTP, with web pages",
     "token": "create a token for the API",
     "doctor": "check a command's settings and servers, and report what to fix",
@@ -106,6 +107,11 @@ Exit code: 0 done, 1 damaged files stay, or lake or index did not answer, 2 sett
   persistor maintain --config maintain.yaml --age 7d
 
 Run it daily. It may be killed at any point, and run beside everything else.
+Exit code: 0 done, 1 the lake did not answer, 2 settings to correct.""",
+    "cost": """examples:
+  persistor cost --lake s3://archive/kafka
+  persistor cost --lake s3://archive/kafka --prices prices.yaml --json
+
 Exit code: 0 done, 1 the lake did not answer, 2 settings to correct.""",
     "api": """example:
   persistor api --index mongodb://localhost/persistor --lake s3://archive/kafka \\

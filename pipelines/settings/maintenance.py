@@ -1,4 +1,4 @@
-"""The settings of rebuild, expire and maintain."""
+"""The settings of rebuild, expire, maintain and cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transforms.settings import flag, optional, required, setting, several
 from transforms.settings.kinds import AGE, TEXT, URL, URL_OR_NONE, Kind, past
 from transforms.settings.shared import INDEX_URL, JsonSettings, LakeSettings
 
-__all__ = ["ExpireSettings", "MaintainSettings", "RebuildSettings"]
+__all__ = ["CostSettings", "ExpireSettings", "MaintainSettings", "RebuildSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,3 +64,13 @@ class MaintainSettings(LakeSettings, JsonSettings):
 
     command: ClassVar[str] = "maintain"
     age: float = setting(AGE, "lake", "fold claims that are older than this", default="1d")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostSettings(LakeSettings, JsonSettings):
+    """Settings of ``persistor cost``."""
+
+    command: ClassVar[str] = "cost"
+    prices: str | None = optional(
+        TEXT, "lake", "a YAML file of prices; default: list prices of the three clouds, pipelines/prices.yaml"
+    )
