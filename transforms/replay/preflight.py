@@ -19,6 +19,7 @@ __all__ = ["check_again", "make"]
 
 _LOST_TIMES = "times of the first milliseconds of 1970 (sent as the current time if lossy)"
 _BEYOND = "times behind the year 294247, which the lake has as its latest (sent as that if lossy)"
+_NO_KEY = "messages without a key, which a compacted topic refuses (not sent if lossy)"
 _ALL = Trait(sum(Trait))
 _WORDS = {
     Trait.NULL_DATA: "null payloads (sent as empty ones if lossy)",
@@ -114,9 +115,12 @@ def _cannot_carry(topics: Iterable[TopicSurvey], carries: Trait) -> dict[str, in
 def _cannot_keep(
     found: Mapping[str, TopicSurvey], destinations: Mapping[str, Destination], options: Options
 ) -> dict[str, int]:
-    """Publish times that would be others at the destination, though it keeps such times."""
-    counts = {_LOST_TIMES: 0, _BEYOND: 0}
+    """What a topic takes from others but not from these: publish times that it changes, and no key."""
+    counts = {_LOST_TIMES: 0, _BEYOND: 0, _NO_KEY: 0}
     for name, topic in found.items():
+        if destinations[name].compacted:
+            keyed = sum(count for value, count in topic.traits.items() if value & Trait.KEY)
+            counts[_NO_KEY] += topic.messages - keyed
         if options.timestamp == "original" and destinations[name].original_time:
             lost = range(*(destinations[name].lost_times_us or (0, 0)))
             counts[_LOST_TIMES] += sum(count for time, count in topic.around_1970.items() if time in lost)

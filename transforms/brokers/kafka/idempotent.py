@@ -64,6 +64,7 @@ class KafkaPublisher(Client):
         self._refused: dict[int, str] = {}
         self._failed: list[tuple[int, KafkaError]] = []
         self._fitted = "batch.size" in settings
+        self._known_partitions: int | None = None
         self._producer = configured(lambda: Producer(self._settings))
 
     def destination(self) -> Destination:
@@ -87,7 +88,15 @@ class KafkaPublisher(Client):
     def commit(self, done: int) -> list[Undelivered]:  # noqa: ARG002 - no progress is stored
         """Wait for every delivery report."""
         self._flush()
-        undelivered = self._undelivered({**self._refused, **self._suspects()})
+        refused = self._suspects()
+        while self._failed:
+            bystanders = {row for row, error in self._failed if _is_bystander(error)}
+            # One whose message was refused may keep what it is given next.
+            self._failed, self._producer = [], configured(lambda: Producer(self._settings))
+            self._produce_again(set(range(self._rows)) - bystanders)
+            self._flush()
+            refused.update(self._suspects())
+        undelivered = self._undelivered({**self._refused, **refused})
         self._forget()
         return undelivered
 
@@ -123,7 +132,7 @@ class KafkaPublisher(Client):
         produce, topic = self._producer.produce, self._topic
         reports = map(functools.partial, itertools.repeat(self._report), rows)
         for row, report, (value, key, headers, partition, time) in zip(
-            rows, reports, _messages(messages, options), strict=True
+            rows, reports, _messages(messages, options, self._partitions_of(messages, options)), strict=True
         ):
             while True:
                 try:
@@ -140,6 +149,34 @@ class KafkaPublisher(Client):
                 if self._failed:
                     return
         self._serve(lambda: self._producer.poll(0))
+
+    def _partitions_of(self, messages: pa.Table, options: PublishOptions) -> Iterable[int]:
+        """The partition of each row; without a key those of one source partition stay together, in order."""
+        if options.partitions == "original":
+            partitions: list[int] = pc.fill_null(messages["partition"], _ANY_PARTITION).to_pylist()
+            return partitions
+        alone = pc.and_(pc.is_null(messages["key"]), pc.is_valid(messages["partition"])).to_numpy()
+        if not alone.any():
+            return itertools.repeat(_ANY_PARTITION, len(messages))
+        together = pc.fill_null(messages["partition"], 0).to_numpy() % self._topic_partitions()
+        found: list[int] = np.where(alone, together, _ANY_PARTITION).tolist()
+        return found
+
+    def _topic_partitions(self) -> int:
+        if self._known_partitions is None:
+            listed = self.ask(lambda: self._producer.list_topics(self._topic, TIMEOUT))
+            self._known_partitions = len(listed.topics[self._topic].partitions) or 1
+        return self._known_partitions
+
+    def _produce_again(self, left_out: Container[int], alone: Container[int] = ()) -> None:
+        """Queue what was sent since the last commit again, in order, without some rows."""
+        first = 0
+        for messages, options in self._sent:
+            if not self._failed:
+                kept = [row for row in range(first, first + len(messages)) if row not in left_out]
+                chosen = pa.array(kept, pa.int64())
+                self._produce(messages.take(pc.subtract(chosen, first)), options, kept, alone)
+            first += len(messages)
 
     def _goes_on_behind(self, row: int, exception: KafkaException) -> bool:
         """Record a message that is refused for its content; raise for all other errors."""
@@ -162,7 +199,7 @@ class KafkaPublisher(Client):
         self._raise_lost()
 
     def _raise_lost(self) -> None:
-        lost = [error for _, error in self._failed if not is_own_fault(error)]
+        lost = [error for _, error in self._failed if not is_own_fault(error) and not _is_bystander(error)]
         if lost:
             count, error = len(lost), lost[0]
             self._forget()
@@ -170,14 +207,23 @@ class KafkaPublisher(Client):
 
     def _suspects(self) -> dict[int, str]:
         """Rows whose delivery was refused for what they or others of their request are, with the reason."""
-        return {row: error.str() for row, error in self._failed if is_own_fault(error)}
+        return {row: self._reason(row, error) for row, error in self._failed if is_own_fault(error)}
+
+    def _reason(self, row: int, error: KafkaError) -> str:
+        if error.code() == KafkaError.INVALID_RECORD and not self._column("key")[row].is_valid:
+            return f"{error.str()}: it has no key, and a compacted topic refuses such messages"
+        return error.str()
 
     def _undelivered(self, refused: Mapping[int, str]) -> list[Undelivered]:
         """What is reported of rows that were refused."""
         if not refused:
             return []
-        ids = pa.chunked_array([chunk for sent, _ in self._sent for chunk in sent["id"].chunks])
+        ids = self._column("id")
         return [Undelivered(ids[row].as_py(), reason) for row, reason in refused.items()]
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        """One column of all rows that were sent since the last commit."""
+        return pa.chunked_array([chunk for sent, _ in self._sent for chunk in sent[name].chunks])
 
     def _forget(self) -> None:
         self._sent, self._rows, self._refused, self._failed = [], 0, {}, []
@@ -193,12 +239,11 @@ class KafkaPublisher(Client):
             return self.ask(functools.partial(raised, cause))
 
 
-def _messages(messages: pa.Table, options: PublishOptions) -> Iterator[tuple[Any, ...]]:
+def _messages(
+    messages: pa.Table, options: PublishOptions, partitions: Iterable[int]
+) -> Iterator[tuple[Any, ...]]:
     """(value, key, headers, partition, time in ms) by row, made column by column."""
     rows = len(messages)
-    partitions: Iterable[int] = itertools.repeat(_ANY_PARTITION, rows)
-    if options.partitions == "original":
-        partitions = pc.fill_null(messages["partition"], _ANY_PARTITION).to_pylist()
     times: Iterable[int] = itertools.repeat(_NOW, rows)
     if options.original_time:
         microseconds = pc.fill_null(messages["publish_time"].cast(pa.int64()), _NO_TIME_US).to_numpy()
@@ -222,6 +267,11 @@ def _headers(messages: pa.Table, options: PublishOptions) -> list[_Headers]:
 def is_own_fault(error: KafkaError) -> bool:
     """Whether a message is refused for its content, by the client or by the broker."""
     return error.code() in _OWN_FAULT
+
+
+def _is_bystander(error: KafkaError) -> bool:
+    """Whether a message was not sent for the fault of another one of its request."""
+    return bool(error.code() == KafkaError._INVALID_DIFFERENT_RECORD)  # noqa: SLF001 - a constant
 
 
 def raised(exception: BaseException) -> NoReturn:

@@ -12,7 +12,6 @@ from concurrent.futures import TimeoutError as NotYet
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -32,6 +31,7 @@ _GRACE = 2.0
 _AROUND_DELIVERY_MS = 60_000
 """Milliseconds of a transaction that are not spent on deliveries: collecting, and the commit itself."""
 _LOOK = 0.5
+_PAUSE = 0.1
 
 
 class TransactionalKafkaPublisher(KafkaPublisher):
@@ -76,6 +76,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         """Wait for the coordinator in short steps, which a process that is asked to stop leaves."""
         until = time.monotonic() + TIMEOUT * 3
         while not self._is_initialised():
+            time.sleep(_PAUSE)
             if stopping() or time.monotonic() >= until:
                 raise TransientError(f"kafka at {self._servers}: the transaction coordinator does not answer")
 
@@ -85,7 +86,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
             self._serve(lambda: self._producer.init_transactions(_LOOK))
         except TransientError as error:
             cause = error.__cause__
-            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001
+            if isinstance(cause, KafkaException) and _is_for_now(cause.args[0]):
                 return False  # librdkafka continues with the next call
             raise
         return True
@@ -178,13 +179,7 @@ class TransactionalKafkaPublisher(KafkaPublisher):
         self._initialise()
         self._open, self._failed = False, []
         self._ensure_open()
-        first = 0
-        for messages, options in self._sent:
-            if not self._failed:
-                kept = [row for row in range(first, first + len(messages)) if row not in refused]
-                chosen = pa.array(kept, pa.int64())
-                self._produce(messages.take(pc.subtract(chosen, first)), options, kept, alone)
-            first += len(messages)
+        self._produce_again(refused, alone)
         self._flush()
 
 
@@ -195,6 +190,11 @@ def _with_timeout(settings: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:  # librdkafka refuses it with a better reason
         return dict(settings)
     return {"transaction.timeout.ms": needed, **settings}
+
+
+def _is_for_now(error: KafkaError) -> bool:
+    """Whether initialising has not ended yet, as where the coordinator still aborts what was open."""
+    return bool(error.retriable() or error.code() == KafkaError._TIMED_OUT)  # noqa: SLF001 - a constant
 
 
 def _metadata(refused: Collection[str]) -> str:
