@@ -104,6 +104,18 @@ def test_a_small_selection_has_ended_when_the_answer_comes(
     assert api.get(f"/v1/resubmissions/{job['id']}").json() == job
 
 
+def test_speed_and_slice_are_checked_and_a_speed_is_kept_by_a_job(
+    site: Site, api: Client, streams: Streams, topic: str
+) -> None:
+    site.archive(*(order(n) for n in range(3)))
+    for wrong in ({"speed": "fast"}, {"speed": "0x"}, {"slice": "soon"}, {"slice": "0m"}):
+        assert api.post("/v1/resubmissions", json={**body(topic), "options": wrong}).status_code == 422, wrong
+    asked = {**body(topic), "options": {"speed": "10x", "slice": "5m"}}
+    job = api.post("/v1/resubmissions", json=asked).json()
+    assert (job["mode"], job["options"]["speed"], job["options"]["slice"]) == ("job", "10x", "5m")
+    assert (ended(api, job)["state"], streams.count(topic)) == ("COMPLETED", 3)
+
+
 def test_the_same_message_is_sent_as_often_as_it_is_asked_for(
     site: Site, api: Client, streams: Streams, topic: str
 ) -> None:

@@ -20,12 +20,13 @@ from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms import registry
 from transforms.brokers import Partition, Publisher, PublishOptions, Undelivered
+from transforms.errors import PermanentError
 from transforms.indexes import Index
 from transforms.lake import Lake
 from transforms.replay import Plan, Report
 from transforms.replay.control import Wish, write_control
 from transforms.replay.ledger import total
-from transforms.replay.plans import lane_url, read_windows
+from transforms.replay.plans import folder, lane_url, read_windows
 from transforms.replay.turns import replay_lanes
 
 MINUTE = 60_000_000
@@ -228,3 +229,18 @@ def test_a_plan_of_an_older_release_runs_though_its_lanes_are_not_by_time(
 def by_partition() -> Any:
     numbers: Iterator[int] = itertools.count()
     return lambda _self, _track, times: times * 0 + next(numbers)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_lane_whose_plan_is_damaged_ends_the_job_and_leaves_nobody_waiting(
+    kafka: Kafka, lake: Lake, index: Index
+) -> None:
+    topic = kafka.create_topic("damaged", 4)
+    for part in spread(4, 8, 600):
+        archive(lake, index, part)
+    plan = freeze(lake, index, f"{kafka.url}/{topic}", timestamp="now")
+    damaged = min(plan.lanes)
+    for path, _ in list(lake.list(f"{folder(plan.job)}/{plan.attempt}/{damaged:02d}")):
+        lake.delete(path)
+    with pytest.raises(PermanentError, match=f"The plan of job {plan.job} is damaged"):
+        replay_lanes(plan, list(plan.lanes), [lake], opening(plan, []))

@@ -27,6 +27,8 @@ _LONG_US = 500_000
 _RUN_ROWS = 500_000
 """Rows that are sorted in memory; more are kept in a temporary file, about 40 bytes a row."""
 _BATCH_ROWS = 5_000
+_MEMORY = 1 << 20
+"""Bytes of runs before there is a file at all."""
 _NO_PARTITION = -1
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 _SCHEMA = pa.schema(
@@ -75,7 +77,7 @@ class TimeOrder:
         """Prepare for the first rows."""
         # A short step holds few rows, and leaves no room for the number of a block.
         self._blocks = _BLOCKS if self.step_us >= _LONG_US else 1
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._file = tempfile.SpooledTemporaryFile(_MEMORY)  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> TimeOrder:
         """Ready for rows."""
