@@ -24,9 +24,11 @@ BLOCK = 10_000
 """Rows of a partition that stay together where a slice holds more: it is read from few files."""
 _BLOCKS = 1 << 18
 _LONG_US = 500_000
-_RUN_ROWS = 500_000
+_RUN_ROWS = 200_000
 """Rows that are sorted in memory; more are kept in a temporary file, about 40 bytes a row."""
-_BATCH_ROWS = 5_000
+_BATCH_ROWS = 2_000
+"""Rows of each run that are in memory while runs are merged."""
+_GATHERED = 10_000
 _MEMORY = 1 << 20
 """Bytes of runs before there is a file at all."""
 _NO_PARTITION = -1
@@ -146,7 +148,7 @@ class TimeOrder:
         gathered: list[pa.Table] = []
         for piece in self._pieces():
             gathered.append(piece)
-            if sum(map(len, gathered)) >= _BATCH_ROWS:
+            if sum(map(len, gathered)) >= _GATHERED:
                 yield pa.concat_tables(gathered)
                 gathered = []
         if gathered:
