@@ -48,6 +48,7 @@ _SCHEMA = pa.schema(
         pa.field("oldest_us", pa.int64()),
         pa.field("newest_us", pa.int64()),
         pa.field("archived_us", pa.int64()),
+        pa.field("sinks", pa.string()),
     ]
 )
 

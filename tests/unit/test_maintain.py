@@ -24,7 +24,7 @@ from transforms.lake import INTERNAL, Lake
 from transforms.maintenance.expire import expire
 from transforms.maintenance.maintain import maintain
 from transforms.reading.claims import Chain, Claim, Claims
-from transforms.reading.newest import resume
+from transforms.reading.newest import resume, resume_own
 
 AT_ONCE = timedelta(0)
 
@@ -91,6 +91,21 @@ def test_what_is_young_stays_single_and_a_second_run_costs_next_to_nothing(
     again = maintain(lake, young)
     assert (again.claims, again.segments) == (0, 0)
     assert sum(requests.values()) < 60  # of six chains
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_what_another_index_still_lacks_stays_single(lake: Lake, several: bool) -> None:
+    lake.put_new(f"{INTERNAL}sources/orders/000001.json", b"{}")
+    for sinks in ["mine", "theirs"][: 1 + several]:
+        lake.put_new(f"{INTERNAL}sinks/group/{sinks}.json", b"{}")
+    chain, claims = Chain("orders", 1, 0), Claims(lake)
+    for start in range(0, 1500, 10):
+        theirs = several and start == 1000
+        claim = Claim(start + 10, 10, 200 if theirs else start, "{topic}", "avro", archived_us=start)
+        claims.make(chain, start, replace(claim, sinks="theirs" if theirs else "mine"))
+    assert maintain(lake, AT_ONCE).claims == (20 if several else 149)
+    own = resume_own(claims, chain, "theirs", 0) if several else None
+    assert own is None or (own.position, min(own.ahead)) == (200, 200)
 
 
 def test_claims_that_do_not_say_when_they_were_made_count_from_their_writing(lake: Lake) -> None:

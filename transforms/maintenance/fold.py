@@ -7,7 +7,7 @@ removes first.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from itertools import islice, takewhile
 from typing import TypeVar
 
 from transforms.catalogue import Entry, Segment, encode, next_path, segments
-from transforms.lake import ObjectMissingError
+from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.maintenance.chains import chains, claim_paths
 from transforms.maintenance.deleting_lake import DeletingLake
 from transforms.maintenance.due import microseconds
 from transforms.maintenance.patience import patiently
 from transforms.reading.claims import MOST, Chain, Claim, Claims
-from transforms.reading.newest import newest_starts
+from transforms.reading.newest import BACK, newest_starts
 from transforms.stored import load_as
 
 __all__ = ["Folded", "fold"]
@@ -48,6 +48,9 @@ def fold(
 ) -> Folded:
     """Fold what was claimed before a moment and is durable; the newest claim of each chain stays single.
 
+    Where jobs with several sinks use the lake, what all of them have made durable counts, and the newest
+    hundred claims of each chain stay single, among which each looks for its own.
+
     Any number of runs, persist and expire may run at the same time. Costs about one request for each claim
     that is folded, and three for each chain. Memory: some 70,000 claims.
 
@@ -72,6 +75,7 @@ class _Fold:
         self._lake, self._source, self._readers, self._progress = lake, source, readers, progress
         self._newest: Segment | None = None
         self._taken: dict[Chain, str] = {}
+        self._single = BACK if _several_sinks(lake) else 1
         self._bounds: dict[Chain, tuple[int, int]] = {}
         self._entries: list[Entry] = []
         self.report = Folded()
@@ -119,13 +123,15 @@ class _Fold:
         return limit - 1 if len(paths) == MOST else None
 
     def _bound(self, chain: Chain, paths: Sequence[str]) -> tuple[int, int]:
-        """The durable position that the newest claim of a chain names, and that claim's start."""
+        """The position below which all is durable, and the start of the first claim that stays single."""
         if chain not in self._bounds:
             starts = [_start(path) for path in paths]
             if len(starts) == MOST:
                 starts = list(patiently(partial(newest_starts, Claims(self._lake), chain), "list claims"))
-            newest = self._read(chain, Entry(chain, starts[-1], _NONE).claim_path) if starts else None
-            self._bounds[chain] = (newest.claim.durable, newest.start) if newest else (0, 0)
+            last = [Entry(chain, start, _NONE).claim_path for start in starts[-self._single :]]
+            read = [one for one in self._readers.map(partial(self._read, chain), last) if one is not None]
+            durable = {entry.claim.sinks: entry.claim.durable for entry in read}  # the newest one of each
+            self._bounds[chain] = (min(durable.values()), read[0].start) if read else (0, 0)
         return self._bounds[chain]
 
     def _read(self, chain: Chain, path: str) -> Entry | None:
@@ -192,3 +198,9 @@ def _portions(several: Iterable[_T], most: int) -> Iterator[list[_T]]:
     rest = iter(several)
     while some := list(islice(rest, most)):
         yield some
+
+
+def _several_sinks(lake: Lake) -> bool:
+    """Whether jobs that share their progress write to different indexes or metadata topics."""
+    listed = patiently(lambda: [path for path, _ in lake.list(f"{INTERNAL}sinks")], "list sinks")
+    return max(Counter(path.rpartition("/")[0] for path in listed).values(), default=0) > 1

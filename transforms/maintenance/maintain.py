@@ -27,14 +27,12 @@ class Maintained:
     """What was done.
 
     Attributes:
-        sources: sources of the lake.
         claims: single claims that were folded.
         segments: segments that were written.
         temporary: files that kills had left on a disk before they had a name.
         notes: what an operator should know.
     """
 
-    sources: int = 0
     claims: int = 0
     segments: int = 0
     temporary: int = 0
@@ -68,7 +66,6 @@ def maintain(
     for source in sources(deleting):
         shown = partial(_show, progress, report.claims)
         folded = fold(deleting, source, microseconds(now - age), shown)
-        report.sources += 1
         report.claims += folded.claims
         report.segments += folded.segments
     report.temporary = deleting.delete_temporary(now - _LEFT)

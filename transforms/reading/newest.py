@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from transforms.brokers import Mark
 from transforms.reading.claims import MOST, Chain, Claim, Claims, parse_note
 
-__all__ = ["Resumed", "newest", "newest_starts", "resume", "resume_own"]
+__all__ = ["BACK", "Resumed", "newest", "newest_starts", "resume", "resume_own"]
 
-_BACK = 100
+BACK = 100
+"""Newest claims among which a job with sinks of its own looks for its own."""
 _STEP_BACK = 1 << 14
 _FASTER = 16
 _FURTHER = 4
@@ -83,7 +84,7 @@ def resume_own(claims: Claims, chain: Chain, sinks: str, since_us: int) -> Resum
 
 def _backwards(claims: Claims, chain: Chain, starts: Sequence[int], last: Claim) -> Iterator[Claim]:
     yield last
-    yield from (claims.read(chain, start) for start in starts[-2 : -_BACK - 1 : -1])
+    yield from (claims.read(chain, start) for start in starts[-2 : -BACK - 1 : -1])
 
 
 def newest_starts(claims: Claims, chain: Chain, near: int = 0) -> Sequence[int]:
