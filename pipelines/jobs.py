@@ -90,6 +90,8 @@ def _asked(settings: JobsSettings, index: Index, id: str) -> Row:
     if settings.action == "rate":
         rate = asdict(settings.rate)
         return act(index, id, "rate", partial(states.set_rate, rate=rate), user(), rate=rate)
+    if settings.action == "approve":
+        return act(index, id, "approve", partial(states.approve, who=user()), user())
     return act(index, id, settings.action, _ACTIONS[settings.action], user())
 
 

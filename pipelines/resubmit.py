@@ -28,6 +28,7 @@ from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, TransientError
 from transforms.indexes import Index
 from transforms.job_row import Row
+from transforms.jobs.approval import check_fingerprint
 from transforms.jobs.keeper import Keeper
 from transforms.jobs.leases import UnknownJobError, held_by, new_owner
 from transforms.jobs.planning_index import interruptible
@@ -196,6 +197,7 @@ def _ready(settings: ResubmitSettings, index: Index, lake: Lake) -> Row:
         raise UnknownJobError(f"There is no plan {id!r}: check the id and --index.")
     begin(row, None)
     _check_place(settings, patiently(lambda: load_plan(lake, id), "read the plan"), row)
+    patiently(lambda: check_fingerprint(lake, row), "read the plan")
     return row
 
 

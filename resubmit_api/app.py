@@ -34,6 +34,7 @@ from resubmit_api.readiness import Readiness
 from resubmit_api.settings import ApiSettings
 from resubmit_api.views.context import EXTENSION, Parts
 from transforms.discovery import load, names
+from transforms.errors import ConfigurationError
 from transforms.metrics.host import watch
 from transforms.secrets import resolve
 
@@ -70,6 +71,7 @@ def create_app(settings: ApiSettings, *, trusted_hosts: Sequence[str] | None = N
     Raises:
         ConfigurationError: all problems of the settings at once.
     """
+    _check_approval(settings)
     guard = _guard(settings)
     directory = settings.jobs_directory or _default_directory()
     starter = launcher(settings.launcher).open_launcher(directory, settings.launcher_config)
@@ -166,6 +168,18 @@ def _new_app() -> APIFlask:
     errors.register(app)
     describe(app)
     return app
+
+
+def _check_approval(settings: ApiSettings) -> None:
+    problems = [
+        f"`approval: {name}`: no `destination` has this name."
+        for name in settings.approval
+        if name not in settings.destinations
+    ]
+    if settings.approval and settings.tokens is None:
+        problems.append("`approval` needs `tokens`: without them everybody is the same person.")
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _guard(settings: ApiSettings) -> Guard:

@@ -119,6 +119,19 @@ class ApiSettings(ArchiveSettings):
         "proxy trusted to set X-Forwarded-For, -Proto and -Host, * for any; behind an https proxy, "
         "login cookies are bound to https",
     )
+    approval: tuple[str, ...] = several(
+        TEXT,
+        "access",
+        "name of a destination to which only plans are sent that a second person has approved; needs "
+        "`tokens`",
+    )
+    approver: str = setting(
+        _CHOICE,
+        "access",
+        "lowest role of who may approve a plan",
+        default="operator",
+        choices=("operator", "admin"),
+    )
     webhook: str | None = optional(
         Kind("URL", str),
         "running",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
-__all__ = ["Lease", "Progress", "Row", "SourceProgress", "State"]
+__all__ = ["Approval", "Lease", "Progress", "Row", "SourceProgress", "State"]
 
 State = Literal["PLANNED", "QUEUED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"]
 
@@ -56,6 +56,22 @@ class Lease(_Held, total=False):
     """
 
     launching: bool
+
+
+class Approval(TypedDict):
+    """The approval of a plan.
+
+    Attributes:
+        plan: fingerprint of the frozen plan, None until it is made.
+        planned_by: who asked for the plan.
+        by: who approved it, None until somebody has.
+        at: when, ISO 8601.
+    """
+
+    plan: str | None
+    planned_by: str | None
+    by: str | None
+    at: str | None
 
 
 class _Always(TypedDict):
@@ -122,10 +138,12 @@ class Row(_Always, total=False):
         run_key: who ran its plan, and with which key.
         refused: whether the request was at fault, where sending inline failed.
         note: why it was asked for, such as a ticket.
+        approval: of a plan that a second person has to approve, see :class:`Approval`.
         notify: whether the service's webhook is to report its end, or has.
     """
 
     run_key: list[str | None]
     refused: bool
     note: str | None
+    approval: Approval
     notify: Literal["due", "sent", "failed"]

@@ -80,8 +80,8 @@ class JobsSettings(JsonSettings):
     action: str | None = optional(
         _CHOICE,
         "running",
-        "pause, resume or cancel the job, retry its failed messages, or change its rate",
-        choices=("pause", "resume", "cancel", "retry", "rate"),
+        "pause, resume or cancel the job, retry its failed messages, change its rate, or approve its plan",
+        choices=("pause", "resume", "cancel", "retry", "rate", "approve"),
     )
     rate: Rate = part(Rate)
     follow: bool = flag("running", "show the job's progress until it ends; Ctrl-C stops only this command")

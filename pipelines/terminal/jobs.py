@@ -133,6 +133,12 @@ def job_facts(row: Row, places: Mapping[str, int] = _NO_PLACES) -> Iterator[Fact
     if row["reason"]:
         yield "reason", row["reason"]
     yield "asked for", _time(row["created"]) + (f" by {row['requested_by']}" if row["requested_by"] else "")
+    if (approval := row.get("approval")) is not None:
+        by = approval["by"]
+        yield (
+            "approval",
+            f"by {visible(by)}, {_time(approval['at'] or '')}" if by else "by another person is missing",
+        )
     if row.get("note"):
         yield "note", visible(row["note"] or "")
     times = (("started", row["started"]), ("finished", row["finished"]))

@@ -83,7 +83,9 @@ class Jobs:
         """
         with needs(f"Destination {request.destination}"):
             self._planning.look_up(request.destination, request.topic)
-        row = row_from_request(request, requested_by, state="PLANNED")
+        row = row_from_request(
+            request, requested_by, state="PLANNED", **self._approval(request, requested_by)
+        )
         with stores(row):
             row = create(self._backends.index, row, "plan")
         future = self._planning.begin(row)
@@ -115,6 +117,11 @@ class Jobs:
             ConfigurationError: the request cannot be carried out.
             TransientError: a server does not answer, or too many requests are waiting.
         """
+        if request.destination in self._backends.settings.approval:
+            raise ConfigurationError(
+                f"Destination {request.destination} takes only approved plans: make a plan, have another "
+                "person approve it, then run it."
+            )
         kept = {"idempotency_key": key, "request": body, "rate": rate.model_dump(), **self._marks}
         if rate == UNHURRIED and request.options.times_original is None and self._is_small(request):
             row = row_from_request(request, requested_by, mode="inline", **kept)
@@ -147,6 +154,8 @@ class Jobs:
         def run(row: Row) -> Row:
             if key is not None and row.get("run_key") == by:
                 return row
+            if row["destination"] in self._backends.settings.approval and "approval" not in row:
+                raise ConfigurationError("The plan was made before approval was required: make a new plan.")
             run = states.run(row, requested_by, rate.model_dump())
             marks = self._marks | ({"note": note} if note else {})
             return cast("Row", {**run, **marks, "run_key": by})
@@ -172,6 +181,18 @@ class Jobs:
         with needs("The index"):
             rows, following = list_page(self._backends.index, wanted, limit, before, may_see)
         return [self._answer(row) for row in rows], following
+
+    def approve(self, id: str, who: str | None) -> Answer:
+        """Approve a plan, as another person than who asked for it.
+
+        Raises:
+            ConfigurationError: it is the same person.
+            WrongStateError: it is no plan that can be approved.
+            TransientError: the index does not answer.
+        """
+        row = self.get(id)
+        shown = {"plan": row["approval"]["plan"]} if "approval" in row else {}
+        return self._act(id, "approve", partial(states.approve, who=who), who, **shown)
 
     def pause(self, id: str, who: str | None) -> Answer:
         """Pause a job. Raises ``WrongStateError``, like the next four methods."""
@@ -208,6 +229,10 @@ class Jobs:
         return self._answer(
             self._inline.submit(row) if row["mode"] == "inline" else self._create(row, "retry")
         )
+
+    def _approval(self, request: ReplayRequest, by: str | None) -> dict[str, Any]:
+        needed = request.destination in self._backends.settings.approval
+        return {"approval": {"plan": None, "planned_by": by, "by": None, "at": None}} if needed else {}
 
     def _answer(self, row: Row) -> Answer:
         return job_answer(row, self._dispatcher.queued.get(row["id"]))

@@ -12,11 +12,13 @@ from resubmit_api.backends import Backends
 from transforms.brokers import Destination
 from transforms.errors import ConfigurationError, PermanentError, TransientError
 from transforms.job_row import Row
+from transforms.jobs.approval import check_fingerprint
 from transforms.jobs.keeper import Keeper, StoppedError
 from transforms.jobs.leases import HeldError
 from transforms.jobs.planning_index import interruptible
 from transforms.jobs.rows import by_command, failed, options_of, planned, selection_of
 from transforms.replay import LookUp, Plan, check_rest, check_retry, make_plan
+from transforms.replay.fingerprint import fingerprint
 from transforms.replay.plans import load_plan
 from transforms.replay.routing import is_pattern
 from transforms.retry import retry
@@ -102,6 +104,7 @@ class Planning:
             plan = load_plan(lakes[0], row["id"])
         except ConfigurationError as error:  # says where the lake is, which callers need not know
             raise ConfigurationError("The plan is missing from the lake: make a new plan.") from error
+        check_fingerprint(lakes[0], row)
         if len(plan.topics) > _CHECKED_AT_ONCE:
             return
         if problems := check_rest(plan, lakes, partial(self._one, row["destination"])):
@@ -134,7 +137,18 @@ class Planning:
             row = keeper.take(_counted)
             with keeper:
                 plan = self._patiently(row, keeper) if row["state"] == "PLANNED" else None
-                keeper.give_back(lambda row: row if plan is None else {**planned(row, plan), "attempts": 0})
+                approved = None if plan is None or plan.problems else self._fingerprint(row)
+                keeper.give_back(lambda row: row if plan is None else _planned(row, plan, approved))
+
+    def _fingerprint(self, row: Row) -> str | None:
+        """What an approval is bound to, where one is needed: the plan in the lake, and no other."""
+        if "approval" not in row:
+            return None
+        what, lake = f"read plan {row['id']}", self._backends.lakes[0]
+        stopped = self._closing.is_set
+        return retry(
+            lambda: fingerprint(lake, row["id"]), what, give_up_after=_GIVE_UP_AFTER, stopped=stopped
+        )
 
     def _patiently(self, row: Row, keeper: Keeper) -> Plan:
         what = f"plan {row['id']}"
@@ -152,6 +166,11 @@ class Planning:
             options=options_of(row),
             job=row["id"],
         )
+
+
+def _planned(row: Row, plan: Plan, shown: str | None) -> Row:
+    made: Row = {**planned(row, plan), "attempts": 0}
+    return made if shown is None else {**made, "approval": {**made["approval"], "plan": shown}}
 
 
 def _counted(row: Row) -> Row:

@@ -19,7 +19,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "makePlan": _REPLAY,
     "resubmit": _REPLAY,
     "setRate": {"rate": {"messages_per_second": 500}},
-    **{action: {} for action in ("pause", "resume", "cancel", "retry")},
+    **{action: {} for action in ("approve", "pause", "resume", "cancel", "retry")},
 }
 """Bodies by operation."""
 

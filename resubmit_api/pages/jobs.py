@@ -26,6 +26,7 @@ from resubmit_api.pages.request_form import checked, write_rate, write_request
 from resubmit_api.pages.wording import pretty_json
 from resubmit_api.schemas import JobsQuery, Rate, ReplayRequest
 from resubmit_api.views.context import index, open_destinations, parts
+from resubmit_api.views.resubmissions import approved
 from transforms.errors import ConfigurationError
 from transforms.jobs.listing import JobFilter
 from transforms.jobs.rows import ENDED
@@ -125,7 +126,7 @@ def estimate(id: str) -> str:
     return render_template("estimate.html", row=row, **_estimate(row, rate))
 
 
-@blueprint.post("/jobs/<id>/<any(run, pause, resume, cancel, rate, retry, note):action>")
+@blueprint.post("/jobs/<id>/<any(approve, run, pause, resume, cancel, rate, retry, note):action>")
 @open_to(Role.OPERATOR, form=True)
 def act(id: str, action: str) -> Response | str:
     """Carry out the action of a button."""
@@ -205,7 +206,12 @@ def _set_note(jobs: Jobs, id: str, by: str) -> Answer:
     return jobs.set_note(id, request.form.get("note", "").strip()[:_LONGEST_NOTE] or None, by)
 
 
+def _approve(_: Jobs, id: str, __: str) -> Answer:
+    return approved(id)
+
+
 _ACTIONS: dict[str, Callable[[Jobs, str, str], Answer]] = {
+    "approve": _approve,
     "run": _run,
     "rate": _set_rate,
     "note": _set_note,
@@ -216,6 +222,7 @@ _ACTIONS: dict[str, Callable[[Jobs, str, str], Answer]] = {
 }
 
 _DONE = {
+    "approve": "Approve",
     "run": "Run",
     "pause": "Pause",
     "resume": "Resume",
@@ -231,6 +238,7 @@ def _facts(row: Answer) -> dict[str, Any]:
         "row": row,
         "possible": row["possible"],
         "may_control": may_control(row) and who().role >= Role.OPERATOR,
+        "may_approve": "approve" in row["possible"] and _may_approve(row),
         "live": _LIVE,
         "ended": ENDED,
         "chart": _chart(row["plan"]),
@@ -240,6 +248,11 @@ def _facts(row: Answer) -> dict[str, Any]:
         "again": url_for(".resubmit", **_form_values(row)),
         "requests": _requests(row),
     }
+
+
+def _may_approve(row: Answer) -> bool:
+    needed = Role[parts().backends.settings.approver.upper()]
+    return may_control(row) and who().role >= needed and who().name != row["approval"]["planned_by"]
 
 
 def _chart(plan: Mapping[str, Any] | None) -> Chart | None:

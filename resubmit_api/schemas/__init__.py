@@ -15,13 +15,13 @@ from pydantic import (
 )
 
 from resubmit_api.cursors import asked_at
+from resubmit_api.schemas.job_list import JobsQuery
 from resubmit_api.schemas.jobs import (
     MAX_PAGE,
     CreationHeaders,
     Job,
     JobChange,
     JobPage,
-    JobsQuery,
     Plan,
     Rate,
     ReplayRequest,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -13,7 +12,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetPydanticSchema,
-    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -22,11 +20,9 @@ from pydantic_core.core_schema import no_info_after_validator_function
 
 from resubmit_api.errors import in_words_of_requests
 from transforms import replay
-from transforms.jobs.listing import JobFilter
-from transforms.jobs.states import LISTED
 from transforms.selection import Selection, absolute
 from transforms.settings import Setting, settings_in
-from transforms.settings.kinds import FLAG, TEXT, past
+from transforms.settings.kinds import FLAG, TEXT
 
 __all__ = [
     "MAX_PAGE",
@@ -34,7 +30,6 @@ __all__ = [
     "Job",
     "JobChange",
     "JobPage",
-    "JobsQuery",
     "Options",
     "Plan",
     "Rate",
@@ -45,18 +40,13 @@ __all__ = [
 ]
 
 State = Literal["PLANNED", "QUEUED", "RUNNING", "PAUSED", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"]
-Action = Literal["run", "pause", "resume", "cancel", "retry", "rate"]
+Action = Literal["approve", "run", "pause", "resume", "cancel", "retry", "rate"]
 
 MAX_PAGE = 1000
 _MOST_TEXT = 100
 _FIELD = r"\{(topic|source|origin)\}"
 _TOPIC = rf"^(_?[A-Za-z0-9]|{_FIELD})([A-Za-z0-9._~+-]|{_FIELD}){{0,247}}$"
 _Worded = Annotated[str, AfterValidator(in_words_of_requests)]
-_Past = Annotated[
-    datetime,
-    BeforeValidator(lambda text: past(text.removeprefix("-"))),
-    WithJsonSchema({"type": "string", "examples": ["-7d", "2026-11-01", "2026-11-01T08:00:00Z"]}),
-]
 _Note = Annotated[str, Field(max_length=500)]
 _NOTE: Any = Field(
     default=None, description="Why, such as a ticket; shown with the resubmission and its records."
@@ -195,27 +185,6 @@ class ResubmitRequest(Strict):
         )
 
 
-class JobsQuery(Strict):
-    """Which page of the resubmissions to list."""
-
-    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Resubmissions per page.")
-    cursor: str | None = Field(default=None, max_length=200, description="`next` of the previous page.")
-    state: State | None = Field(
-        default=None, description="Only resubmissions in this state; default: all except plans (`PLANNED`)."
-    )
-    requested_by: str | None = Field(default=None, max_length=200, description="Only of this person.")
-    destination: str | None = Field(default=None, max_length=500, description="Only to this destination.")
-    created_from: _Past | None = Field(
-        default=None, description="Only those requested from this time on: a date, a time, or -7d."
-    )
-    created_to: _Past | None = Field(default=None, description="Only those requested before this time.")
-
-    def filter(self) -> JobFilter:
-        """Which resubmissions are meant."""
-        given = self.model_dump(exclude={"limit", "cursor", "state"})
-        return JobFilter(states=LISTED if self.state is None else (self.state,), **given)
-
-
 class PlannedSource(BaseModel):
     """The messages of one source in a plan."""
 
@@ -302,6 +271,14 @@ class Failure(BaseModel):
     reason: str
 
 
+class Approval(BaseModel):
+    """The approval of a plan by a second person."""
+
+    planned_by: str | None = None
+    by: str | None = Field(default=None, description="Who approved it; null until somebody has.")
+    at: str | None = None
+
+
 class Job(BaseModel):
     """A resubmission."""
 
@@ -315,6 +292,9 @@ class Job(BaseModel):
     mode: Literal["inline", "job"]
     requested_by: str | None = None
     note: str | None = None
+    approval: Approval | None = Field(
+        default=None, description="Where the destination takes only plans that another person has approved."
+    )
     created: str
     started: str | None = None
     finished: str | None = None

@@ -7,7 +7,7 @@ from typing import Any
 from apiflask import APIBlueprint
 from flask import request, url_for
 
-from resubmit_api.auth import denied, open_to
+from resubmit_api.auth import denied, open_to, require
 from resubmit_api.auth.grants import granted, may_control, may_see, who
 from resubmit_api.auth.tokens import Role
 from resubmit_api.cursors import job_cursor, read_job_cursor
@@ -17,7 +17,7 @@ from resubmit_api.schemas import CreationHeaders, Job, JobChange, JobPage, JobsQ
 from resubmit_api.views.context import digest, parts, problems
 from resubmit_api.views.context import index as callers_index
 
-__all__ = ["blueprint"]
+__all__ = ["approved", "blueprint"]
 
 blueprint = APIBlueprint("resubmissions", __name__, url_prefix="/v1/resubmissions", tag="Resubmissions")
 
@@ -94,6 +94,21 @@ def set_rate(id: str, json_data: JobChange) -> Answer:
     return parts().jobs.set_rate(id, json_data.rate, who().name)
 
 
+@blueprint.post("/<id>/approve")
+@open_to(Role.OPERATOR)
+@blueprint.input(NoBody)
+@blueprint.output(Job)
+@blueprint.doc(operation_id="approve", responses=problems(400, 403, 404, 409, 413, 415, 422, 503))
+def approve(id: str, json_data: NoBody) -> Answer:  # noqa: ARG001 - an empty object
+    """Approve a plan.
+
+    Where its destination takes only approved plans. Who asked for the plan cannot approve it; what is
+    approved is exactly that plan.
+    """
+    _controlled(id)
+    return approved(id)
+
+
 @blueprint.post("/<id>/pause")
 @open_to(Role.OPERATOR)
 @blueprint.input(NoBody)
@@ -151,6 +166,15 @@ def retry(id: str, json_data: NoBody) -> _Answer:  # noqa: ARG001 - an empty obj
     """
     _controlled(id)
     return _accepted(parts().jobs.retry(id, who().name))
+
+
+def approved(id: str) -> Answer:
+    """The plan, approved by the caller; 403 for who asked for it, or has too low a role."""
+    require(Role[parts().backends.settings.approver.upper()])
+    row = parts().jobs.get(id)
+    if "approve" in row["possible"] and row["approval"]["planned_by"] == who().name:
+        raise denied("Who asked for a plan cannot approve it: another person must.")
+    return parts().jobs.approve(id, who().name)
 
 
 def _accepted(row: Answer) -> _Answer:

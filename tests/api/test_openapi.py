@@ -35,6 +35,7 @@ OPERATIONS = [
     "GET /v1/resubmissions",
     "GET /v1/resubmissions/{id}",
     "PATCH /v1/resubmissions/{id}",
+    "POST /v1/resubmissions/{id}/approve",
     "POST /v1/resubmissions/{id}/pause",
     "POST /v1/resubmissions/{id}/resume",
     "POST /v1/resubmissions/{id}/cancel",

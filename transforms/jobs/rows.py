@@ -64,8 +64,8 @@ def new_row(
         mode: ``inline`` if the service sends the messages itself, else ``job``.
         state: ``RUNNING``, or ``PLANNED`` if nothing is to be sent yet.
         rate: ``messages_per_second`` and ``bytes_per_second``, None is unlimited.
-        others: ``id``, ``lease``, ``idempotency_key``, ``request``, ``retry_of``, ``note``, ``notify``, if
-            given.
+        others: ``id``, ``lease``, ``idempotency_key``, ``request``, ``retry_of``, ``note``, ``notify``,
+            ``approval``, if given.
     """
     made: Row = {
         "id": new_job_id(),

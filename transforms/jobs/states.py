@@ -12,10 +12,12 @@ from transforms.jobs.rows import ENDED, UNLIMITED, at, by_command
 __all__ = [
     "LISTED",
     "WrongStateError",
+    "approve",
     "begin",
     "begin_again",
     "cancel",
     "command_for",
+    "is_approved",
     "is_void",
     "pause",
     "possible",
@@ -55,9 +57,11 @@ class WrongStateError(PersistorError):
 
 
 def possible(row: Row) -> list[str]:
-    """The actions possible on a job now: ``run pause resume cancel retry rate``."""
+    """The actions possible on a job now: ``approve run pause resume cancel retry rate``."""
     state = row["state"]
     if state == "PLANNED":
+        if _is_ready(row) and not is_approved(row):
+            return ["approve", "cancel"]
         return ["run", "cancel"] if _is_ready(row) and not by_command(row) else ["cancel"]
     if state == "RUNNING":
         return ["pause", "cancel", "rate"] if row["mode"] == "job" else []
@@ -92,6 +96,12 @@ def _is_ready(row: Row) -> bool:
     return row["state"] == "PLANNED" and row["plan"] is not None and not row["plan"]["problems"]
 
 
+def is_approved(row: Row) -> bool:
+    """Whether a plan may be run: a second person has approved it, or none has to."""
+    approval = row.get("approval")
+    return approval is None or (approval["by"] is not None and approval["by"] != approval["planned_by"])
+
+
 def _has_begun(row: Row) -> bool:
     """Whether a job of the service has lanes that may keep progress at the destination."""
     return bool(row["progress"]["published"]) and not by_command(row)
@@ -113,7 +123,7 @@ def command_for(row: Row, action: str) -> str | None:
     """The command that carries out an action on a job whose destination has no name in the service."""
     if not by_command(row) or row["cleared"]:
         return None
-    if action == "run" and _is_ready(row):
+    if action == "run" and _is_ready(row) and is_approved(row):
         return f"persistor resubmit `plan: {row['id']}`"
     resumable = (row["state"] == "PAUSED" and is_free(row)) or _may_go_on(row)
     return f"persistor resubmit `resume: {row['id']}`" if action == "resume" and resumable else None
@@ -138,7 +148,7 @@ def run(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = U
 
 def begin(row: Row, requested_by: str | None, rate: Mapping[str, float | None] = UNLIMITED) -> Row:
     """Run a plan by the command, whoever made it."""
-    if not _is_ready(row):
+    if not _is_ready(row) or not is_approved(row):
         raise WrongStateError(row, "run")
     return {
         **row,
@@ -148,6 +158,15 @@ def begin(row: Row, requested_by: str | None, rate: Mapping[str, float | None] =
         "mode": "job",
         "reason": None,
     }
+
+
+def approve(row: Row, who: str | None) -> Row:
+    """Approve a plan. Raises ``ConfigurationError`` for who asked for it."""
+    _check(row, "approve")
+    approval = row["approval"]
+    if who is None or who == approval["planned_by"]:
+        raise ConfigurationError("Who asked for a plan cannot approve it: another person must.")
+    return {**row, "approval": {**approval, "by": who, "at": at()}}
 
 
 def pause(row: Row) -> Row:
