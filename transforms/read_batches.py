@@ -236,7 +236,8 @@ def _obtain(source: Source, number: int, of: int) -> Shard:
         for other, shard in list(_shards.items()):
             if other != key and now - shard.used > _UNUSED_AFTER and shard.lock.acquire(blocking=False):
                 del _shards[other]
-                shard.close()
+                # A broker that is away delays the end of this one, and no other shard of the process.
+                threading.Thread(target=shard.close, name="close", daemon=True).start()
         if key not in _shards:
             _shards[key] = Shard(source, number, of, stop.stopping)
         return _shards[key]

@@ -41,13 +41,13 @@ def run_streaming(build: Build[_S], settings: _S, beam_arguments: Sequence[str])
         serve_metrics(
             settings
         )  # also while it waits for a server: it is alive, and its metrics name the server
-    with stopped_by_signals(stop.stop):
+    with stopped_by_signals(stop.stop):  # also between the check and what follows it
         check(settings)
-    _log.info(begun(settings))
-    if settings.processes == 1:
-        left, code = run_here(build, settings, beam_arguments), 0
-    else:
-        left, code = {}, run_processes(settings, beam_arguments)
+        _log.info(begun(settings))
+        if settings.processes == 1:
+            left, code = run_here(build, settings, beam_arguments), 0
+        else:
+            left, code = {}, run_processes(settings, beam_arguments)
     if code == 0:
         _log.info(ended(settings, left))
     return code

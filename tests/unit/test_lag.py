@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from transforms import read_batches
 from transforms.brokers import Partition
 from transforms.brokers.kafka import open_reader
 from transforms.read_batches import Positions
+from transforms.reading.source import Source
 
 
 class _Shard:
@@ -39,3 +42,26 @@ def test_a_partition_that_is_assigned_meanwhile_does_not_matter(monkeypatch: pyt
     monkeypatch.setattr(reader, "_partition_lag", lag)
     assert reader.lag() == {Partition("orders", 0): 3, Partition("orders", 1): 3}
     reader.close()
+
+
+class _Slow:
+    """Its broker is away: it closes when the test ends."""
+
+    def __init__(self, goes_on: threading.Event) -> None:
+        self.lock, self.used, self.goes_on = threading.Lock(), 0.0, goes_on
+
+    def close(self) -> None:
+        self.goes_on.wait(60)
+
+
+def test_a_shard_that_is_slow_to_close_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on, source = threading.Event(), Source("kafka://127.0.0.1:1/orders")
+    monkeypatch.setattr(read_batches, "_shards", {("another", 0, 1): _Slow(goes_on)})
+    monkeypatch.setattr(read_batches, "_UNUSED_AFTER", -1.0)
+    opening = threading.Thread(target=read_batches._obtain, args=(source, 0, 1), daemon=True)
+    opening.start()
+    opening.join(20)
+    assert not opening.is_alive()
+    assert [number for _, number, _ in read_batches._shards] == [0]
+    goes_on.set()
+    read_batches.close_shards()
