@@ -140,6 +140,8 @@ class Row(_Always, total=False):
         note: why it was asked for, such as a ticket.
         approval: of a plan that a second person has to approve, see :class:`Approval`.
         notify: whether the service's webhook is to report its end, or has.
+        abridged: whether a listing left out ``ids`` and ``where`` of the selection, and the errors.
+        errors_listed: how many errors it left out.
     """
 
     run_key: list[str | None]
@@ -147,3 +149,5 @@ class Row(_Always, total=False):
     note: str | None
     approval: Approval
     notify: Literal["due", "sent", "failed"]
+    abridged: bool
+    errors_listed: int

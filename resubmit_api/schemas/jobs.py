@@ -301,6 +301,11 @@ class Job(BaseModel):
     destination: str
     topic: str
     selection: dict[str, Any]
+    abridged: bool = Field(
+        default=False,
+        description="Whether this list leaves out `errors`, and `ids` and `where` of the selection, because "
+        "the resubmission is long; the resubmission itself has them.",
+    )
     options: dict[str, Any]
     plan: Plan | None = Field(default=None, description="Its figures; null while it is being planned.")
     rate: Rate = Field(default_factory=Rate)

@@ -148,7 +148,7 @@ class Index(Protocol):
     def list_jobs(
         self, limit: int, before: str | None = None, states: Sequence[str] | None = None
     ) -> list[Row]:
-        """Jobs by id, latest first (ids begin with their time).
+        """Jobs by id, latest first (ids begin with their time); long ones are ``abridged``.
 
         Args:
             limit: maximum number.

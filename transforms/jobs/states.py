@@ -81,7 +81,7 @@ def _after_the_end(row: Row) -> list[str]:
         return [] if by_command(row) else ["resume"]
     progress = row["progress"]
     # An inline job stores nothing in the lake: only its first hundred failures are known.
-    kept = row["mode"] == "job" or progress["failed"] == len(row["errors"])
+    kept = row["mode"] == "job" or progress["failed"] == row.get("errors_listed", len(row["errors"]))
     return ["retry"] if progress["failed"] and kept and row["retried_by"] is None else []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pymongo
@@ -29,25 +29,20 @@ class RefusedError(TransientError):
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise the block's failures as our errors; it ends with the budget, if there is one."""
+    limit = budget.current()
     try:
-        with _limited():
+        with nullcontext() if limit is None else pymongo.timeout(limit.left()):
             yield
-    except mongo.ExecutionTimeout as error:
-        raise budget.TooSlowError("MongoDB did not finish in time") from error
-    except mongo.ConnectionFailure as error:
-        limit = budget.current()
-        if isinstance(error, mongo.NetworkTimeout) and limit is not None and limit.spent():
+    except (mongo.ExecutionTimeout, mongo.NetworkTimeout) as error:
+        if limit is not None and (limit.spent() or isinstance(error, mongo.ExecutionTimeout)):
             raise budget.TooSlowError("MongoDB did not answer in time") from error
+        raise _unanswered(str(error)) from error
+    except mongo.ConnectionFailure as error:
         raise _unanswered(str(error)) from error
     except mongo.OperationFailure as error:
         raise failure_of(error.code, error.details or {}) from error
     except (InvalidDocument, mongo.InvalidOperation) as error:
         raise PermanentError(f"MongoDB cannot take an entry: {type(error).__name__}") from error
-
-
-def _limited() -> AbstractContextManager[Any]:
-    limit = budget.current()
-    return nullcontext() if limit is None else pymongo.timeout(limit.left())
 
 
 def failure_of(code: int | None, details: Any) -> PersistorError:

@@ -19,7 +19,7 @@ from pymongo import errors as mongo
 from pymongo.collection import Collection
 
 from transforms.errors import PersistorError
-from transforms.indexes._job_text import dump_text, load_record, load_row
+from transforms.indexes._job_text import brief_text, dump_text, load_record, load_row
 from transforms.indexes.mongodb.documents import Document
 from transforms.indexes.mongodb.errors import translated
 from transforms.job_row import Row
@@ -37,6 +37,10 @@ JOB_INDEXES = [
 # A linearizable read waits for a majority, without end unless it is bounded:
 # https://www.mongodb.com/docs/manual/reference/read-concern-linearizable/
 _ANSWERED_WITHIN, _LISTED_WITHIN = 10_000, 30_000
+
+
+_BRIEF = {"$cond": [{"$eq": ["$brief.version", "$version"]}, "$brief.job", None]}
+_BRIEFLY = {"job": {"$ifNull": [_BRIEF, "$job"]}}
 
 
 class MongoJobs:
@@ -93,7 +97,7 @@ class MongoJobs:
             query["state"] = {"$in": list(states)}
         with translated():
             found = (
-                self._jobs.find(query, max_time_ms=_LISTED_WITHIN)
+                self._jobs.find(query, _BRIEFLY, max_time_ms=_LISTED_WITHIN)
                 .sort("_id", DESCENDING)
                 .limit(limit)
                 .to_list()
@@ -131,7 +135,9 @@ class MongoJobs:
 def _fields(row: Row) -> Document:
     # As text, because MongoDB may take names in a job for paths and operators.
     searched = {name: row.get(name) for name in ("version", "state")}
-    return {"job": dump_text(row), **searched, **_key(row)}
+    # Releases that write no brief text leave one of another version behind.
+    brief = {"version": searched["version"], "job": brief_text(row)}
+    return {"job": dump_text(row), "brief": brief, **searched, **_key(row)}
 
 
 def _key(row: Row) -> Document:

@@ -131,6 +131,8 @@ def create(path: Path) -> None:
             )
         try:
             connection.executescript(_TABLES)
+            if "brief" not in {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}:
+                connection.execute("ALTER TABLE jobs ADD COLUMN brief TEXT")
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise

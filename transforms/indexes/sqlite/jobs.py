@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transforms.indexes._job_text import dump_text, load_record, load_row
+from transforms.indexes._job_text import brief_text, dump_text, load_record, load_row
 from transforms.indexes.sqlite.file import Connections
 from transforms.job_row import Row
 
 __all__ = ["SqliteJobs"]
 
-_JOBS = "SELECT id, job FROM jobs WHERE "
+_JOBS = "SELECT id, ifnull(brief, job) AS job FROM jobs WHERE "
 _NOTE = "INSERT INTO audit VALUES (?, ?)"
 _IN_STATE = "json_extract(job, '$.state') = ?"
 _BY_KEY = (
@@ -29,7 +29,8 @@ class SqliteJobs:
         """See :meth:`transforms.indexes.Index.create_job`."""
         with self._connections.transaction() as connection:
             added = connection.execute(
-                "INSERT INTO jobs VALUES (?, ?) ON CONFLICT DO NOTHING", (row["id"], dump_text(row))
+                "INSERT INTO jobs (id, job, brief) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (row["id"], dump_text(row), brief_text(row)),
             )
             if added.rowcount:
                 connection.execute(_NOTE, (record["id"], dump_text(record)))
@@ -41,11 +42,11 @@ class SqliteJobs:
 
     def replace_job(self, row: Row, version: int, record: Mapping[str, Any] | None = None) -> bool:
         """See :meth:`transforms.indexes.Index.replace_job`."""
-        text = dump_text({**row, "version": version + 1})
+        changed_row = {**row, "version": version + 1}
         with self._connections.transaction() as connection:
             changed = connection.execute(
-                "UPDATE jobs SET job = ? WHERE id = ? AND json_extract(job, '$.version') = ?",
-                (text, row["id"], version),
+                "UPDATE jobs SET job = ?, brief = ? WHERE id = ? AND json_extract(job, '$.version') = ?",
+                (dump_text(changed_row), brief_text(changed_row), row["id"], version),
             )
             if changed.rowcount and record is not None:
                 connection.execute(_NOTE, (record["id"], dump_text(record)))
