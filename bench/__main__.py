@@ -17,6 +17,7 @@ from bench.measure import Figure
 from bench.order import ordered
 from bench.pace import RATES, paced
 from bench.partitions import many_partitions
+from bench.planning import planning
 from bench.resubmit import resubmit, single
 from bench.results import write_section
 from tests.servers.kafka import Kafka
@@ -134,6 +135,11 @@ def _search(kafka: Kafka, messages: int) -> Iterator[Figure]:
         yield from searching(kafka, server.url, sizes, directory)
 
 
+def _planning(kafka: Kafka, messages: int) -> Iterator[Figure]:
+    with _directory() as directory, MongoDB(cache=2) as server:
+        yield from planning(kafka, server.url, messages, directory)
+
+
 _ALL: dict[str, Callable[[Kafka, int], Iterator[Figure]]] = {
     "produce": _produce,
     "archive": _archive,
@@ -150,6 +156,7 @@ _ALL: dict[str, Callable[[Kafka, int], Iterator[Figure]]] = {
     "bound": _bound,
     "partitions": _partitions,
     "search": _search,
+    "planning": _planning,
 }
 
 

@@ -23,7 +23,7 @@ from transforms import registry
 from transforms.indexes import Index
 from transforms.model import ENTRY_SCHEMA
 
-__all__ = ["searching"]
+__all__ = ["fill_index", "is_ready", "planned", "searching"]
 
 _SOURCES, _PARTITIONS, _CUSTOMERS = 20, 4, 100_000
 _FIRST_US = 1_767_225_600_000_000
@@ -53,14 +53,14 @@ def searching(kafka: Kafka, index: str, sizes: list[int], directory: Path) -> It
             f"--port={port}",
         ]
     )
-    wait_until(lambda: _ready(port), 60, "the API")
+    wait_until(lambda: is_ready(port), 60, "the API")
     for size in sizes:
-        yield _fill(store, filled, size, lake)
+        yield fill_index(store, filled, size, lake)
         filled = size
         for name, question in _questions(size).items():
             yield _asked(f"{size:,}: {name}", port, question, api)
         selection = _between(size, min(size, _PLANNED)) | {"sources": _names()}
-        yield _plan(f"{size:,}", selection, [*places, f"--destination={kafka.url}/{target}"])
+        yield planned(f"{size:,}", selection, [*places, f"--destination={kafka.url}/{target}"])
     api.stop()
     store.close()
 
@@ -69,7 +69,8 @@ def _names() -> list[str]:
     return [f"source-{number:02}" for number in range(_SOURCES)]
 
 
-def _fill(store: Index, first: int, end: int, lake: str) -> Figure:
+def fill_index(store: Index, first: int, end: int, lake: str) -> Figure:
+    """Insert entries number ``first`` to ``end``."""
     started = time.monotonic()
     with ThreadPoolExecutor(2) as threads:
         starts = range(first, end, _ROWS)
@@ -177,7 +178,8 @@ def _asked(name: str, port: int, question: Callable[[], dict[str, Any]], api: Wa
     return Figure(name, _ASKED, sum(times), api.cpu() - cpu, api.peak, note)
 
 
-def _plan(name: str, selection: dict[str, Any], places: list[str]) -> Figure:
+def planned(name: str, selection: dict[str, Any], places: list[str]) -> Figure:
+    """Make a plan by the command."""
     started = time.monotonic()
     words = ["--json", "--timestamp=now", f"--selection={json.dumps(selection)}", *places]
     watched = Watched([sys.executable, "-m", "pipelines", "plan", *words])
@@ -186,7 +188,8 @@ def _plan(name: str, selection: dict[str, Any], places: list[str]) -> Figure:
     return Figure(f"{name}: plan", plan["messages"], seconds, watched.used, watched.peak, "the whole command")
 
 
-def _ready(port: int) -> bool:
+def is_ready(port: int) -> bool:
+    """Whether the API at this port answers."""
     try:
         return requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok
     except OSError:

@@ -15,6 +15,7 @@ Nothing here depends on how a setting is written: with ``--``, as a YAML name or
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,11 @@ def part(kind: type[_T]) -> _T:
 
 def settings_in(kind: type) -> list[Setting]:
     """The settings of a class: its own first, then those of its base classes."""
+    return list(_settings_in(kind))
+
+
+@functools.cache
+def _settings_in(kind: type) -> list[Setting]:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return [one for name in _ordered(kind) if name in fields for one in _settings(fields[name])]
 
