@@ -1,10 +1,12 @@
-"""How MongoDB is read in replay order: short queries, nothing sorted, and on from where it stopped."""
+"""How indexes are read in replay order: nothing sorted; MongoDB by short queries that survive failures."""
 
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +18,7 @@ from tests._entries import stream
 from tests.conftest import running
 from tests.servers import wait_until
 from tests.servers.mongodb import MongoDB
-from transforms.indexes import mongodb
+from transforms.indexes import mongodb, sqlite
 from transforms.indexes.mongodb import replay_order
 from transforms.selection import Selection, parse_selection
 
@@ -99,3 +101,19 @@ def test_a_collection_of_an_older_release_gets_its_index_meanwhile(
     with contextlib.closing(mongodb.open(server.url)) as index:
         wait_until(lambda: replay_order.can_walk(messages), 60, "the index in replay order")
         assert positions(index.select(EVERYTHING, ["partition", "offset"])) == in_order()
+
+
+def test_sqlite_sorts_no_large_time_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_FEW", 100)
+    asked: list[str] = []
+    with contextlib.closing(sqlite.open(f"sqlite://{tmp_path}/index.db")) as index:
+        index.insert(stream(0, 1_000))
+        with index._connections.snapshot() as connection:
+            connection.set_trace_callback(asked.append)
+        since = parse_selection('{"published_from": "2020-01-01T00:00:00Z"}')
+        found = positions(index.select(since, ["partition", "offset"]))
+        assert found == sorted((number % 4, number // 4) for number in range(1_000))
+    [statement] = [text for text in asked if "ORDER BY incarnation" in text]
+    with contextlib.closing(sqlite3.connect(tmp_path / "index.db")) as connection:
+        steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert [step for step in steps if "B-TREE" in step] == []

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.collection import Collection
 
 from transforms.errors import PermanentError
-from transforms.indexes import Index
+from transforms.indexes import Index, sqlite
 from transforms.indexes.mongodb import MongoIndex
 
 LONG, SHORT = 20, 10
@@ -74,3 +77,16 @@ def test_a_brief_text_of_another_version_is_not_listed(index: Index) -> None:
     index._jobs.update_one({"_id": "000"}, {"$set": {"version": 5}})  # as an older release writes
     [listed] = index.list_jobs(1, before="001")
     assert listed == row(0)
+
+
+def test_a_file_of_an_older_release_lists_its_jobs(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/index.db"
+    sqlite.open(url).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "index.db")) as connection:
+        connection.execute("ALTER TABLE jobs DROP COLUMN brief")
+        connection.execute("INSERT INTO jobs VALUES ('000', ?)", (json.dumps(row(0)),))
+        connection.commit()
+    with contextlib.closing(sqlite.open(url)) as index:
+        assert index.list_jobs(9) == [row(0)]
+        assert index.replace_job(row(0), 0)  # type: ignore[arg-type]
+        assert index.list_jobs(9)[0]["abridged"]

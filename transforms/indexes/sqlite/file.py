@@ -37,14 +37,12 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE UNIQUE INDEX IF NOT EXISTS entries_by_id ON entries (id);
 CREATE INDEX IF NOT EXISTS entries_by_time ON entries (source, publish_time, id);
 CREATE INDEX IF NOT EXISTS entries_by_position ON entries (source, incarnation, partition, offset, id);
-CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, job TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, job TEXT NOT NULL, brief TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (json_extract(job, '$.state'), id);
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_by_key
     ON jobs (ifnull(json_extract(job, '$.requested_by'), ''), json_extract(job, '$.idempotency_key'))
     WHERE json_extract(job, '$.idempotency_key') IS NOT NULL;
-{TOTALS}
 CREATE TABLE IF NOT EXISTS audit (id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
-COMMIT;
 """
 
 
@@ -122,17 +120,20 @@ def create(path: Path) -> None:
         application, version = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
-        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if (application, version) != (_APPLICATION, _VERSION) and not empty:
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if (application, version) != (_APPLICATION, _VERSION) and there:
             raise sqlite3.DatabaseError(
                 "a newer release of Persistor made the file: use that release here too"
                 if application == _APPLICATION and version > _VERSION
                 else "the file belongs to another program"
             )
         try:
-            connection.executescript(_TABLES)
+            # An index whose entries are damaged is opened all the same: its jobs may be whole.
+            connection.executescript(f"{_TABLES}{'' if 'totals' in there else TOTALS}COMMIT;")
+            connection.execute("BEGIN IMMEDIATE")
             if "brief" not in {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}:
                 connection.execute("ALTER TABLE jobs ADD COLUMN brief TEXT")
+            connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
