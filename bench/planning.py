@@ -40,6 +40,7 @@ def planning(kafka: Kafka, index: str, count: int, directory: Path) -> Iterator[
     """Fill an index, plan all of it along its replay order, and find the first rows without that index."""
     lake, topics = f"file://{directory}/lake", [kafka.create_topic(f"bench-{n}", 4) for n in range(2)]
     places = [f"--index={index}", f"--lake={lake}"]
+    (directory / "lake").mkdir()
     store = registry.index(index).open(index)
     yield fill_index(store, 0, count, lake)
     yield _first_rows("first rows, along the index", store)
