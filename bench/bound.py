@@ -74,11 +74,13 @@ def bounded(kafka: Kafka, backlog: Backlog, directory: Path) -> Figure:
         max_message_bytes=100_000_000,
     )
     watched = _persist(f"{kafka.url}/{topic}", f"file://{directory}/lake", backlog.age)
-    deadline = time.monotonic() + _LONGEST
+    begun: list[float] = []
 
     def archived() -> int:
         done = watched.count("persistor_messages_total")
-        return backlog.count if time.monotonic() > deadline else done
+        if done and not begun:
+            begun.append(time.monotonic())
+        return backlog.count if begun and time.monotonic() > begun[0] + _LONGEST else done
 
     figure = watched.figure(backlog.name, archived, backlog.count // 2)
     start = min(now for at, now in watched.memory if at > watched.memory[-1][0] - figure.seconds)

@@ -231,3 +231,16 @@ def test_what_a_failed_bundle_held_is_delivered_again_and_what_is_durable_is_not
             opened.turn()
         opened.until(10 + len(failed))
     assert sorted(opened.ids[10:]) == sorted(failed)
+
+
+def test_what_is_pulled_ahead_stays_within_memory(pubsub: PubsubSite) -> None:
+    topic, memory = pubsub.topic(), 2**20
+    for _ in range(4):
+        pubsub.publish(topic, messages(*[{"data": bytes(20_000)}] * 50))
+    with reading(pubsub.reader(topic, memory=memory)) as reader:
+        read = fetch(reader, 1)
+        [waiting] = reader._deliveries.values()  # type: ignore[attr-defined]
+        wait_until(lambda: waiting._bytes >= memory, 30, "pulling to stop")
+        time.sleep(2)
+        assert waiting._bytes < 2 * memory
+        fetch(reader, 200 - sum(len(one.messages) for one in read))

@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 
 _PULLS = 2
 _PULL_SECONDS = 20.0
-_PULL_MESSAGES = 1000
+_FIRST_PULL, _MOST_PULLED = 10, 1000
+"""Messages of a pull; fewer of large ones."""
 _AHEAD = 10_000
 """Pulled but not taken messages at which pulling stops."""
 _LEASE = 60
@@ -55,6 +56,7 @@ class Deliveries:
         self._path = path
         self._topic = topic
         self._ahead = ahead
+        self._pulled_at_once = _FIRST_PULL
         self._changed = threading.Condition()
         self._arrived: list[Any] = []
         self._bytes = 0
@@ -164,7 +166,10 @@ class Deliveries:
     def _pull(self) -> list[Any]:
         try:
             response = self._client.pull(
-                subscription=self._path, max_messages=_PULL_MESSAGES, retry=None, timeout=_PULL_SECONDS
+                subscription=self._path,
+                max_messages=self._pulled_at_once,
+                retry=None,
+                timeout=_PULL_SECONDS,
             )
         except exceptions.DeadlineExceeded:
             return []
@@ -172,14 +177,18 @@ class Deliveries:
         return list(PullResponse.pb(response).received_messages)
 
     def _keep(self, received: list[Any]) -> None:
+        bytes = sum(message.message.ByteSize() for message in received)
         with self._changed:
+            if bytes:
+                fitting = self._ahead * len(received) // (2 * _PULLS * bytes)
+                self._pulled_at_once = min(_MOST_PULLED, fitting + 1)
             self._failure = None
             late = self._closed
             self._leases.update((message.ack_id, 0.0) for message in received)
             if not late:
                 self._arrived += received
                 self.waiting += len(received)
-                self._bytes += sum(message.message.ByteSize() for message in received)
+                self._bytes += bytes
                 self._changed.notify_all()
         if late:
             self.release([message.ack_id for message in received])
