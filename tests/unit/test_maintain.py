@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -143,6 +144,15 @@ def test_expiring_one_day_of_many_reads_little(
     assert expire(lake, None, datetime(1970, 1, 2, tzinfo=timezone.utc), young=AT_ONCE).files == 2
     assert requests["get"] + requests["get_ranges"] <= 4
     assert sum(requests.values()) <= 20
+
+
+def test_a_lake_of_the_first_release_is_taken_over(tmp_path: Path) -> None:
+    """None of its claims says that something was durable, so all stay; its files expire by what they hold."""
+    shutil.copytree(Path(__file__).parents[1] / "data" / "release-0.1.0" / "lake", tmp_path / "lake")
+    lake = Lake(f"file://{tmp_path}/lake")
+    assert maintain(lake, AT_ONCE).claims == 0
+    report = expire(lake, None, datetime.now(timezone.utc), young=AT_ONCE)
+    assert (report.files, report.messages, report.kept, report.problems) == (10, 120, {}, [])
 
 
 _MAINTAINED = """
