@@ -18,7 +18,7 @@ from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.long_lake import LongLake, long_lake
 from transforms.reading.buffers import Limits
-from transforms.reading.shard import Shard
+from transforms.reading.shard import Ready, Shard
 from transforms.reading.source import Source
 
 __all__ = ["many_partitions"]
@@ -51,31 +51,27 @@ def _run(
     source: Source, partitions: int, name: str, *, archive: bool = False, idle: bool = False
 ) -> Iterator[Figure]:
     begun, used = time.monotonic(), time.process_time()
-    shard, first, at = Shard(source), 0.0, ""
+    shard, first, at, ready = Shard(source), 0.0, "", list[Ready]()
     tracks = shard._assignment.tracks  # noqa: SLF001 - nothing else says how many have started
     while len(tracks) < partitions:
-        for one in shard.turn(0.1, at):
-            at = one.at
+        ready += shard.turn(0.1, at)
+        at = ready[-1].at if ready else at
         first = first or (time.monotonic() - begun if tracks else 0.0)
     took, cpu = time.monotonic() - begun, time.process_time() - used
     yield Figure(name, partitions, took, cpu, _memory(), f"the first ones are read after {first:.1f} s")
     if archive:
-        _archive(shard, at, partitions)
+        _archive(shard, ready, partitions)
     if idle:
         yield _idle(shard, at, partitions)
     shard.close()
 
 
-def _archive(shard: Shard, at: str, partitions: int) -> None:
+def _archive(shard: Shard, ready: list[Ready], partitions: int) -> None:
     """Until everything is claimed and acknowledged."""
-    claimed, acknowledged = set[str](), 0
-    while len(claimed) < partitions:
-        ready = shard.turn(1.0, at)
-        at = ready[-1].at if ready else at
-        claimed |= {one.key for one in ready}
-        shard.durable([(one.key, one.acknowledgement) for one in ready if one.acknowledgement])
-        acknowledged += len(ready)
-    shard.turn(1.0, at)
+    while len({one.key for one in ready}) < partitions:
+        ready += shard.turn(1.0, ready[-1].at if ready else "")
+    shard.durable([(one.key, one.acknowledgement) for one in ready if one.acknowledgement])
+    shard.turn(1.0, ready[-1].at)
 
 
 def _idle(shard: Shard, at: str, partitions: int) -> Figure:
