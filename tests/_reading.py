@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from transforms.model import Batch
+from transforms.reading.buffers import Limits
 from transforms.reading.shard import Ready, Shard
 from transforms.reading.source import Source
 
-__all__ = ["DEADLINE", "Reading", "reading"]
+__all__ = ["DEADLINE", "SOON", "Reading", "ids", "reading", "values"]
 
 DEADLINE = 30.0
 """Seconds that messages may take to come."""
+SOON = Limits(messages=10, bytes=2**20, age=0.3)
+"""Batches that a test need not wait for."""
 
 
 class Reading:
@@ -64,3 +67,13 @@ def reading(source: Source) -> Iterator[Reading]:
         yield opened
     finally:
         opened.shard.close()
+
+
+def values(start: int, end: int) -> list[dict[str, bytes]]:
+    """Messages to produce, whose values are numbers."""
+    return [{"value": b"%d" % number} for number in range(start, end)]
+
+
+def ids(topic: str, start: int, end: int) -> list[str]:
+    """The ids of the offsets of partition 0."""
+    return [f"{topic}_0_{offset}" for offset in range(start, end)]

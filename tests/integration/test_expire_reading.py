@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests._reading import reading
+from tests._reading import ids, reading, values
 from tests.integration.harness import Archive, Persist, committed, log_of
 from tests.integration.load import load_message
-from tests.integration.test_shard import _ids, _values
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
@@ -40,11 +39,11 @@ def _expire_everything(lake: Lake) -> Expired:
 def _archived(kafka: Kafka, topic: str, source: Source) -> None:
     """Forty messages in four claimed batches, acknowledged but for the last."""
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 30))
+    kafka.produce(topic, values(0, 30))
     with reading(source) as read:
         read.until(30)
         read.acknowledge()
-        kafka.produce(topic, _values(30, 40))
+        kafka.produce(topic, values(30, 40))
         read.until(40)
 
 
@@ -63,9 +62,9 @@ def test_without_the_groups_offsets_reading_goes_on_behind_what_expired(
     kafka.delete_group(source.group)
     with reading(source) as read:
         read.until(10)
-        kafka.produce(topic, _values(40, 45))
+        kafka.produce(topic, values(40, 45))
         read.until(15)
-    assert read.ids == _ids(topic, 30, 45)
+    assert read.ids == ids(topic, 30, 45)
 
 
 def test_a_position_that_was_saved_before_the_expiry_skips_to_the_claims_that_stayed(
@@ -77,9 +76,9 @@ def test_a_position_that_was_saved_before_the_expiry_skips_to_the_claims_that_st
     with reading(source) as read:
         read.saved = {f"{topic}~1/0": 10}
         read.until(10)
-        kafka.produce(topic, _values(40, 45))
+        kafka.produce(topic, values(40, 45))
         read.until(15)
-    assert read.ids == _ids(topic, 30, 45)
+    assert read.ids == ids(topic, 30, 45)
     ahead = Claims(lake).ahead(Chain(topic, 1, 0), 10)
     assert [(start, claim.next, claim.rows) for start, claim in ahead.items()] == [
         (30, 40, 10),

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests._reading import reading
+from tests._reading import ids, reading, values
 from tests.integration.test_expire_reading import _archived, source, topic  # noqa: F401
-from tests.integration.test_shard import _ids, _values
 from tests.servers.kafka import Kafka
 from tests.servers.seaweed import Seaweed
 from tests.unit.test_maintain import check_kills_of_maintain, folded
@@ -41,9 +40,9 @@ def test_reading_goes_on_from_wherever_it_had_come_to(
         if saved is not None:
             read.positions = {f"{topic}~1/0": saved}
         read.until(10)
-        kafka.produce(topic, _values(40, 45))
+        kafka.produce(topic, values(40, 45))
         read.until(15)
-    assert read.ids == _ids(topic, 30, 45)
+    assert read.ids == ids(topic, 30, 45)
     assert sorted(Claims(lake).ahead(Chain(topic, 1, 0), 0)) == [30, 40]
     assert [entry.start for entry in folded(lake, topic)] == [0, 10, 20]
     assert metrics.GAPS.labels(metrics.label(topic))._value.get() == gaps

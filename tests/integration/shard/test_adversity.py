@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from prometheus_client import REGISTRY
 
-from tests._reading import DEADLINE, Reading, reading
+from tests._reading import DEADLINE, Reading, reading, values
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from tests.servers.kafka_raw import produce_raw
@@ -28,22 +27,11 @@ from transforms.reading.shard import Shard
 from transforms.reading.source import Source
 from transforms.writing import BatchWriter
 
-_SOON = Limits(messages=10, bytes=2**20, age=0.3)
-
 
 @pytest.fixture
 def topic(kafka: Kafka) -> str:
+    """A topic that is there."""
     return kafka.create_topic(f"t{uuid.uuid4().hex[:10]}")
-
-
-@pytest.fixture
-def source(kafka: Kafka, topic: str, tmp_path: Path) -> Source:
-    lake = f"file://{tmp_path}/lake"
-    return Source(f"{kafka.url}/{topic}", lake=lake, limits=_SOON, purpose=lake)
-
-
-def _values(start: int, end: int) -> list[dict[str, bytes]]:
-    return [{"value": b"%d" % number} for number in range(start, end)]
 
 
 def _made_anew(kafka: Kafka, topic: str, messages: list[dict[str, bytes]]) -> None:
@@ -55,9 +43,9 @@ def _made_anew(kafka: Kafka, topic: str, messages: list[dict[str, bytes]]) -> No
 def test_a_late_acknowledgement_of_a_deleted_topic_is_not_believed_of_its_successor(
     kafka: Kafka, topic: str, source: Source
 ) -> None:
-    kafka.produce(topic, _values(0, 10))
+    kafka.produce(topic, values(0, 10))
     crashing = Reading(source).until(10)
-    _made_anew(kafka, topic, _values(10, 20))
+    _made_anew(kafka, topic, values(10, 20))
     crashing.acknowledge()  # Kafka takes it for the new topic, of which it knows the name only
     crashing.until(20)  # the same range of the new topic is claimed, and nothing is written
     crashing.shard._assignment.close()
@@ -72,15 +60,15 @@ def test_a_late_acknowledgement_of_a_deleted_topic_is_not_believed_of_its_succes
 def test_a_topic_made_anew_is_read_from_its_start_however_far_the_old_one_was(
     kafka: Kafka, topic: str, source: Source, again: int, claims: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kafka.produce(topic, _values(0, 10))
+    kafka.produce(topic, values(0, 10))
     with reading(source if claims else replace(source, lake=None)) as opened:
         opened.until(10).acknowledge()
-        _made_anew(kafka, topic, _values(10, 10 + again))
+        _made_anew(kafka, topic, values(10, 10 + again))
         # It is found before anything is read: the client may still tell what became of the old one.
         monkeypatch.setattr(assignment, "_DISCOVER_EVERY", 0.0)
         opened.until(10 + again)
-    values = [value for batch in opened.batches for value in batch.messages["data"].to_pylist()]
-    assert values == [b"%d" % number for number in range(10 + again)]
+    read = [value for batch in opened.batches for value in batch.messages["data"].to_pylist()]
+    assert read == [b"%d" % number for number in range(10 + again)]
 
 
 @pytest.mark.parametrize("format", ["parquet", "avro", "jsonl"])
@@ -108,14 +96,14 @@ def test_a_message_whose_headers_cannot_be_read_is_a_dead_letter_and_the_rest_is
 def test_files_of_a_topic_that_was_deleted_before_they_were_entered_are_entered_at_the_next_start(
     kafka: Kafka, topic: str, source: Source, written: int
 ) -> None:
-    kafka.produce(topic, _values(0, 10))
+    kafka.produce(topic, values(0, 10))
     writer = BatchWriter(Lake(str(source.lake)))
     with reading(source) as crashed:
         crashed.until(10).acknowledge()
-        kafka.produce(topic, _values(10, 30))
+        kafka.produce(topic, values(10, 30))
         crashed.until(30)
         left = _entries(writer, crashed.batches[1 : 1 + written])
-    _made_anew(kafka, topic, _values(0, 5))
+    _made_anew(kafka, topic, values(0, 5))
     for _ in range(2):  # nothing of the new topic is acknowledged, so the second start does it again
         with reading(source) as again:
             again.until(5)
@@ -123,7 +111,7 @@ def test_files_of_a_topic_that_was_deleted_before_they_were_entered_are_entered_
         assert [batch.claimed for batch in again.batches if batch.incarnation == 1] == [10, 10]
     with reading(source) as last:
         last.until(5).acknowledge()
-    kafka.produce(topic, _values(5, 6))
+    kafka.produce(topic, values(5, 6))
     with reading(source) as after:
         after.until(1)
     assert {batch.incarnation for batch in after.batches} == {2}
@@ -139,7 +127,7 @@ def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
     kafka: Kafka, topic: str, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "_DISCOVER_EVERY", 0.0)
-    kafka.produce(topic, _values(0, 5))
+    kafka.produce(topic, values(0, 5))
 
     def told(name: str) -> float | None:
         return REGISTRY.get_sample_value(f"persistor_{name}", {"source": topic})
@@ -168,11 +156,11 @@ def test_what_was_read_while_the_lake_is_away_is_told_to_be_open(
     with reading(in_lake) as opened:
         opened.turn()
         with seaweed.killed():
-            kafka.produce(topic, _values(0, 10))
+            kafka.produce(topic, values(0, 10))
             thread = Thread(target=opened.until, args=(10,))
             thread.start()
             wait_until(lambda: age() > 1, 30, "the age of what waits for its claim")
-            kafka.produce(topic, _values(10, 17))
+            kafka.produce(topic, values(10, 17))
             lag = "persistor_lag_messages", {"source": topic}
             wait_until(lambda: REGISTRY.get_sample_value(*lag) == 7, 30, "the lag behind it")
         thread.join()
@@ -212,7 +200,7 @@ class _RefusedMeanwhile:
 def test_a_refusal_that_is_told_while_messages_come_costs_none_of_them(
     kafka: Kafka, topic: str, source: Source
 ) -> None:
-    kafka.produce(topic, _values(0, 20))
+    kafka.produce(topic, values(0, 20))
     refusals: list[str] = []
     with reading(source) as opened:
         reader = opened.shard._reader

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests._reading import DEADLINE, Reading, reading
+from tests._reading import DEADLINE, Reading, ids, reading, values
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.brokers import Acknowledgement
@@ -17,32 +16,10 @@ from transforms.reading.buffers import Limits
 from transforms.reading.claims import Chain, Claims
 from transforms.reading.source import Source
 
-_SOON = Limits(messages=10, bytes=2**20, age=0.3)
-
-
-@pytest.fixture
-def topic() -> str:
-    return f"t{uuid.uuid4().hex[:10]}"
-
-
-@pytest.fixture
-def source(kafka: Kafka, topic: str, tmp_path: Path) -> Source:
-    return Source(
-        f"{kafka.url}/{topic}", lake=f"file://{tmp_path}/lake", limits=_SOON, purpose=f"{tmp_path}/lake"
-    )
-
-
-def _values(start: int, end: int) -> list[dict[str, bytes]]:
-    return [{"value": b"%d" % number} for number in range(start, end)]
-
-
-def _ids(topic: str, start: int, end: int) -> list[str]:
-    return [f"{topic}_0_{offset}" for offset in range(start, end)]
-
 
 def test_batches_close_by_count_then_by_age(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 25))
+    kafka.produce(topic, values(0, 25))
     with reading(source) as opened:
         opened.until(25)
     assert [(b.name, len(b.messages), b.close_reason) for b in opened.batches] == [
@@ -50,7 +27,7 @@ def test_batches_close_by_count_then_by_age(kafka: Kafka, topic: str, source: So
         (f"{topic}-0-{10:020d}", 10, "count"),
         (f"{topic}-0-{20:020d}", 5, "age"),
     ]
-    assert opened.ids == _ids(topic, 0, 25)
+    assert opened.ids == ids(topic, 0, 25)
 
 
 def test_no_batch_exceeds_the_bytes_but_one_message_that_does(
@@ -65,11 +42,11 @@ def test_no_batch_exceeds_the_bytes_but_one_message_that_does(
 
 def test_an_open_batch_is_closed_when_the_shard_drains(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 3))
+    kafka.produce(topic, values(0, 3))
     with reading(replace(source, limits=Limits(age=3600))) as opened:
         wait_until(lambda: opened.turn() == [] and opened.open_rows == 3, DEADLINE, "all read")
         opened.turn(drain=True)
-    assert opened.ids == _ids(topic, 0, 3)
+    assert opened.ids == ids(topic, 0, 3)
     assert [batch.close_reason for batch in opened.batches] == ["drain"]
 
 
@@ -77,28 +54,28 @@ def test_a_restart_before_anything_was_acknowledged_cuts_the_same_batches(
     kafka: Kafka, topic: str, source: Source
 ) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 25))
+    kafka.produce(topic, values(0, 25))
     with reading(source) as first:
         first.until(25)
-    kafka.produce(topic, _values(25, 30))
+    kafka.produce(topic, values(25, 30))
     larger = replace(source, limits=Limits(messages=1000, age=0.3))
     with reading(larger) as second:
         second.until(30)
     assert [batch.name for batch in second.batches[:3]] == [batch.name for batch in first.batches]
     assert [len(batch.messages) for batch in second.batches] == [10, 10, 5, 5]
-    assert second.ids == _ids(topic, 0, 30)
+    assert second.ids == ids(topic, 0, 30)
 
 
 def test_a_restart_goes_on_behind_what_was_acknowledged(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 20))
+    kafka.produce(topic, values(0, 20))
     with reading(source) as first:
         first.until(20)
         first.acknowledge()
-    kafka.produce(topic, _values(20, 25))
+    kafka.produce(topic, values(20, 25))
     with reading(source) as second:
         second.until(5)
-    assert second.ids == _ids(topic, 20, 25)
+    assert second.ids == ids(topic, 20, 25)
 
 
 @pytest.mark.parametrize("claims", [True, False])
@@ -106,7 +83,7 @@ def test_what_an_earlier_process_committed_is_committed_again_so_that_kafka_does
     kafka: Kafka, topic: str, source: Source, claims: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 20))
+    kafka.produce(topic, values(0, 20))
     source = source if claims else replace(source, lake=None)
     with reading(source) as first:
         first.until(20).acknowledge()
@@ -126,21 +103,21 @@ def test_without_the_groups_offsets_reading_goes_on_behind_the_last_durable_clai
     kafka: Kafka, topic: str, source: Source
 ) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 20))
+    kafka.produce(topic, values(0, 20))
     with reading(source) as first:
         first.until(20)
         first.acknowledge()
-        kafka.produce(topic, _values(20, 30))
+        kafka.produce(topic, values(20, 30))
         first.until(30)  # claimed, with 20 as what is durable
     kafka.delete_group(source.group)
     with reading(source) as second:
         second.until(10)
-    assert second.ids == _ids(topic, 20, 30)
+    assert second.ids == ids(topic, 20, 30)
 
 
 def test_an_offset_that_another_committed_is_not_believed(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 20))
+    kafka.produce(topic, values(0, 20))
     with reading(source) as first:
         first.until(20)
         [*_, last] = first.ready
@@ -149,46 +126,46 @@ def test_an_offset_that_another_committed_is_not_believed(kafka: Kafka, topic: s
         first.turn()
     with reading(source) as second:
         second.until(20)
-    assert second.ids == _ids(topic, 0, 20)
+    assert second.ids == ids(topic, 0, 20)
 
 
 def test_two_jobs_on_one_topic_cut_it_alike(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
     with reading(source) as one, reading(replace(source, limits=Limits(messages=7, age=0.1))) as other:
         for start in range(0, 100, 20):
-            kafka.produce(topic, _values(start, start + 20))
+            kafka.produce(topic, values(start, start + 20))
             one.until(start + 13)
             other.until(start + 9)
         one.until(100)
         other.until(100)
-    assert one.ids == other.ids == _ids(topic, 0, 100)
+    assert one.ids == other.ids == ids(topic, 0, 100)
     assert {b.name: len(b.messages) for b in one.batches} == {b.name: len(b.messages) for b in other.batches}
 
 
 def test_what_was_handed_out_in_vain_is_handed_out_again(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 25))
+    kafka.produce(topic, values(0, 25))
     with reading(source) as opened:
         opened.until(25)
         failed = opened.shard.turn(0.2, "")  # as after a bundle that failed before anything was kept
         again = Reading(source, opened.shard)
         again.ready += failed
         again.until(25)
-    assert again.ids == opened.ids == _ids(topic, 0, 25)
+    assert again.ids == opened.ids == ids(topic, 0, 25)
 
 
 def test_what_is_given_up_is_not_acknowledged_before_it_is_claimed(
     kafka: Kafka, topic: str, source: Source, tmp_path: Path
 ) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 10))
+    kafka.produce(topic, values(0, 10))
     claims, aside = tmp_path / "lake/_persistor/claims", tmp_path / "aside"
     with reading(replace(source, give_up_after=0.5)) as opened:
         opened.until(10)
         opened.acknowledge()
         claims.rename(aside)
         claims.write_text("no claim can be made")
-        kafka.produce(topic, _values(10, 30))
+        kafka.produce(topic, values(10, 30))
         opened.until(30)
         given_up = opened.ready[-2:]
         assert [(one.acknowledgement, one.batch and one.batch.given_up is not None) for one in given_up] == [
@@ -200,9 +177,9 @@ def test_what_is_given_up_is_not_acknowledged_before_it_is_claimed(
         claims.unlink()
         aside.rename(claims)
         wait_until(lambda: any(one.batch is None for one in opened.turn()), DEADLINE, "the claim")
-        kafka.produce(topic, _values(30, 40))
+        kafka.produce(topic, values(30, 40))
         opened.until(40)
-    assert opened.ids == _ids(topic, 0, 40)
+    assert opened.ids == ids(topic, 0, 40)
     acknowledged = [(one.start, one.next) for one in opened.ready if one.acknowledgement]
     assert acknowledged == [(0, 10), (10, 30), (30, 40)]
     entered = Claims(Lake(f"file://{tmp_path}/lake")).ahead(Chain(topic, 1, 0), 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from tests._reading import DEADLINE, reading
+from tests._reading import DEADLINE, ids, reading, values
 from tests.servers import wait_until
 from tests.servers.kafka import Kafka
 from transforms.errors import ConfigurationError
@@ -21,34 +21,12 @@ from transforms.reading.claims import Claims
 from transforms.reading.source import Source
 from transforms.writing import BatchWriter
 
-_SOON = Limits(messages=10, bytes=2**20, age=0.3)
-
-
-@pytest.fixture
-def topic() -> str:
-    return f"t{uuid.uuid4().hex[:10]}"
-
-
-@pytest.fixture
-def source(kafka: Kafka, topic: str, tmp_path: Path) -> Source:
-    return Source(
-        f"{kafka.url}/{topic}", lake=f"file://{tmp_path}/lake", limits=_SOON, purpose=f"{tmp_path}/lake"
-    )
-
-
-def _values(start: int, end: int) -> list[dict[str, bytes]]:
-    return [{"value": b"%d" % number} for number in range(start, end)]
-
-
-def _ids(topic: str, start: int, end: int) -> list[str]:
-    return [f"{topic}_0_{offset}" for offset in range(start, end)]
-
 
 def test_markers_and_aborted_messages_leave_no_lag(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
-    kafka.produce_in_transaction(topic, _values(0, 3))
-    kafka.produce_in_transaction(topic, _values(3, 5), commit=False)
-    kafka.produce_in_transaction(topic, _values(5, 6))
+    kafka.produce_in_transaction(topic, values(0, 3))
+    kafka.produce_in_transaction(topic, values(3, 5), commit=False)
+    kafka.produce_in_transaction(topic, values(5, 6))
     with reading(source) as opened:
         opened.until(4)
         wait_until(lambda: opened.turn() is not None and opened.shard.lag() == 0, DEADLINE, "no lag")
@@ -59,15 +37,15 @@ def test_messages_that_retention_took_are_a_claim_without_rows(
     kafka: Kafka, topic: str, source: Source, tmp_path: Path
 ) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 10))
+    kafka.produce(topic, values(0, 10))
     with reading(source) as first:
         first.until(10)
         first.acknowledge()
-    kafka.produce(topic, _values(10, 40))
+    kafka.produce(topic, values(10, 40))
     kafka.delete_records(topic, 0, 25)
     with reading(source) as second:
         second.until(15)
-    assert second.ids == _ids(topic, 25, 40)
+    assert second.ids == ids(topic, 25, 40)
     assert [(one.start, one.next) for one in second.ready if one.batch is None] == [(10, 25)]
     claims = Claims(Lake(f"file://{tmp_path}/lake"))
     [track] = second.shard._assignment.tracks.values()
@@ -79,7 +57,7 @@ def test_what_retention_took_of_a_claimed_range_is_counted_unless_it_was_written
     kafka: Kafka, topic: str, source: Source, tmp_path: Path
 ) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 30))
+    kafka.produce(topic, values(0, 30))
     writer = BatchWriter(Lake(f"file://{tmp_path}/lake"))
     with reading(source) as first:
         first.until(30)
@@ -89,14 +67,14 @@ def test_what_retention_took_of_a_claimed_range_is_counted_unless_it_was_written
         second.until(13)
         files = [file for batch in second.batches for file in writer.write(batch)[0]]
     assert sorted(id for file in files for id in file.entries["id"].to_pylist()) == sorted(
-        _ids(topic, 0, 10) + _ids(topic, 17, 30)
+        ids(topic, 0, 10) + ids(topic, 17, 30)
     )
     assert _lost(topic) == 7
 
 
 def test_rows_before_a_hole_are_not_counted_as_lost(kafka: Kafka, topic: str, source: Source) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 5))
+    kafka.produce(topic, values(0, 5))
     with reading(replace(source, limits=Limits(age=3600))) as opened:
         wait_until(lambda: opened.turn() == [] and opened.open_rows == 5, DEADLINE, "all read")
         [track] = opened.shard._assignment.tracks.values()
@@ -114,11 +92,11 @@ def test_a_topic_that_begins_late_is_read_from_where_it_begins(
     kafka: Kafka, topic: str, source: Source
 ) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 10))
+    kafka.produce(topic, values(0, 10))
     kafka.delete_records(topic, 0, 4)
     with reading(source) as opened:
         opened.until(6)
-    assert opened.ids == _ids(topic, 4, 10)
+    assert opened.ids == ids(topic, 4, 10)
     assert (opened.ready[0].start, opened.ready[0].next) == (0, 4)
 
 
@@ -127,13 +105,13 @@ def test_a_topic_made_anew_is_another_incarnation_with_ids_of_its_own(
     kafka: Kafka, topic: str, source: Source, again: int
 ) -> None:
     kafka.create_topic(topic)
-    kafka.produce(topic, _values(0, 15))
+    kafka.produce(topic, values(0, 15))
     with reading(source) as opened:
         opened.until(15)
         opened.acknowledge()
         kafka.delete_topic(topic)
         kafka.create_topic(topic)
-        kafka.produce(topic, _values(0, again))
+        kafka.produce(topic, values(0, again))
         opened.until(15 + again)
     assert opened.ids[15:] == [f"{topic}~2_0_{offset}" for offset in range(again)]
     assert [b.messages["data"].to_pylist() for b in opened.batches][-1][-1] == b"%d" % (again - 1)
@@ -163,14 +141,14 @@ def test_a_pattern_finds_new_topics_and_partitions_and_leaves_out_what_is_exclud
 ) -> None:
     kafka.create_topic(f"{topic}.a")
     kafka.create_topic(f"{topic}.meta")
-    kafka.produce(f"{topic}.a", _values(0, 2))
-    kafka.produce(f"{topic}.meta", _values(0, 2))
+    kafka.produce(f"{topic}.a", values(0, 2))
+    kafka.produce(f"{topic}.meta", values(0, 2))
     pattern = replace(source, url=f"{kafka.url}/{topic}.*", exclude=(f"{topic}.meta",))
     with reading(pattern) as opened:
         opened.until(2)
         kafka.create_topic(f"{topic}.b", partitions=2)
         kafka.produce(f"{topic}.b", [{"value": b"x", "partition": 0}, {"value": b"y", "partition": 1}])
-        kafka.produce(f"{topic}.a", _values(2, 3))
+        kafka.produce(f"{topic}.a", values(2, 3))
         opened.until(5)
     assert sorted(opened.ids) == sorted(
         [f"{topic}.a_0_{offset}" for offset in range(3)] + [f"{topic}.b_{number}_0" for number in (0, 1)]
@@ -213,7 +191,7 @@ def test_files_of_messages_that_are_gone_from_the_broker_are_still_entered(
         first.until(10)
         before = _entries(writer, first.batches[0])
     for kept in (7, 10):
-        kafka.produce(topic, _values(0, 1))
+        kafka.produce(topic, values(0, 1))
         kafka.delete_records(topic, 0, kept)
         with reading(source) as again:
             wait_until(lambda again=again: bool(again.turn() or again.batches), DEADLINE, "the range again")
