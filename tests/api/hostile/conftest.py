@@ -30,6 +30,8 @@ KNOWN = {
         "$multiply",
         "$toLong",
         "$ifNull",
+        "$cond",
+        "$inc",
     ),
     *("$db", "$clusterTime", "$readPreference"),
 }
