@@ -112,7 +112,7 @@ def test_every_request_of_the_reference_runs(service: Client, tmp_path: Path) ->
     assert len(shown) == len(service.get("/docs").text.split("<h3>Try</h3>")) - 1 > 15
     job = plan(service)
     for command in shown:
-        if not re.search(r"/(pause|resume|cancel|retry) |-X PATCH", command):
+        if not re.search(r"/(approve|pause|resume|cancel|retry) |-X PATCH", command):
             run(command, tmp_path, JOB=job, MESSAGE="orders_0_1")
     controls = [command for command in shown if re.search(r"/(pause|resume|cancel) |-X PATCH", command)]
     service.post("/v1/resubmissions", json={"plan": job, "rate": SLOW}).raise_for_status()

@@ -171,5 +171,5 @@ class TestAllowLists:
     def test_views_reach_the_index_through_the_caller_only(self) -> None:
         views = Path(audit.__file__).parent.glob("*.py")
         raw = {file.name for file in views if "backends.index" in file.read_text()}
-        # Its own trail, health and counts, and the place where the caller's index is made.
-        assert raw == {"audit.py", "operations.py", "context.py"}
+        # Its own trail, and the place where the caller's index is made.
+        assert raw == {"audit.py", "context.py"}

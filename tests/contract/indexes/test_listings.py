@@ -59,9 +59,8 @@ def test_what_a_listing_left_out_cannot_be_lost_by_writing_it_back(index: Index)
     assert index.get_job("000") == row(0)
 
 
-def test_mongodb_sends_no_more_than_is_listed(index: Index) -> None:
-    if not isinstance(index, MongoIndex):
-        pytest.skip("only a server sends")
+@pytest.mark.parametrize("new_url", ["mongodb"], indirect=True)
+def test_mongodb_sends_no_more_than_is_listed(index: MongoIndex) -> None:
     jobs: Collection[Any] = index._jobs
     jobs.database.command("profile", 2)
     index.list_jobs(100, states=["RUNNING"])
@@ -71,9 +70,8 @@ def test_mongodb_sends_no_more_than_is_listed(index: Index) -> None:
     assert len(json.dumps(row(0))) > 100_000
 
 
-def test_a_brief_text_of_another_version_is_not_listed(index: Index) -> None:
-    if not isinstance(index, MongoIndex):
-        pytest.skip("SQLite's file is of one host, and of one release")
+@pytest.mark.parametrize("new_url", ["mongodb"], indirect=True)
+def test_a_brief_text_of_another_version_is_not_listed(index: MongoIndex) -> None:
     index._jobs.update_one({"_id": "000"}, {"$set": {"version": 5}})  # as an older release writes
     [listed] = index.list_jobs(1, before="001")
     assert listed == row(0)

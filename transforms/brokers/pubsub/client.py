@@ -60,7 +60,7 @@ def calling(what: str) -> Iterator[None]:
     except (*_PASSING, exceptions.RetryError, GoogleAuthError) as error:
         raise TransientError(f"Pub/Sub could not {what}: {type(error).__name__}") from error
     except ValueError as error:
-        if "closed channel" not in str(error):
+        if "closed" not in str(error):
             raise
         raise TransientError(f"Pub/Sub could not {what}: the reader is closed") from error
     except exceptions.GoogleAPICallError as error:

@@ -88,13 +88,14 @@ class MongoIndex(MongoJobs):
             return 0
         with translated():
             known = self._inserted(entries)
-            new = entries.filter(pc.invert(pc.is_in(entries["id"], pa.array(known, pa.string()))))
+            # By row, since one id may be there twice and new.
+            new = entries.take(pa.array(sorted(set(range(len(entries))) - set(known)), pa.int64()))
             self._totals.add(sums(new))
-            self._check_duplicates(known, entries)
+            self._check_duplicates(entries["id"].take(pa.array(known, pa.int64())).to_pylist(), entries)
         return len(new)
 
-    def _inserted(self, entries: pa.Table) -> list[str]:
-        """Insert what is not there; returns the ids that are."""
+    def _inserted(self, entries: pa.Table) -> list[int]:
+        """Insert what is not there; returns the rows whose ids are."""
         try:
             self._messages.insert_many(documents(entries), ordered=False)
         except mongo.BulkWriteError as error:
@@ -288,13 +289,13 @@ def _following(cursor: Any) -> bytes | None:
         return next(cursor, None)
 
 
-def _duplicates(error: mongo.BulkWriteError) -> list[str]:
-    """Ids that already existed, if there was no other error."""
+def _duplicates(error: mongo.BulkWriteError) -> list[int]:
+    """The rows whose ids already existed, if there was no other error."""
     failed = [*error.details["writeErrors"], *error.details["writeConcernErrors"]]
     others = [failure for failure in failed if failure["code"] != _DUPLICATE]
     if others:
         raise failure_of(others[0]["code"], others[0]) from error
-    return [failure["op"]["_id"] for failure in failed]
+    return [failure["index"] for failure in failed]
 
 
 def _differ(given: int | None, stored: int | None) -> bool:
