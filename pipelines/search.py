@@ -19,7 +19,7 @@ from pipelines.terminal.messages import EntriesView
 from transforms import registry
 from transforms.indexes import Index
 from transforms.selection import Selection
-from transforms.selection.conditions import microseconds
+from transforms.times import microseconds
 
 __all__ = ["arriving", "run"]
 

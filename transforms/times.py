@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["iso", "iso_time", "moment", "within_calendar"]
+__all__ = ["iso", "iso_time", "microseconds", "moment", "within_calendar"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
@@ -19,6 +19,11 @@ _FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 def moment(microseconds: int) -> datetime:
     """Microseconds since 1970 as a time in UTC, limited to the years 1 to 9999."""
     return _EPOCH + timedelta(microseconds=min(max(microseconds, _FIRST_US), _LAST_US))
+
+
+def microseconds(time: datetime) -> int:
+    """A time with its zone as microseconds since 1970, exactly."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def within_calendar(table: pa.Table) -> pa.Table:

@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from transforms.times import moment
+from transforms.times import microseconds, moment
 
 __all__ = ["HEIGHT", "WIDTH", "Bar", "Chart", "draw", "grid"]
 
@@ -17,7 +17,6 @@ WIDTH, HEIGHT = 1200, 120
 _MOST_BARS = 60
 _MOST_DRAWN = 100
 """Equal to the buckets of a plan's histogram."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SECOND = 1_000_000
 _WIDTHS = (
     *(factor * 10**power for power in range(6) for factor in (1, 2, 5)),
@@ -51,7 +50,7 @@ class Chart:
 
 def grid(oldest: datetime, newest: datetime) -> tuple[int, int]:
     """Start and width, in µs, of at most sixty buckets of a round width from ``oldest`` to ``newest``."""
-    first, last = _microseconds(oldest), _microseconds(newest)
+    first, last = microseconds(oldest), microseconds(newest)
     for width in _WIDTHS:
         start = first // width * width
         if (last - start) // width < _MOST_BARS:
@@ -109,7 +108,3 @@ def _ticks(bars: list[Bar]) -> tuple[tuple[float, str], ...]:
     fine = bars[0].end - bars[0].start < timedelta(minutes=1)
     form = "%m-%d %H:%M" if days else "%H:%M:%S" if fine else "%H:%M"
     return tuple((bar.x, f"{bar.start:{form}}") for bar in chosen)
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(microseconds=1)

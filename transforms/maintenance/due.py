@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from functools import partial
 from itertools import islice
 
@@ -19,10 +19,10 @@ from transforms.maintenance.deleting_lake import DeletingLake
 from transforms.maintenance.patience import patiently
 from transforms.reading.claims import Chain, Claim
 from transforms.stored import load_as
+from transforms.times import microseconds
 
-__all__ = ["Dates", "File", "Walk", "judge_file", "microseconds", "walk", "walk_segment"]
+__all__ = ["Dates", "File", "Walk", "judge_file", "walk", "walk_segment"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MOST_AT_ONCE = 64
 # What keeps a claim whose files are kept for several reasons: first what keeps those behind it too.
 _BY_WEIGHT = "newer", "young", "damaged", "unknown"
@@ -224,8 +224,3 @@ def _opened(lake: DeletingLake, dates: Dates, path: str) -> File | None:
         return None
     file = judge_file(lake, dates, (path, size, written))
     return None if file.kept == "gone" else file
-
-
-def microseconds(time: datetime) -> int:
-    """Since 1970, of a time with its zone."""
-    return (time - _EPOCH) // timedelta(microseconds=1)

@@ -19,11 +19,11 @@ from transforms.catalogue import Entry, Segment, encode, next_path, segments
 from transforms.lake import INTERNAL, Lake, ObjectMissingError
 from transforms.maintenance.chains import chains, claim_paths
 from transforms.maintenance.deleting_lake import DeletingLake
-from transforms.maintenance.due import microseconds
 from transforms.maintenance.patience import patiently
 from transforms.reading.claims import MOST, Chain, Claim, Claims
 from transforms.reading.newest import BACK, newest_starts
 from transforms.stored import load_as
+from transforms.times import microseconds
 
 __all__ = ["Folded", "fold"]
 

@@ -11,10 +11,10 @@ from typing import Any
 from transforms.lake import Lake
 from transforms.maintenance.chains import sources
 from transforms.maintenance.deleting_lake import DeletingLake
-from transforms.maintenance.due import microseconds
 from transforms.maintenance.fold import fold
 from transforms.maintenance.patience import patiently
 from transforms.maintenance.store_clock import refuse_other_clock
+from transforms.times import microseconds
 
 __all__ = ["Maintained", "maintain"]
 

@@ -33,10 +33,10 @@ from transforms.selection.conditions import (
     MAX_STRING,
     Condition,
     clause_to_json,
-    microseconds,
     parse_clause,
     parse_time,
 )
+from transforms.times import microseconds
 
 __all__ = [
     "MAX_SOURCES",

@@ -15,12 +15,13 @@ from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
+from transforms.times import microseconds
+
 __all__ = [
     "FIELDS",
     "MAX_STRING",
     "Condition",
     "clause_to_json",
-    "microseconds",
     "parse_clause",
     "parse_time",
 ]
@@ -113,11 +114,6 @@ def parse_time(value: object) -> datetime:
     except OverflowError as error:
         raise ValueError("a time must be within the years 1 to 9999, also in UTC") from error
     return time
-
-
-def microseconds(time: datetime) -> int:
-    """µs since 1970, exactly."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def _parse_field(name: str, comparisons: object, problems: list[str]) -> list[Condition]:
