@@ -50,6 +50,13 @@ def test_the_overview_loads_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("words", ["--help", "completion fish"])
+def test_who_reads_the_output_may_stop_early(words: str) -> None:
+    piped = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m pipelines {words} | true"]
+    done = subprocess.run(piped, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("command", sorted(SUMMARIES))
 def test_each_command_explains_itself(command: str) -> None:
     done = persistor(command, "--help")
