@@ -86,6 +86,12 @@ class TestSqlite:
         assert found["location"].to_pylist() == files
         assert len(index._names) <= 5
 
+    def test_many_who_open_a_new_file_at_once_all_have_it(self, tmp_path: Path) -> None:
+        with ThreadPoolExecutor(6) as openers:
+            urls = [f"sqlite://{tmp_path}/{n}.db" for n in range(60) for _ in range(6)]
+            for opened in openers.map(sqlite.open, urls):
+                opened.close()
+
     def test_another_writer_is_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         index = sqlite.open(f"sqlite://{tmp_path}/index.db")
         monkeypatch.setattr("transforms.indexes.sqlite.file.BUSY_SECONDS", 0.1)

@@ -170,6 +170,9 @@ class Campaign:
         return {(row["id"], row["data"]) for row in rows}
 
     def check(self) -> None:
+        # A job that is stopped before its servers answered says so by its exit code.
+        self.rewriting.produce("last", 1)
+        self.catch_up()
         self.job.drain()
         there = present(self.rewriting, self.prefix)
         others = set(self.archived.messages()["id"].to_pylist()) - there.keys()

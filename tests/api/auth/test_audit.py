@@ -49,6 +49,7 @@ class TestAudit:
     def test_the_trail_is_read_in_pages(self, service: Client) -> None:
         for _ in range(5):
             log_in(service, "viewer")
+        wait_until(lambda: len(self.trail(service)) == 5, 30, "all to be recorded")
         found, cursor = [], ""
         while cursor is not None:
             page = service.get(f"/v1/audit?limit=2{cursor}", headers=bearer("admin")).json()

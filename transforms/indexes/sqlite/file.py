@@ -117,17 +117,8 @@ def create(path: Path) -> None:
         TransientError: another process kept it locked.
     """
     with closing(_connect(path, "rwc")) as connection:
-        application, version = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-        )
-        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if (application, version) != (_APPLICATION, _VERSION) and there:
-            raise sqlite3.DatabaseError(
-                "a newer release of Persistor made the file: use that release here too"
-                if application == _APPLICATION and version > _VERSION
-                else "the file belongs to another program"
-            )
         try:
+            there = _tables(connection)
             # An index whose entries are damaged is opened all the same: its jobs may be whole.
             connection.executescript(f"{_TABLES}{'' if 'totals' in there else TOTALS}COMMIT;")
             connection.execute("BEGIN IMMEDIATE")
@@ -138,3 +129,20 @@ def create(path: Path) -> None:
             if "locked" not in str(error):
                 raise
             raise TransientError(f"sqlite://{path}: {error}") from error
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    # In one transaction, or a file that another process creates meanwhile has tables and no mark yet.
+    connection.execute("BEGIN")
+    application, version = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+    )
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    connection.execute("COMMIT")
+    if (application, version) == (_APPLICATION, _VERSION) or not there:
+        return there
+    raise sqlite3.DatabaseError(
+        "a newer release of Persistor made the file: use that release here too"
+        if application == _APPLICATION and version > _VERSION
+        else "the file belongs to another program"
+    )
