@@ -113,14 +113,14 @@ def test_a_variable_may_hold_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"- {a_line('1')}\n- {a_line('1', 'bob')}", "bob has the token of another entry"),
     ],
 )
-def test_a_wrong_list_is_told_without_what_is_in_it(file: Path, text: str, problem: str) -> None:
+def test_a_wrong_list_is_reported_without_what_is_in_it(file: Path, text: str, problem: str) -> None:
     file.write_text(text)
     with pytest.raises(ConfigurationError, match=problem) as raised:
         Tokens(str(file))
     assert "secret" not in str(raised.value)
 
 
-def test_a_list_that_is_not_there_is_told(file: Path) -> None:
+def test_a_list_that_is_not_there_is_reported(file: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         Tokens(str(file))
 

@@ -188,7 +188,7 @@ def test_pages_of_any_size_give_each_message_once(service: Client) -> None:
     assert len(found) == len(set(found)) == 1000
 
 
-def test_a_wrong_method_is_told(service: Client) -> None:
+def test_a_wrong_method_is_reported(service: Client) -> None:
     assert exchange(service, "resubmit GET")[0].status_code == 405
 
 
@@ -220,7 +220,7 @@ def test_requests_at_the_same_time_keep_their_own_counts(service: Client) -> Non
     assert summaries == [{"starting_count": n} | dict.fromkeys(COUNTS, n) for n in numbers]
 
 
-def test_a_missing_topic_is_told_and_the_service_stays(service: Client) -> None:
+def test_a_missing_topic_is_reported_and_the_service_stays(service: Client) -> None:
     for topic in ("no-such-subject", "a/b", "a,b", "%00", "__consumer_offsets"):
         answer = service.post(f"/resubmit/smoke2?topic={topic}", json={"ids": [f"{SOURCE}_1_63"]})
         told = answer.json()

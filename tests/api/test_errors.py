@@ -78,7 +78,7 @@ def test_every_refusal_is_a_problem_document(
         ("[" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_body_that_is_no_json_is_told_where_and_without_its_values(
+def test_a_body_that_is_no_json_is_reported_where_and_without_its_values(
     api: Client, data: str, wrong: str
 ) -> None:
     problem = problem_of(api.post(SEARCH, data=data, headers=JSON), 400)

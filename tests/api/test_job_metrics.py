@@ -31,7 +31,7 @@ def api(site: Site, nats: Nats) -> Iterator[Client]:
         yield client
 
 
-def test_prometheus_is_told_what_is_being_sent_while_it_is(
+def test_prometheus_sees_what_is_being_sent_while_it_is(
     site: Site, api: Client, streams: Streams, topic: str
 ) -> None:
     site.archive(*(order(n) for n in range(2000)))
@@ -83,7 +83,7 @@ def a_row() -> dict[str, Any]:
     )
 
 
-def test_metrics_are_told_while_the_index_hangs(site: Site, nats: Nats, mongodb: MongoDB) -> None:
+def test_metrics_are_served_while_the_index_hangs(site: Site, nats: Nats, mongodb: MongoDB) -> None:
     index = f"{mongodb.url}_{uuid.uuid4().hex[:8]}"
     with site.serve({"main": nats.url}, index=index) as api:
         ask = partial(api.get, "/v1/sources")

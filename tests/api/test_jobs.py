@@ -252,7 +252,9 @@ def test_a_plan_that_is_cancelled_while_it_is_made_leaves_nothing(site: Site, tm
         wait_until(lambda: not list(site.lake.list("_persistor/plans")), 10, "it to be removed")
 
 
-def test_an_index_that_is_damaged_is_told_at_once_by_every_answer(site: Site, nats: Nats, topic: str) -> None:
+def test_an_index_that_is_damaged_is_reported_at_once_by_every_answer(
+    site: Site, nats: Nats, topic: str
+) -> None:
     site.archive(*(order(n) for n in range(30)))
     _damage_entries(site.directory / "index.db")
     with site.serve({"main": nats.url}) as api:

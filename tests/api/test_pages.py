@@ -128,7 +128,7 @@ def test_scripts_and_styles_come_from_files_of_ours_only(api: Client) -> None:
         assert page.count("<script") == page.count('<script src="/static/')
 
 
-def test_an_address_that_is_not_there_is_told_to_a_browser_by_a_page(api: Client) -> None:
+def test_an_address_that_is_not_there_is_reported_to_a_browser_by_a_page(api: Client) -> None:
     browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
     for address in ("/nowhere", f"/v1/{EVIL}", "/jobs/x/dance"):
         answer = api.get(address, headers=browser)
@@ -151,7 +151,7 @@ def test_many_ask_and_one_looks() -> None:
     assert [remembered.get() for _ in range(5)] == [1] * 5
 
 
-def test_what_goes_wrong_is_told_and_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_is_reported_and_asked_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     answers: Iterator[Any] = iter([OSError("away"), 7])
 
     def ask() -> int:

@@ -284,7 +284,7 @@ def test_a_job_that_cannot_be_done_as_asked_says_why(
     assert streams.count(topic) == 0
 
 
-def test_what_a_service_was_sending_when_it_died_is_told_as_unfinished(
+def test_what_a_service_was_sending_when_it_died_is_reported_as_unfinished(
     site: Site, nats: Nats, topic: str
 ) -> None:
     site.archive(order(0))

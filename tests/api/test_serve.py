@@ -138,7 +138,7 @@ def test_a_port_in_use_is_named(site: Site) -> None:
         serve(settings(site, port=port))
 
 
-def test_all_that_is_wrong_with_the_configuration_is_told_at_once(tmp_path: Path) -> None:
+def test_all_that_is_wrong_with_the_configuration_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as raised:
         serve(
             ApiSettings(

@@ -51,7 +51,7 @@ def send(service: Client, path: str, **body: Any) -> str:
     return str(answer.json().get("id", ""))
 
 
-def test_the_figures_of_each_source_are_told(service: Client) -> None:
+def test_the_figures_of_each_source_are_reported(service: Client) -> None:
     told = ask(service, "/v1/sources")
     assert [source["source"] for source in told["sources"]] == ["dead", "orders"]
     orders = told["sources"][1]
@@ -72,7 +72,7 @@ def test_the_figures_of_each_source_are_told(service: Client) -> None:
     assert told["silent"] == []
 
 
-def test_dead_letters_are_told_by_cause_with_the_selection_that_means_them(service: Client) -> None:
+def test_dead_letters_are_reported_by_cause_with_the_selection_that_means_them(service: Client) -> None:
     told = ask(service, "/v1/dead-letters")
     assert (told["messages"], told["complete"]) == (3, True)
     kinds = [(kind["category"], kind["source"], kind["messages"], kind["held_in"]) for kind in told["kinds"]]
@@ -85,7 +85,7 @@ def test_dead_letters_are_told_by_cause_with_the_selection_that_means_them(servi
         assert {entry["attributes"]["persistor-error-category"] for entry in found} == {kind["category"]}
 
 
-def test_only_sources_that_are_open_to_a_token_are_told(service: Client) -> None:
+def test_only_sources_that_are_open_to_a_token_are_reported(service: Client) -> None:
     assert [source["source"] for source in ask(service, "/v1/sources", "narrow")["sources"]] == ["orders"]
     assert ask(service, "/v1/dead-letters", "narrow") == {"kinds": [], "messages": 0, "complete": True}
     assert len(ask(service, "/v1/dead-letters", "elsewhere")["kinds"]) == 2

@@ -179,7 +179,7 @@ class TestRows:
             ):
                 codec.read_rows(lake.open(path), np.array([0, row_behind]))
 
-    def test_a_file_that_is_not_there_is_told(self, codec: ModuleType, lake: Lake) -> None:
+    def test_a_file_that_is_not_there_is_reported(self, codec: ModuleType, lake: Lake) -> None:
         with pytest.raises(ObjectMissingError):
             codec.read_rows(lake.open("nothing"), np.array([0]))
 
@@ -195,7 +195,7 @@ class TestBounds:
     def test_the_bounds_of_a_large_file_are_those_of_its_messages(self, codec: ModuleType) -> None:
         assert codec.bounds(InMemory(bytes(codec.encode(MANY)))) == Bounds(5_000, 0, "t_0_0", 0, 0)
 
-    def test_bounds_that_a_message_lacks_are_not_told(self, codec: ModuleType) -> None:
+    def test_bounds_that_a_message_lacks_are_not_stored(self, codec: ModuleType) -> None:
         lacking = table(row(), CASES["nothing known"])
         assert codec.bounds(InMemory(bytes(codec.encode(lacking)))) == Bounds(2)
 

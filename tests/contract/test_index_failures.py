@@ -150,7 +150,7 @@ class TestMongodb:
             mongodb.open(f"mongodb://somebody:secret@127.0.0.1:{server.port}/persistor?authSource=admin")
         assert "secret" not in str(raised.value)
 
-    def test_a_server_that_wants_credentials_is_told_so(self) -> None:
+    def test_a_server_that_wants_credentials_is_named(self) -> None:
         with MongoDB(arguments=["--auth"]) as server, MongoClient("127.0.0.1", server.port) as client:
             client.admin.command("createUser", "admin", pwd="p", roles=["root"])
             with pytest.raises(ConfigurationError, match="check user, password and roles"):

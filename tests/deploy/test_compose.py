@@ -118,7 +118,7 @@ def test_secrets_are_made_once_and_differ(secrets: Path) -> None:
         assert (caller.name, caller.role) == (name, role)
 
 
-def test_a_token_that_was_renewed_alone_is_told_of(tmp_path: Path) -> None:
+def test_a_token_that_was_renewed_alone_is_reported(tmp_path: Path) -> None:
     make = ["sh", TEMPLATES / "secrets.sh", tmp_path]
     subprocess.run(make, check=True)
     (tmp_path / "operator_token").unlink()

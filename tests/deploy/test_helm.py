@@ -118,7 +118,7 @@ def test_every_pod_is_confined(values: Path) -> None:
         assert str(port["containerPort"]) == default["port" if part == "api" else "metrics_port"]
 
 
-def test_our_parser_takes_what_each_pod_is_told(values: Path, tmp_path: Path) -> None:
+def test_our_parser_takes_what_each_pod_is_given(values: Path, tmp_path: Path) -> None:
     objects = _objects(rendered(values))
     settings = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "ConfigMap"}
     seen = 0

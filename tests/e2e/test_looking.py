@@ -151,7 +151,7 @@ def test_what_is_not_there_is_said_in_words(watched: Watched) -> None:
     watched.check()
 
 
-def test_the_lag_is_what_persist_tells(watch: Callable[..., Watched], site: Site) -> None:
+def test_the_lag_is_what_persist_reports(watch: Callable[..., Watched], site: Site) -> None:
     site.archive(order(0))
     port = free_port()
     metrics.LAG.labels("orders").set(1284)

@@ -198,7 +198,7 @@ def test_every_shard_is_read_although_checkpoints_come_while_the_job_starts(
     assert cluster.workers() == []
 
 
-def test_a_job_that_has_to_wait_for_slots_is_told_so_and_leaves_no_jar(
+def test_a_job_that_has_to_wait_for_slots_says_so_and_leaves_no_jar(
     cluster: Cluster, topic: Topic, archive: Archive, words: list[str]
 ) -> None:
     before = _jars(cluster)

@@ -134,7 +134,7 @@ def test_a_stream_is_archived_once_and_acknowledged_whichever_leaders_are_killed
     assert stream[-1]["offset"] in floors
 
 
-def test_a_stream_whose_only_server_is_away_is_waited_for_and_what_it_lost_is_told(
+def test_a_stream_whose_only_server_is_away_is_waited_for_and_what_it_lost_is_reported(
     cluster: NatsCluster,
 ) -> None:
     name = f"c{uuid.uuid4().hex[:10]}"

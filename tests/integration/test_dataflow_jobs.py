@@ -98,7 +98,7 @@ def test_a_second_launch_of_a_name_finds_the_active_job(service: Dataflow, jobs:
         ({"command": "index"}, "not matching their regexes ['command']"),
     ],
 )
-def test_parameters_that_the_template_refuses_are_told(
+def test_parameters_that_the_template_refuses_are_reported(
     jobs: DataflowJobs, parameters: dict[str, str], told: str
 ) -> None:
     with pytest.raises(PermanentError) as refused:

@@ -113,7 +113,7 @@ def test_doctor_asks_for_what_archiving_needs_and_no_more(
     assert told() == []
 
 
-def test_each_missing_right_is_told_with_the_acls_that_a_job_needs(kafka: Kafka) -> None:
+def test_each_missing_right_is_reported_with_the_acls_that_a_job_needs(kafka: Kafka) -> None:
     unseen = look_up(kafka)
     assert "this user may not see it" in unseen.problems[0]
     assert unseen.for_jobs == [ACLS]

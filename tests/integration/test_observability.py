@@ -172,7 +172,7 @@ def test_a_healthy_run_raises_no_alert(prometheus: Prometheus) -> None:
     )
 
 
-def test_what_persist_waits_for_at_its_start_is_told(kafka: Kafka, tmp_path: Path) -> None:
+def test_what_persist_waits_for_at_its_start_is_reported(kafka: Kafka, tmp_path: Path) -> None:
     topic, port = kafka.create_topic(f"t{uuid.uuid4().hex[:10]}"), free_port()
     kafka.produce(topic, map(load_message, range(3)))
     archive = Archive(Lake(f"file://{tmp_path}/lake"), f"sqlite://{tmp_path}/index.db")

@@ -156,7 +156,7 @@ def test_what_cannot_be_read_is_given_up_where_that_is_said_and_named_in_a_claim
     assert dead_letter(again, tmp_path).reason == letter.reason
 
 
-def test_the_command_says_what_it_leaves_behind_and_goes_on_where_it_is_told_what_to_skip(
+def test_the_command_says_what_it_leaves_behind_and_goes_on_where_a_setting_says_what_to_skip(
     kafka: Kafka, topic: str, tmp_path: Path
 ) -> None:
     kafka.create_topic(topic)

@@ -287,7 +287,7 @@ def test_the_templates_launcher_makes_a_job_as_google_runs_it(
     assert json.loads(text)["environment"]
 
 
-def test_what_a_template_cannot_do_is_told_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_template_cannot_do_is_reported_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--command=archive"]) == 2
     assert main(["--command=resubmit", "--lake=gs://archive"]) == 2
     assert (

@@ -249,5 +249,5 @@ def test_as_json_plan_and_report_are_one_object(capsys: pytest.CaptureFixture[st
     ("count", "shown"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (4 * 10**15, "4.0 PB")],
 )
-def test_sizes_are_told_for_people(count: int, shown: str) -> None:
+def test_sizes_are_written_for_people(count: int, shown: str) -> None:
     assert human_bytes(count) == shown

@@ -44,7 +44,7 @@ def test_the_command_deletes_with_yes_alone(
     assert (len(files(lake)), len(everything(index))) == (24, 240)
 
 
-def test_the_command_tells_people_what_it_would_do(
+def test_the_command_shows_what_it_would_do(
     lake: Lake, index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for location in stored(lake, index):

@@ -56,7 +56,7 @@ def test_a_template_has_the_parameters_of_its_command(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", TEMPLATES)
-def test_streaming_and_image_are_told(command: str) -> None:
+def test_streaming_and_image_are_passed(command: str) -> None:
     found = spec(command)
     assert found.metadata.streaming == (command != "resubmit")
     assert found.image == "persistor-worker"

@@ -54,7 +54,7 @@ def test_options_that_the_launcher_sets_are_refused(tmp_path: Path) -> None:
         (["--launcher_config=flink_master=h:8081"], "--launcher_config goes with --launcher flink"),
     ],
 )
-def test_the_api_is_told_where_flink_is_and_only_then(words: list[str], told: str) -> None:
+def test_the_api_learns_where_flink_is_and_only_then(words: list[str], told: str) -> None:
     given = ["--index=mongodb://h/d", "--lake=file:///lake", "--destination=a=kafka://h:1"]
     with pytest.raises(ConfigurationError, match=told):
         parse(ApiSettings, [*given, *words])

@@ -81,7 +81,7 @@ def test_no_column_of_the_files_may_be_a_partition(name: str) -> None:
         Template.parse(f"{name}={{date}}")
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Template.parse("{day}/{week}//key={key}/a b")
     assert [problem.split(": ", 1)[1].split(" ")[0] for problem in caught.value.problems] == [

@@ -35,7 +35,7 @@ def test_a_scrape_shows_counters_with_their_documented_names_and_the_process() -
     assert "process_resident_memory_bytes" in text
 
 
-def test_a_taken_port_is_told_with_what_to_do() -> None:
+def test_a_taken_port_is_reported_with_what_to_do() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -77,7 +77,7 @@ def test_the_first_of_several_certificates_counts_and_a_damaged_file_is_no_error
     assert expiry(str(tmp_path / "gone")) is None
 
 
-def test_prometheus_is_told_of_a_renewed_certificate(tmp_path: Path) -> None:
+def test_prometheus_sees_a_renewed_certificate(tmp_path: Path) -> None:
     registry, file = CollectorRegistry(), tmp_path / "ca.pem"
     file.write_bytes(certificate(5))
     watch("persist", [f"file://{tmp_path}", None], [{"ssl.ca.location": str(file)}], registry)

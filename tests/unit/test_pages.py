@@ -154,7 +154,7 @@ def test_foreign_text_is_seen_and_does_not_act() -> None:
     assert "\u202e" not in pretty_json("\u202e")
 
 
-def test_figures_and_times_are_told_in_words() -> None:
+def test_figures_and_times_are_written_in_words() -> None:
     assert [number(value) for value in (None, 0, 12_003, 0.03, 1.25, 12.5)] == [
         "\u2013",
         "0",
@@ -178,7 +178,7 @@ def test_figures_and_times_are_told_in_words() -> None:
     assert ago(NOON, NOON - timedelta(hours=2)) == "in 2 h"
 
 
-def test_a_pace_is_told_and_read_in_words() -> None:
+def test_a_pace_is_written_and_read_in_words() -> None:
     none = {"messages_per_second": None, "bytes_per_second": None}
     assert pace(none) == "without a rate limit"
     assert pace({"messages_per_second": 0.5, "bytes_per_second": 5e6}) == (
@@ -191,7 +191,7 @@ def test_a_pace_is_told_and_read_in_words() -> None:
             write_rate(MultiDict({"bytes_per_second": wrong}))
 
 
-def test_long_names_keep_the_end_that_tells_them_apart() -> None:
+def test_long_names_keep_the_end_that_distinguishes_them() -> None:
     assert middle("orders_0_1") == "orders_0_1"
     assert middle("a" * 100 + "_0_1841", 20) == "aaaaaaaaaa…aa_0_1841"
 

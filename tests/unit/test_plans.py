@@ -70,7 +70,7 @@ def test_a_job_id_has_26_letters_and_digits_and_sorts_by_time() -> None:
 
 
 @pytest.mark.parametrize(("claimed", "chosen"), [((0, 1, 2), "original"), ((0, 1, 2, 3), "key"), ((), "key")])
-def test_claims_tell_how_many_partitions_a_source_has_of_which_one_is_selected(
+def test_claims_say_how_many_partitions_a_source_has_of_which_one_is_selected(
     lake: Lake, index: Index, claimed: tuple[int, ...], chosen: str
 ) -> None:
     fill(lake, index, 5)

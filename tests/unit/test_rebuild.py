@@ -133,7 +133,7 @@ def test_what_persistor_keeps_for_itself_is_left_out(lake: Lake, index: Index) -
     assert rebuild(lake, index, LATER).files == 0
 
 
-def test_the_command_tells_its_progress(lake: Lake, lost: Index, tmp_path: Path) -> None:
+def test_the_command_shows_its_progress(lake: Lake, lost: Index, tmp_path: Path) -> None:
     archive(lake, lost, messages(30), rows_per_file=10)
     told: list[tuple[int, int, int]] = []
     settings = RebuildSettings(lake=lake.url, index=f"sqlite://{tmp_path}/new.db")

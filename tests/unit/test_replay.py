@@ -294,7 +294,7 @@ def test_a_tally_keeps_the_first_errors_and_counts_all() -> None:
     assert Tally.from_json(both.to_json()) == both
 
 
-def test_a_report_tells_this_run_from_earlier_ones() -> None:
+def test_a_report_distinguishes_this_run_from_earlier_ones() -> None:
     report = Report(job="j", destination="t", planned=10)
     report.settle(Tally(published=8, failed={"missing": 1}), Tally(published=5), 2.0)
     assert (report.published, report.already_published, report.exit_code) == (3, 5, 1)
@@ -321,7 +321,7 @@ def test_a_ledger_keeps_what_is_confirmed(lake: Lake) -> None:
     assert len(list(lake.list("_persistor/plans/j/done/03"))) == 1
 
 
-def test_messages_whose_short_sums_are_equal_are_told_apart() -> None:
+def test_messages_whose_short_sums_are_equal_are_distinguished() -> None:
     one, other = "orders_58_5890294", "payments_29_6540062"
     assert zlib.crc32(one.encode()) == zlib.crc32(other.encode())
     assert (is_noted(one, {digest(one)}), is_noted(other, {digest(one)})) == (True, False)

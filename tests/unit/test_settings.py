@@ -120,7 +120,7 @@ def test_times(text: str, seconds: float) -> None:
     assert parse(PersistSettings, [*PERSIST, "--batch_age", text])[0].batch_age == seconds
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     told = problems(
         PersistSettings,
         *[

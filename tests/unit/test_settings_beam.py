@@ -50,7 +50,7 @@ def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() ->
     assert "--savepoint_path is ignored" in problems(PersistSettings, *ignored)[0]
 
 
-def test_a_job_server_that_is_not_there_is_told_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_job_server_that_is_not_there_is_reported_before_anything_is_made(tmp_path: Path) -> None:
     words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner"]
     jar = tmp_path / "job-server.jar"
     given = [*words, f"--flink_job_server_jar={jar}"]

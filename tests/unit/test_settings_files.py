@@ -98,7 +98,7 @@ def test_a_file_that_is_not_there_is_the_only_problem() -> None:
 
 
 @pytest.mark.parametrize("kind", [PlanSettings, ResubmitSettings, ExpireSettings])
-def test_who_only_looks_is_told_that_a_path_is_wrong(kind: Any, tmp_path: Path) -> None:
+def test_who_only_looks_sees_that_a_path_is_wrong(kind: Any, tmp_path: Path) -> None:
     told = problems(kind, f"--lake=file://{tmp_path}/lke", f"--index=sqlite://{tmp_path}/indx.db")
     assert f"--lake file://{tmp_path}/lke: there is no such directory." in told
     assert f"--index sqlite://{tmp_path}/indx.db: there is no such file." in told

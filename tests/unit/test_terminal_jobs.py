@@ -104,7 +104,7 @@ def test_a_plan_on_a_terminal_has_a_histogram_and_some_of_the_messages() -> None
 @pytest.mark.parametrize(
     ("width_us", "told"), [(MINUTE, "1 min"), (999_960, "1000 ms"), (20_000, "20 ms"), (500, "0.5 ms")]
 )
-def test_bars_of_less_than_a_second_are_told_apart(width_us: int, told: str) -> None:
+def test_bars_of_less_than_a_second_are_distinguished(width_us: int, told: str) -> None:
     facts = dict(plan_facts(replace(PLAN, histogram=Histogram(0, width_us, (1, 2))).report(), whole=True))
     assert facts["over time"] == f"1 2 (every {told} from 1970-01-01T00:00:00+00:00)"
 
@@ -148,7 +148,7 @@ def test_a_list_elsewhere_has_tabs_between_its_columns(capsys: pytest.CaptureFix
     ]
 
 
-def test_a_job_tells_how_it_stands_and_what_may_be_asked_of_it() -> None:
+def test_a_job_shows_how_it_stands_and_what_may_be_asked_of_it() -> None:
     errors = [vars(Failure(f"orders_0_{n}", "file:///f", "missing", "the file is gone")) for n in range(12)]
     assert list(job_facts(planned(running(started="2026-11-23T17:26:00.5Z", errors=errors), PLAN)))[:4] == [
         ("job", ID),
@@ -195,7 +195,7 @@ def test_what_the_command_alone_can_do_is_not_called_impossible() -> None:
     assert "possible" not in facts
 
 
-def test_json_is_what_the_api_tells(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_what_the_api_answers(capsys: pytest.CaptureFixture[str]) -> None:
     JobsView(as_json=True).row(running())
     told = json.loads(capsys.readouterr().out)
     assert told["possible"] == ["pause", "cancel", "rate"]
@@ -233,7 +233,7 @@ def test_facts_are_aligned_and_their_foreign_text_is_harmless() -> None:
         (90_061, "1 d 1 h"),
     ],
 )
-def test_durations_are_told_in_two_units(seconds: float, shown: str) -> None:
+def test_durations_are_written_in_two_units(seconds: float, shown: str) -> None:
     assert span(seconds) == shown
 
 

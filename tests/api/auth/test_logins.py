@@ -149,7 +149,7 @@ class TestLogins:
         assert (answer.status_code, answer.headers["Location"]) == (303, "/login")
         problem_of(browser.get(RESUBMISSIONS), 401, "unauthenticated")
 
-    def test_a_wrong_token_is_told_on_the_page(self, service: Client) -> None:
+    def test_a_wrong_token_is_reported_on_the_page(self, service: Client) -> None:
         answer = log_in(service, "nobody")
         assert (answer.status_code, "Set-Cookie" in answer.headers) == (401, False)
         assert "invalid or was revoked" in answer.text

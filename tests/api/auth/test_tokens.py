@@ -41,7 +41,7 @@ class TestTokens:
             "Bearer ', 'a' OR 1=1 --",
         ],
     )
-    def test_without_a_valid_token_nothing_is_told(self, app: APIFlask, header: str | None) -> None:
+    def test_without_a_valid_token_nothing_is_shown(self, app: APIFlask, header: str | None) -> None:
         headers = {} if header is None else {"Authorization": header}
         answer = app.test_client().post(SEARCH, json={"selection": {"all": True}}, headers=headers)
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -82,7 +82,7 @@ class TestTokens:
         assert int(answers[-1].headers["Retry-After"]) in range(1, 5)
         assert service.get(RESUBMISSIONS, headers=bearer("viewer")).status_code == 200
 
-    def test_a_token_is_used_so_often_and_then_told_when_again(self, site: Site, tokens: Path) -> None:
+    def test_a_token_is_used_so_often_and_then_shown_when_again(self, site: Site, tokens: Path) -> None:
         with site.serve({"main": MISSING}, tokens=str(tokens), requests_per_minute=5) as client:
             answers = [client.get(RESUBMISSIONS, headers=bearer("viewer")) for _ in range(6)]
             assert [answer.status_code for answer in answers] == [200] * 5 + [429]

@@ -34,7 +34,7 @@ class TestReading:
         with reading(site.reader(site.topic())) as reader:
             assert reader.positions == (BrokerTrait.POSITIONS not in site.lacks)
 
-    def test_rows_are_told_apart_by_offset_or_by_id(self, site: Site) -> None:
+    def test_rows_are_distinguished_by_offset_or_by_id(self, site: Site) -> None:
         topic = site.topic()
         site.publish(topic, numbered(50))
         with reading(site.reader(topic)) as reader:

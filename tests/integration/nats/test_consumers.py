@@ -177,7 +177,7 @@ def test_retention_that_removes_what_comes_next_is_a_gap_behind_what_is_there(
         assert together(fetch(reader, 1))["offset"].to_pylist() == [6]
 
 
-def test_a_stream_that_ends_before_the_position_is_told_unless_it_soon_ends_behind_it(
+def test_a_stream_that_ends_before_the_position_is_reported_unless_it_soon_ends_behind_it(
     nats: NatsSite, stem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_stream(nats, stem)

@@ -123,7 +123,7 @@ def _entries(writer: BatchWriter, batches: list[Batch]) -> set[str]:
     }
 
 
-def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
+def test_nothing_of_a_deleted_topic_is_reported_open_for_ever(
     kafka: Kafka, topic: str, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "_DISCOVER_EVERY", 0.0)
@@ -143,7 +143,7 @@ def test_nothing_of_a_deleted_topic_is_told_to_be_open_for_ever(
         assert told("topic_gone") == 0
 
 
-def test_what_was_read_while_the_lake_is_away_is_told_to_be_open(
+def test_what_was_read_while_the_lake_is_away_is_reported_open(
     kafka: Kafka, seaweed: Seaweed, topic: str, source: Source
 ) -> None:
     def age() -> float:
@@ -168,7 +168,7 @@ def test_what_was_read_while_the_lake_is_away_is_told_to_be_open(
         assert age() == 0
 
 
-def test_a_shard_tells_of_how_many_it_is_one_while_it_is_there(source: Source) -> None:
+def test_a_shard_reports_of_how_many_it_is_one_while_it_is_there(source: Source) -> None:
     def told() -> tuple[float | None, float | None]:
         return REGISTRY.get_sample_value("persistor_shards"), REGISTRY.get_sample_value(
             "persistor_shards_read"
@@ -197,7 +197,7 @@ class _RefusedMeanwhile:
         return messages
 
 
-def test_a_refusal_that_is_told_while_messages_come_costs_none_of_them(
+def test_a_refusal_that_arrives_while_messages_come_costs_none_of_them(
     kafka: Kafka, topic: str, source: Source
 ) -> None:
     kafka.produce(topic, values(0, 20))
