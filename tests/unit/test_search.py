@@ -76,6 +76,7 @@ def test_wrong_words_are_explained_by_their_setting(run: Run) -> None:
     assert "--where 'offset=x': offset takes a whole number" in err
     code, _, err = run("search", "--from", "soon")
     assert "--from: write a time as" in err
+    assert "or as -90s, -15m, -1h, -7d or now." in err
     code, _, err = run("search", "--source", "a", "--selection", '{"all": true}')
     assert "--source and --selection both select messages: give only one of them." in err
 

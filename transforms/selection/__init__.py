@@ -78,8 +78,17 @@ def _not_empty(values: tuple[_T, ...]) -> tuple[_T, ...]:
 
 _Given = Annotated[_T, AfterValidator(_not_empty)]
 _Name = Annotated[str, Field(max_length=MAX_STRING)]
-_Time = Annotated[
-    datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"})
+
+
+def _parse_bound(value: object) -> datetime:
+    try:
+        return parse_time(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or as -90s, -15m, -1h, -7d or now") from error
+
+
+_Bound = Annotated[
+    datetime, BeforeValidator(_parse_bound), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 
 
@@ -101,8 +110,8 @@ class Selection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sources: _Given[tuple[_Name, ...]] = Field(default=(), max_length=MAX_SOURCES)
-    published_from: _Time | None = None
-    published_to: _Time | None = None
+    published_from: _Bound | None = None
+    published_to: _Bound | None = None
     ids: _Given[tuple[_Name, ...]] = Field(default=(), max_length=_MAX_IDS)
     where: _Given[tuple[Clause, ...]] = Field(default=(), max_length=100)
     limit: int | None = Field(default=None, ge=1, lt=1 << 63, strict=True)
