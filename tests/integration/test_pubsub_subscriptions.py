@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from google.api_core import exceptions
 from google.cloud import pubsub_v1
+from prometheus_client import REGISTRY
 
 from tests._brokers import PubsubSite, fetch, installed, messages, numbered, reading, together
 from tests._reading import reading as archiving
@@ -205,6 +206,36 @@ def test_a_server_that_is_away_is_trouble_that_passes(pubsub: PubsubSite) -> Non
             server.kill()
             with pytest.raises(TransientError):
                 wait_until(lambda: reader.poll(0.5), 60, "trouble")
+
+
+def test_a_subscription_that_cannot_be_pulled_counts_as_blocked_until_it_can(tmp_path: Path) -> None:
+    with installed("pubsub") as site:
+        name = site.topic()
+
+        def blocked() -> float:
+            families = [
+                family for family in REGISTRY.collect() if family.name == "persistor_partition_blocked"
+            ]
+            samples = [sample for family in families for sample in family.samples]
+            return sum(sample.value for sample in samples if sample.labels["source"] == name)
+
+        limits = Limits(messages=1, age=0.2)
+        with archiving(Source(site.url(name), lake=f"file://{tmp_path}", limits=limits)) as opened:
+            site.publish(name, numbered(1))
+            opened.until(1)
+            site.server.kill()
+            wait_until(lambda: (opened.turn(), blocked() >= 1)[1], 60, "it to be blocked")
+            site.server.start()
+            site.create(name)
+            [pulled] = opened.shard._reader._deliveries.values()  # type: ignore[attr-defined]
+            wait_until(lambda: pulled._failure is None, 60, "it to be pulled")
+
+            def read_again() -> bool:
+                site.publish(name, numbered(1))
+                opened.turn()
+                return len(opened.ids) > 1 and blocked() == 0
+
+            wait_until(read_again, 60, "it to be read again")
 
 
 def test_urls_and_settings_that_cannot_be_right_are_refused() -> None:

@@ -65,14 +65,19 @@ def ids(topic: str, start: int, end: int, partition: int = 0) -> list[str]:
     return [f"{topic}_{partition}_{offset}" for offset in range(start, end)]
 
 
-def counted(topic: str) -> dict[tuple[str, str], float]:
+def counted(topic: str, name: str = "persistor_partition_errors_total") -> dict[tuple[str, str], float]:
     """Failed reads by partition and code."""
     samples = [s for metric in REGISTRY.collect() for s in metric.samples]
     return {
         (s.labels["partition"], s.labels["code"]): s.value
         for s in samples
-        if s.name == "persistor_partition_errors_total" and s.labels["source"] == topic
+        if s.name == name and s.labels["source"] == topic
     }
+
+
+def blocked(topic: str) -> list[float]:
+    """What the gauge shows of the topic's partitions."""
+    return list(counted(topic, "persistor_partition_blocked").values())
 
 
 def stands_still(opened: Reading, topic: str) -> bool:
@@ -121,11 +126,29 @@ def test_a_partition_that_can_be_read_again_goes_on_behind_what_was_read(
     damage(kafka, topic, b"the one that is damaged")
     with caplog.at_level(logging.WARNING), reading(source) as opened:
         wait_until(lambda: stands_still(opened, topic), 2 * DEADLINE, "errors of the partition")
+        assert blocked(topic) == [1]
         [log] = (kafka.data / "logs" / f"{topic}-0").glob("*.log")
         log.write_bytes(log.read_bytes().replace(b"\xa5" * 23, b"the one that is damaged"))
         opened.until(11)
+        assert blocked(topic) == [0]
     assert opened.ids == ids(topic, 0, 11)
     assert f"{topic} partition 0 continues after" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["deleted", "closed"])
+def test_a_partition_that_is_not_read_any_more_does_not_count_as_blocked(
+    how: str, kafka: Kafka, topic: str, source: Source
+) -> None:
+    kafka.create_topic(topic)
+    produce(kafka, topic, [b"%d" % number * 100 for number in range(50)])
+    damage(kafka, topic)
+    with reading(source) as opened:
+        wait_until(lambda: stands_still(opened, topic), 2 * DEADLINE, "errors of the partition")
+        if how == "deleted":
+            admin = kafka.admin()
+            admin.delete_topics([topic])[topic].result(30)
+            wait_until(lambda: (opened.turn(), blocked(topic) == [0])[1], 2 * DEADLINE, "the end of it")
+    assert blocked(topic) == [0]
 
 
 def test_what_cannot_be_read_is_given_up_where_that_is_said_and_named_in_a_claim_and_a_dead_letter(

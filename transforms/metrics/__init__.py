@@ -25,6 +25,7 @@ from transforms.errors import ConfigurationError
 __all__ = [
     "ACK_SECONDS",
     "BATCHES",
+    "BLOCKED",
     "BYTES",
     "CONFLICTS",
     "DEAD_LETTERS",
@@ -118,6 +119,11 @@ BEYOND = _Counter(
 UNREADABLE = _Counter(
     "persistor_partition_errors",
     "Failed reads of a partition, by error name; the partition stands still while this grows.",
+    ["source", "partition", "code"],
+)
+BLOCKED = Gauge(
+    "persistor_partition_blocked",
+    "1 while a partition, stream or subscription cannot be read, by error name; 0 once it is read again.",
     ["source", "partition", "code"],
 )
 GONE = Gauge(

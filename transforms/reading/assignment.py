@@ -78,6 +78,7 @@ class Assignment:
     def note_away(self, error: TransientError) -> None:
         """The broker gives nothing now."""
         self._standstills.away(error)
+        self.note_unreadable()
 
     def note_unreadable(self) -> None:
         """Say and count what the reader could not read since the last call; give up what is to be skipped."""
@@ -107,6 +108,7 @@ class Assignment:
             else:
                 track.retire()
                 del self._live[partition]
+                self._standstills.left(partition)
                 self.busy[track.key] = track
                 metrics.GONE.labels(metrics.label(track.source)).set(partition not in found)
         self._found = {p: identity for p, identity in found.items() if p not in self._live}
@@ -211,6 +213,7 @@ class Assignment:
 
     def close(self) -> None:
         """Stop reporting metrics."""
+        self._standstills.close()
         metrics.left(self)
 
     def lags(self) -> Mapping[str, int]:

@@ -62,6 +62,7 @@ class Deliveries:
         self._bytes = 0
         self._leases: dict[str, float] = {}
         self._failure: PersistorError | None = None
+        self._refused: PersistorError | None = None
         self._polled_at = time.monotonic()
         self._closed = False
         for target in [self._pull_on] * _PULLS + [self._renew_on]:
@@ -87,6 +88,12 @@ class Deliveries:
         if failure and not arrived and not quiet:
             raise failure
         return _table(arrived, self._topic), [received.ack_id for received in arrived]
+
+    def refused(self) -> PersistorError | None:
+        """The last failure of pulling since the last call, unless a pull has succeeded since."""
+        with self._changed:
+            refused, self._refused = self._refused, None
+        return refused
 
     def wait(self, seconds: float) -> None:
         """Wait until something arrives, or until the timeout."""
@@ -148,7 +155,7 @@ class Deliveries:
                     received = self._pull()
             except PersistorError as error:
                 with self._changed:
-                    self._failure = error
+                    self._failure = self._refused = error
                     self._changed.notify_all()
                     self._changed.wait(_PAUSE)
             else:
@@ -182,7 +189,7 @@ class Deliveries:
             if bytes:
                 fitting = self._ahead * len(received) // (2 * _PULLS * bytes)
                 self._pulled_at_once = min(_MOST_PULLED, fitting + 1)
-            self._failure = None
+            self._failure = self._refused = None
             late = self._closed
             self._leases.update((message.ack_id, 0.0) for message in received)
             if not late:

@@ -97,8 +97,13 @@ class PubsubReader:
             self._wait(min(left, 0.05))
 
     def unreadable(self) -> Sequence[Unreadable]:
-        """Empty: :meth:`poll` raises such errors."""
-        return ()
+        """Subscriptions that could not be pulled; :meth:`poll` raises that too where nothing else arrives."""
+        found = [(partition, deliveries.refused()) for partition, deliveries in self._deliveries.items()]
+        return [
+            Unreadable(partition, 0, type(error.__cause__).__name__, str(error))
+            for partition, error in found
+            if error is not None
+        ]
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """See :class:`transforms.brokers.Reader`; uses ``receipts``."""
