@@ -51,6 +51,7 @@ def build(
         dead_letters=settings.dead_letter is not None,
         give_up_after=settings.give_up_after,
         entries=bool(settings.index or settings.metadata),
+        skip_replayed=settings.skip_replayed,
         bound=bound,
     )
     if settings.index:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.model import HEADERS
+
 __all__ = ["Headers", "Parts", "column", "headers", "overridden", "parts"]
 
 UInts = npt.NDArray[np.uint64]
@@ -88,6 +90,14 @@ class Headers:
         if not per_header.any():
             return np.zeros(len(self.counts), np.bool_)
         return self.sums(per_header.astype(np.uint64)) > 0
+
+    def only(self, keep: Bools) -> pa.Array:
+        """The column with these of the headers alone."""
+        mask = pa.array(keep)
+        kept = [self.names.array.filter(mask).cast(pa.string()), self.values.array.filter(mask)]
+        bounds = pa.array(np.concatenate([[0], np.cumsum(keep)])[self.bounds], pa.int32())
+        items = pa.StructArray.from_arrays(kept, fields=list(HEADERS.value_type))
+        return pa.ListArray.from_arrays(bounds, items, type=HEADERS)
 
 
 def column(messages: pa.Table, name: str) -> pa.Array:

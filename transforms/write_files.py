@@ -40,11 +40,12 @@ class WriteFiles(beam.PTransform):
     dead_letters: bool = False
     give_up_after: float | None = None
     entries: bool = True
+    skip_replayed: bool = False
     bound: Bound = BOUND
 
     def expand(self, batches: beam.PCollection[Batch]) -> Any:
         """Two outputs: ``outputs.written`` and ``outputs.dead``."""
-        how = self.dead_letters, self.give_up_after, self.entries
+        how = self.dead_letters, self.give_up_after, self.entries, self.skip_replayed
         write = _Write(self.lake, dict(self.lake_config), self.bound.writing, *how)
         typed = carrying(beam.ParDo(write), WrittenFile, dead=DeadLetter)
         return batches | typed.with_outputs(DEAD, main="written")

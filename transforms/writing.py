@@ -19,6 +19,7 @@ from transforms.errors import PermanentError, TransientError
 from transforms.formats import FormatModule
 from transforms.lake import Lake, ObjectMissingError
 from transforms.layout import Positions, file_path, template
+from transforms.marking import is_marked
 from transforms.model import LATEST_US, Batch, DeadLetter, WrittenFile
 from transforms.retry import Patience, retry
 
@@ -42,12 +43,14 @@ class BatchWriter:
         give_up_after: seconds without an answer of the lake after which batches become dead letters; None
             waits for ever.
         entries: whether to make index entries, which take a tenth of the time.
+        skip_replayed: whether messages with the marker of a resubmission are left out.
     """
 
     lake: Lake
     dead_letters: bool = False
     give_up_after: float | None = None
     entries: bool = True
+    skip_replayed: bool = False
     _patience: Patience = field(init=False, repr=False, compare=False)
     _parts: ThreadPoolExecutor = field(init=False, repr=False, compare=False)
 
@@ -58,7 +61,7 @@ class BatchWriter:
         object.__setattr__(self, "_parts", ThreadPoolExecutor(_FILES_AT_ONCE, "file"))
 
     def write(self, batch: Batch) -> tuple[list[WrittenFile], list[DeadLetter]]:
-        """Write one file per path of the batch, returning when they are durable.
+        """Write one file per path of the batch, returning when they are durable; none if it has no messages.
 
         Raises:
             PermanentError: a message cannot be written, and dead letters are off.
@@ -66,8 +69,11 @@ class BatchWriter:
         """
         if batch.lost is not None:
             return [], [batch.lost] if self.dead_letters else []
+        batch = _without_replayed(batch) if self.skip_replayed else batch
         if batch.given_up is not None:
             return [], [DeadLetter(batch.source, "write", "gave_up", batch.given_up, batch.messages)]
+        if not len(batch.messages) and not batch.elsewhere:
+            return [], []
         layout = batch.layout
         rendered = template(layout.path).render(batch.messages, batch.source, layout.naming)
         written = self._parts.map if len(rendered) > 1 else map
@@ -156,6 +162,16 @@ class BatchWriter:
     def _retry(self, call: Callable[[], _T], what: str) -> _T:
         patience = self._patience
         return _wait(patience.watched(call), what, lambda: stop.stopping() or patience.ended)
+
+
+def _without_replayed(batch: Batch) -> Batch:
+    marked = is_marked(batch.messages)
+    count = int(marked.sum())
+    if not count:
+        return batch
+    metrics.REPLAYED.labels(metrics.label(batch.source)).inc(count)
+    left = batch.messages.filter(pa.array(~marked))
+    return replace(batch, messages=left, claimed=max(0, batch.claimed - count))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transforms.model import Layout
-from transforms.settings import optional, pairs, part, required, setting, several
+from transforms.settings import flag, optional, pairs, part, required, setting, several
 from transforms.settings.kinds import (
     AGE,
     COUNT,
@@ -116,6 +116,11 @@ class PersistSettings(LakeSettings, StreamingSettings):
     )
     exclude: tuple[str, ...] = several(
         Kind("PATTERN", str), "broker", "topics to exclude from a pattern, such as 'test.*'"
+    )
+    skip_replayed: bool = flag(
+        "broker",
+        "leave messages out of the archive that a resubmission with --mark has sent (they have the header "
+        "persistor-replay); they are counted",
     )
     layout: Layout = part(Layout)
     index: str | None = optional(

@@ -60,13 +60,13 @@ class Persist:
         options: of the command, besides small and short batches and no metrics.
     """
 
-    def __init__(self, log: Path, command: str = "persist", **options: str | list[str]) -> None:
+    def __init__(self, log: Path, command: str = "persist", **options: str | list[str] | bool) -> None:
         self.log = log
         self._command = command
         self._arguments = []
         for name, value in {**_DEFAULTS[command], **options}.items():
             values = value if isinstance(value, list) else [value]
-            self._arguments += [f"--{name}={one}" for one in values]
+            self._arguments += [f"--{name}" if one is True else f"--{name}={one}" for one in values]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

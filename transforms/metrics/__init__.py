@@ -38,6 +38,7 @@ __all__ = [
     "MESSAGES",
     "MOST_SOURCES",
     "OLDEST",
+    "REPLAYED",
     "RETRIES",
     "SHARDS",
     "UNREADABLE",
@@ -108,6 +109,11 @@ GAPS = _Counter(
     "persistor_gap_messages",
     "Messages that retention removed before they were archived, or that were skipped as they cannot be read; "
     "of a hole its positions.",
+    ["source"],
+)
+REPLAYED = _Counter(
+    "persistor_replayed_skipped",
+    "Messages left out of the archive, because a resubmission has sent and marked them.",
     ["source"],
 )
 BEYOND = _Counter(

@@ -53,6 +53,7 @@ class Options:
         restore: restore dead letters: remove the headers that were added.
         source_prefix: what ``{origin}`` leaves out: the prefix of the archived topics' sources.
         into_its_source: send also into a topic that the messages were archived from.
+        mark: add the header ``persistor-replay`` with the job's id, in place of any earlier one.
     """
 
     timestamp: str = setting(
@@ -105,6 +106,11 @@ class Options:
     into_its_source: bool = flag(
         "running",
         "send also into the very topic that the messages were archived from, which archives them again",
+    )
+    mark: bool = flag(
+        "running",
+        "add the header persistor-replay with the job's id to each message, by which consumers recognise it "
+        "and persist --skip_replayed leaves it out of the archive",
     )
 
     def __post_init__(self) -> None:

@@ -145,6 +145,8 @@ def _problems(plan: Plan, survey: Survey) -> Iterable[str]:
             f"{survey.no_dead_letters} messages are no dead letters (they have no header "
             "persistor-error-source): select dead letters only, or send them without restore."
         )
+    if plan.options.mark and not plan.carries & Trait.HEADERS:
+        yield f"{plan.topic} cannot carry headers, so that its messages cannot be marked: send without mark."
     if plan.cannot_carry and not plan.options.lossy:
         yield f"{plan.topic} cannot carry {_listed(plan)}: choose another or allow it with `lossy`."
 
@@ -210,7 +212,8 @@ def _topic_warnings(plan: Plan, survey: TopicSurvey, destination: Destination) -
     if destination.archived_as and not plan.options.restore:
         yield (
             f"{topic} is archived as {_sources(destination.archived_as)}: "
-            "what is sent there is archived again."
+            "what is sent there is archived again"
+            + (", unless persist runs with skip_replayed." if plan.options.mark else ".")
         )
     if destination.compacted:
         yield f"{topic} is compacted: of the messages with one key it will keep the last one only."

@@ -14,7 +14,7 @@ from transforms import registry
 from transforms._columns import column, headers
 from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import INTERNAL, Lake, ObjectMissingError, find_lake
-from transforms.model import HEADERS, MESSAGE_SCHEMA, Trait
+from transforms.model import MESSAGE_SCHEMA, Trait
 
 __all__ = ["described", "origin_topic", "restore"]
 
@@ -89,13 +89,8 @@ def restore(messages: pa.Table, lakes: Sequence[Lake]) -> tuple[pa.Table, dict[i
             data = _replaced(data, row, payload)
         except (PermanentError, ConfigurationError) as error:
             problems[row] = str(error)
-    keep = pa.array(~ours)
-    kept = head.names.array.filter(keep).cast(pa.string()), head.values.array.filter(keep)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(~ours)])[head.bounds], pa.int32())
-    items = pa.StructArray.from_arrays(kept, fields=list(HEADERS.value_type))
-    own = pa.ListArray.from_arrays(offsets, items, type=HEADERS)
     partitions = pc.coalesce(_partitions(values[_POSITION]), column(messages, "partition"))
-    made = {"data": data, "headers": own, "partition": partitions}
+    made = {"data": data, "headers": head.only(~ours), "partition": partitions}
     columns = [made.get(name, messages[name]) for name in MESSAGE_SCHEMA.names]
     return pa.table(columns, schema=MESSAGE_SCHEMA), problems
 

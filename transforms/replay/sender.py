@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from transforms.brokers import Publisher, PublishOptions
+from transforms.marking import MARKER
 from transforms.replay.plans import COMMIT_MESSAGES, Plan
 from transforms.replay.window_reader import Checked
 
@@ -95,5 +96,7 @@ def publish_options(plan: Plan, topic: str) -> PublishOptions:
     """How a plan's messages are published to one of its topics."""
     by_key = topic in plan.keyed or plan.options.partitions == "key"
     return PublishOptions(
-        original_time=plan.options.timestamp == "original", partitions="key" if by_key else "original"
+        original_time=plan.options.timestamp == "original",
+        partitions="key" if by_key else "original",
+        extra_headers=[(MARKER, plan.job.encode())] if plan.options.mark else (),
     )

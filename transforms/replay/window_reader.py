@@ -15,6 +15,7 @@ from transforms import registry
 from transforms.entries import traits, verify
 from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import Lake, LakeFile, ObjectMissingError, find_lake
+from transforms.marking import unmarked
 from transforms.model import FILE_SCHEMA, MESSAGE_SCHEMA, Trait
 from transforms.replay.pacing import NO_TIME
 from transforms.replay.plans import Plan
@@ -182,6 +183,7 @@ def read_window(
     if not by_checksum.all():  # Ids of other products lack the source; ids of the index are unique.
         messages = messages.set_column(0, MESSAGE_SCHEMA.field("id"), _column(window, "id", rows))
     messages, reduced = _reduced(messages.select(MESSAGE_SCHEMA.names), plan)
+    messages = unmarked(messages) if plan.options.mark else messages
     return Checked(window, messages, rows, by_checksum, reduced, lost)
 
 
