@@ -110,7 +110,7 @@ class Options:
     mark: bool = flag(
         "running",
         "add the header persistor-replay with the job's id to each message, by which consumers recognise it "
-        "and persist --skip_replayed leaves it out of the archive",
+        "and persist with `skip_replayed` leaves it out of the archive",
     )
 
     def __post_init__(self) -> None:
