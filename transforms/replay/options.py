@@ -109,8 +109,8 @@ class Options:
     )
     mark: bool = flag(
         "running",
-        "add the header persistor-replay with the job's id to each message, by which consumers recognise it "
-        "and persist with `skip_replayed` leaves it out of the archive",
+        "add the header persistor-replay with the job's id to each message; consumers recognise it, and "
+        "persist with `skip_replayed` does not archive it again",
     )
 
     def __post_init__(self) -> None:
