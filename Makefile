@@ -120,7 +120,7 @@ $(VENV)/uv:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@touch $@
 
-$(VENV)/installed: $(VENV)/uv requirements.txt setup.py
+$(VENV)/installed: $(VENV)/uv requirements.txt setup.py $(wildcard transforms/brokers/kafka/_*.[ch])
 	@echo "Installing Persistor into $(VENV) ..."
 	@$(UV) install --quiet --requirement requirements.txt --editable .
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ __all__ = [
     "source_of",
     "topics_of",
 ]
+_log = logging.getLogger(__name__)
 
 _PATIENCE = 60.0
 _T = TypeVar("_T")
@@ -157,6 +159,8 @@ def _ask_source(url: str, config: Mapping[str, str], exclude: Sequence[str]) -> 
     reader = registry.broker(url).open_reader(url, config, group="persistor-preflight", exclude=exclude)
     with contextlib.closing(reader):
         reader.discover()
+        if reader.way:
+            _log.info(reader.way)
 
 
 def _ask_index(url: str) -> None:

@@ -44,6 +44,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 _numbers = itertools.count()
+_ONE_WAY = "it is read in one way"
 
 
 class Site:
@@ -130,6 +131,7 @@ class KafkaSite(Site):
 
 class NatsSite(Site):
     server: Nats
+    lacks = {BrokerTrait.EXTENSION: _ONE_WAY}  # noqa: RUF012
 
     def __init__(self, server: Nats | None = None) -> None:
         self.server = server or Nats()
@@ -158,6 +160,7 @@ class PubsubSite(Site):
     lacks = {  # noqa: RUF012
         BrokerTrait.POSITIONS: "Pub/Sub hands out receipts, and each message on its own",
         BrokerTrait.DURABLE: "the emulator keeps messages in its memory",
+        BrokerTrait.EXTENSION: _ONE_WAY,
     }
     ordered = False
 

@@ -20,6 +20,7 @@ class BrokerTrait(Enum):
 
     POSITIONS = "a reader may begin at any position of a partition"
     DURABLE = "messages outlive the process of the test's server"
+    EXTENSION = "an extension in C reads it, and Python where that was not built"
 
 
 class StoreTrait(Enum):

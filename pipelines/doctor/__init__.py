@@ -88,7 +88,7 @@ def _examine_source(
             yield Finding("source", "care", said, "Topics that appear later are read; check the pattern.")
             return
         many = f"{counted(len(topics), 'topic')}, {counted(len(partitions), 'partition')}"
-        yield Finding("source", "fine", f"{many}: {shown}.")
+        yield Finding("source", "fine", f"{many}: {shown}. {reader.way}".rstrip())
         yield _progress(reader, group, partitions[0])
         yield from _examine_spread(settings, partitions)
         readable = True

@@ -53,7 +53,7 @@ def test_what_is_in_order_is_said_to_be_and_nothing_is_left_behind(
         capsys, "persist", source=f"{kafka.url}/{topic}", lake=bucket, lake_config=config, index=index
     )
     assert code == 0, told
-    assert f"1 topic, 3 partitions: {topic}." in told
+    assert f"1 topic, 3 partitions: {topic}. Kafka is read by the extension in C." in told
     assert "Messages are kept for 168 h or longer" in told
     assert "Objects can be created once and read; a small one is written in" in told
     assert "clocks" not in told

@@ -5,21 +5,37 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import google_crc32c
 
 from tests.servers.kafka import Kafka
 
-__all__ = ["produce_raw"]
+__all__ = ["Record", "produce_batch", "produce_raw"]
 
 Header = tuple[bytes, bytes | None]
 
 
+@dataclass(frozen=True)
+class Record:
+    """A record of a batch; header names may be any bytes, times any number of 64 bits."""
+
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[Header] = ()
+    time_ms: int = 0
+
+
 def produce_raw(kafka: Kafka, topic: str, value: bytes, headers: Sequence[Header], time_ms: int) -> None:
-    """Publish one message to partition 0; header names may be any bytes."""
-    records = _batch(value, headers, time_ms)
+    """Publish one message to partition 0."""
+    produce_batch(kafka, topic, [Record(None, value, headers, time_ms)])
+
+
+def produce_batch(kafka: Kafka, topic: str, records: Sequence[Record], partition: int = 0) -> None:
+    """Publish messages as one batch."""
+    stored = _batch(records)
     body = _short(-1) + struct.pack(">hii", -1, 10_000, 1) + _text(topic)
-    body += struct.pack(">iii", 1, 0, len(records)) + records
+    body += struct.pack(">iii", 1, partition, len(stored)) + stored
     request = struct.pack(">hhi", 0, 3, 1) + _text("tests") + body
     with (
         socket.create_connection(("127.0.0.1", kafka.port), 10) as connection,
@@ -32,13 +48,20 @@ def produce_raw(kafka: Kafka, topic: str, value: bytes, headers: Sequence[Header
     assert error == 0, f"Kafka answers {error}"
 
 
-def _batch(value: bytes, headers: Sequence[Header], time_ms: int) -> bytes:
-    listed = b"".join(_bytes(name) + _bytes(given) for name, given in headers)
-    record = b"\0" + _varint(0) + _varint(0) + _bytes(None) + _bytes(value) + _varint(len(headers)) + listed
-    record = _varint(len(record)) + record
-    checked = struct.pack(">hiqqqhii", 0, 0, time_ms, time_ms, -1, -1, -1, 1) + record
+def _batch(records: Sequence[Record]) -> bytes:
+    first, last = records[0].time_ms, max(record.time_ms for record in records)
+    packed = b"".join(_record(record, number, first) for number, record in enumerate(records))
+    count = len(records)
+    checked = struct.pack(">hiqqqhii", 0, count - 1, first, last, -1, -1, -1, count) + packed
     body = struct.pack(">ibI", -1, 2, google_crc32c.value(checked)) + checked
     return struct.pack(">qi", 0, len(body)) + body
+
+
+def _record(record: Record, number: int, first: int) -> bytes:
+    listed = b"".join(_bytes(name) + _bytes(given) for name, given in record.headers)
+    packed = b"\0" + _varint(record.time_ms - first) + _varint(number) + _bytes(record.key)
+    packed += _bytes(record.value) + _varint(len(record.headers)) + listed
+    return _varint(len(packed)) + packed
 
 
 def _short(number: int) -> bytes:

@@ -64,6 +64,9 @@ class Reader(Protocol):
     reads_freely: bool
     """Whether reading without acknowledging leaves nothing at the broker and takes nothing from others."""
 
+    way: str
+    """How messages are read, in a sentence, where that depends on what is installed; otherwise empty."""
+
     def identity(self) -> str:
         """The identity of this broker, such as the Kafka cluster id."""
 

@@ -49,6 +49,7 @@ def _place(url: str, config: Mapping[str, str]) -> Path:
 
 class ToyReader:
     positions = True
+    way = ""
     reads_freely = True
 
     def __init__(self, place: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,6 +22,7 @@ from transforms.brokers import (
     Partition,
     Unreadable,
 )
+from transforms.brokers.kafka import native, records
 from transforms.brokers.kafka.client import (
     REFUSED,
     TIMEOUT,
@@ -34,7 +35,7 @@ from transforms.brokers.kafka.client import (
 from transforms.brokers.kafka.commits import Commits
 from transforms.brokers.kafka.consuming import RESERVED, defaults
 from transforms.brokers.kafka.preflight import examine_source, retention
-from transforms.brokers.kafka.records import by_partition, fetched
+from transforms.brokers.kafka.records import Run
 from transforms.brokers.kafka.topics import Topics, first_offsets
 from transforms.errors import PermanentError
 from transforms.model import MESSAGE_SCHEMA
@@ -43,7 +44,6 @@ from transforms.secrets import resolve
 __all__ = ["KafkaReader", "open_reader"]
 
 _FIRST_ROWS, _MOST_ROWS = 100, 10_000
-_GATHER = 0.02
 _RETRY_AFTER = 1.0
 _LAST_COMMIT = 5.0
 
@@ -105,6 +105,9 @@ class KafkaReader(Client):
         self._commits = Commits()
         self._memory = memory
         self._rows = _FIRST_ROWS
+        why_not = native.why_not()
+        self._consume = records.consume if why_not else native.consume
+        self.way = native.IN_C if why_not is None else native.IN_PYTHON.format(why_not)
         settings = {
             "group.id": group,
             **config,
@@ -195,15 +198,7 @@ class KafkaReader(Client):
             self._gaps = {}
             raise OffsetGapError(gaps)
         self._commits.send(self._consumer)
-        messages = self.ask(lambda: self._consumer.consume(1, seconds))
-        if messages:
-            # librdkafka waits until it has the requested number, so ask only for a moment.
-            # The first message is already read; the next poll reports an error here.
-            with contextlib.suppress(KafkaException):
-                messages += self._consumer.consume(self._rows - 1, _GATHER)
-        sound = not self._failed and not any(map(Message.error, messages))
-        groups = by_partition(messages if sound else self._sound(messages), several=self._topics.several)
-        read = [one for topic, number, group in groups for one in self._fetched(topic, number, group)]
+        read = self._sound(self.ask(lambda: self._consume(self._consumer, self._rows, seconds)))
         self._positions.update({one.partition: one.position for one in read})
         self._fit(read)
         return read + self._ends_reached()
@@ -265,28 +260,26 @@ class KafkaReader(Client):
             self._highs[partition] = high
         return max(0, high - reached) if high >= 0 else None
 
-    def _fetched(self, topic: str, number: int, messages: list[Message]) -> Iterator[Fetched]:
-        partition, first = Partition(topic, number), messages[0].offset()
-        if first < self._positions.get(partition, 0):  # between the mark and the position there was nothing
-            self._rewritten[partition] = f"it has another message at offset {first}"
-            return iter(())
-        return fetched(topic, number, messages)
-
-    def _sound(self, messages: list[Message]) -> list[Message]:
+    def _sound(self, found: Sequence[Run | Message]) -> list[Fetched]:
         """Messages without errors, and per partition only those before its first error.
 
         After a batch that it could not read, the client does not return the next message.
         """
-        good, positions = [], dict(self._positions)
-        for message in messages:
-            partition = Partition(message.topic(), message.partition())
+        good, positions, foreign = list[Fetched](), dict[Partition, int](), set[Partition]()
+        for one in found:
+            partition = one.fetched.partition if isinstance(one, Run) else _place(one)
+            assigned = self._positions.get(partition)
             if partition in self._failed:
                 continue
-            if message.error() is None:
-                positions[partition] = message.offset() + 1
-                good.append(message)
-            else:
-                self._note(partition, message, positions.get(partition))
+            if isinstance(one, Message):
+                self._note(partition, one, positions.get(partition, assigned))
+                continue
+            positions[partition] = one.fetched.position
+            if one.first < (assigned or 0):  # between the mark and the position there was nothing
+                foreign.add(partition)
+                self._rewritten[partition] = f"it has another message at offset {one.first}"
+            if partition not in foreign:
+                good.append(one.fetched)
         return good
 
     def _note(self, partition: Partition, message: Message, position: int | None) -> None:
@@ -336,6 +329,10 @@ def _start(partition: Partition, position: int, mark: Mark | None) -> TopicParti
     if mark is None:
         return TopicPartition(partition.topic, partition.number, position)
     return TopicPartition(partition.topic, partition.number, mark[0], leader_epoch=mark[1])
+
+
+def _place(message: Message) -> Partition:
+    return Partition(message.topic(), message.partition())
 
 
 def _plain(partition: Partition) -> TopicPartition:

@@ -51,11 +51,6 @@ class Topics:
         self._exclude = exclude
         self._seen: set[str] = set()
 
-    @property
-    def several(self) -> bool:
-        """Whether more than one topic was met."""
-        return len(self._seen) > 1
-
     def discover(self) -> Mapping[Partition, str]:
         """This shard's partitions, each with its topic's id. Raises as the reader's method does."""
         topics = self._client.ask(lambda: self._admin.list_topics(timeout=TIMEOUT)).topics

@@ -40,6 +40,7 @@ class NatsReader:
     """Reads subject filters by stream sequence; see :class:`transforms.brokers.Reader`."""
 
     positions = True
+    way = ""
     reads_freely = False  # it makes consumers
 
     def __init__(

@@ -21,6 +21,7 @@ class PubsubReader:
     """Reads subscriptions message by message; see :class:`transforms.brokers.Reader`."""
 
     positions = False
+    way = ""
     reads_freely = False  # what is pulled counts as delivered
 
     def __init__(self, url: str, config: Mapping[str, str], exclude: Sequence[str], memory: int) -> None:
