@@ -40,6 +40,14 @@ test-deploy: $(VENV)/installed-dev ## the tests of image, Helm chart, Terraform 
 test-flink: servers ## the tests on a real Flink cluster alone, with 500,000 messages instead of 100,000
 	FLINK_MESSAGES=500000 $(BIN)/python -m pytest $(or $(ARGS),tests/flink)
 
+SANITIZED := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+.PHONY: test-native
+test-native: servers ## the tests of the extension in C with its memory accesses checked (gcc)
+	CFLAGS="$(SANITIZED)" $(BIN)/python setup.py --quiet build_ext --inplace --force
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  $(BIN)/python -m pytest -n 0 $(or $(ARGS),tests/contract/brokers/test_native.py -k Extension); \
+	  code=$$?; $(BIN)/python setup.py --quiet build_ext --inplace --force; exit $$code
+
 .PHONY: servers
 servers: $(VENV)/installed-dev ## fetch and build the real servers that make test needs (minutes, the first time)
 	@$(BIN)/python -m tests.servers

@@ -110,7 +110,7 @@ def test_a_partition_with_a_damaged_batch_says_so_while_its_neighbour_goes_on(
         opened.until(10)
         assert opened.shard.lag() == 55
     assert sorted(opened.ids) == ids(topic, 0, 5) + ids(topic, 0, 5, partition=1)
-    [line] = [r.getMessage() for r in caplog.records if "cannot read" in r.getMessage()]
+    [line] = [r.getMessage() for r in caplog.records if f"cannot read {topic}" in r.getMessage()]
     assert f"cannot read {topic} partition 0 from offset 5 on" in line
     [(partition, code)] = counted(topic)
     assert (partition, code in line) == ("0", True)

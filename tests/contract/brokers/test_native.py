@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import confluent_kafka
@@ -119,6 +121,21 @@ class TestExtension:
                 assert len(one) == len(batch)
 
         check()
+
+    def test_headers_without_number_and_names_without_end_are_equal_too(self, site: Site) -> None:
+        assert isinstance(site, KafkaSite)
+        topic = site.topic()
+        hostile = [
+            Record(None, b"", [(b"n%d" % (n % 7), None if n % 3 else b"") for n in range(100_000)]),
+            Record(b"", None, [(b"n" * 900_000, b"v")]),
+            Record(b"", None, [(b"n" * 900_000 + b"\xff", b"v")]),
+            Record(b"k" * 900_000, b"", [(b"", b"v" * 10), (b"", None)]),
+        ]
+        for record in hostile:
+            produce_batch(site.server, topic, [replace(record, time_ms=int(time.time() * 1000))])
+        ours, theirs = both(site, topic, [0], len(hostile))
+        assert columns(ours, 0).equals(columns(theirs, 0))
+        assert columns(ours, 0)["headers"].null_count == 1
 
     def test_messages_of_many_partitions_keep_their_partition_and_order(self, site: Site) -> None:
         assert isinstance(site, KafkaSite)
