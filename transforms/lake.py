@@ -264,7 +264,9 @@ def find_lake(lakes: Sequence[Lake], location: str) -> tuple[Lake, str]:
         path = lake.path(location)
         if path is not None:
             return lake, path
-    raise PermanentError(f"{location} is outside the configured lakes")
+    raise PermanentError(
+        f"{location} is outside the configured lakes; write it as persist had it, links are not followed"
+    )
 
 
 class _ExistsError(PersistorError):

@@ -80,7 +80,10 @@ def bars(counts: Sequence[int], height: int) -> Iterator[str]:
 def without_login(url: str) -> str:
     """A URL without user, password and options, which may contain secrets."""
     parts = urlsplit(url, allow_fragments=False)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{'?…' if parts.query else ''}"
+    options = "?…" if parts.query else ""
+    if parts.scheme == "kafka" and parts.query:  # it has no options, and `?` is one character of a pattern
+        options = f"?{parts.query}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{options}"
 
 
 def begun(settings: Streaming) -> str:

@@ -130,7 +130,7 @@ class Kafka(Server):
             own = {"bootstrap.servers": f"127.0.0.1:{self.port}", "socket.timeout.ms": 1000}
             admin = self.admin(own)  # must outlive the request
             wanted = self.together or len(self.seeds)
-            return len(admin.describe_cluster(request_timeout=1).result(2).nodes) >= wanted
+            return len(admin.describe_cluster(request_timeout=1).result(60).nodes) >= wanted
         except (KafkaException, TimeoutError):
             return False
 

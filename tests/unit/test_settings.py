@@ -183,6 +183,7 @@ def test_every_problem_is_reported_at_once() -> None:
         (["--lake=file:///two"], "--lake is given 2 times"),
         (["--source_config=nonsense"], "--source_config 'nonsense': write NAME=VALUE."),
         (["--metrics_port=70000"], "write a port from 0 to 65535"),
+        (["--metrics_port=false"], "0 for none (`off` in YAML means false)"),
         (["--batch_messages=0"], "write a whole number from 1 on"),
         (["--dead_letter="], "--dead_letter is empty"),
         (["--dry_run"], "Beam: argument --dry_run: expected one argument"),

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pipelines.terminal.jobs import JobsView, _table, job_facts
 from pipelines.terminal.plans import plan_facts, show_plan
-from pipelines.terminal.text import bars, show_facts, visible
+from pipelines.terminal.text import bars, show_facts, visible, without_login
 from tests.unit.test_cli import PLAN as SMALL
 from transforms.job_row import Row
 from transforms.jobs.leases import held_by
@@ -241,3 +241,14 @@ def test_bars_show_the_least_and_the_most() -> None:
     assert list(bars([0, 1, 500, 1000], 2)) == ["   █", " ▁██"]
     assert list(bars([0, 0], 1)) == ["  "]
     assert visible("ü\tb") == "ü\ufffdb"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("kafka://h:9092/ord?rs,a-??", "kafka://h:9092/ord?rs,a-??"),
+        ("mongodb://user:secret@h/db?password=secret", "mongodb://h/db?…"),
+    ],
+)
+def test_a_url_is_shown_without_secrets_but_with_its_pattern(url: str, shown: str) -> None:
+    assert without_login(url) == shown

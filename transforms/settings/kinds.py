@@ -98,7 +98,7 @@ def positions(text: str) -> tuple[str, int, int, int]:
 
 def _port(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
-        raise ValueError("write a port from 0 to 65535")
+        raise ValueError("write a port from 0 to 65535, 0 for none (`off` in YAML means false)")
     return int(text)
 
 
