@@ -105,3 +105,31 @@ def test_without_dead_letters_a_message_that_is_no_metadata_stops_the_job_and_st
 
 def _sorted(entries: pa.Table) -> pa.Table:
     return entries.sort_by("id")
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_a_metadata_topic_that_was_deleted_and_created_again_is_indexed_from_its_start(
+    running: bool, kafka: Kafka, topic: str, tmp_path: Path
+) -> None:
+    [sample, *_] = json.loads(_SAMPLES.read_text())
+
+    def publish(first: int, end: int) -> None:
+        ids = (f"{topic}_0_{number}" for number in range(first, end))
+        kafka.produce(topic, [{"value": json.dumps({**sample, "unique_id": id}).encode()} for id in ids])
+
+    kafka.create_topic(topic)
+    index_url = f"sqlite://{tmp_path}/index.db"
+    archive = Archive(Lake(f"file://{tmp_path}/lake"), index_url)
+    index = Persist(tmp_path / "log", "index", metadata=f"{kafka.url}/{topic}", index=index_url)
+    publish(0, 50)
+    with index:
+        wait_until(lambda: bool(index.pid) and archive.indexed() == 50, 60, "the first topic's entries")
+        if not running:
+            index.drain()
+        kafka.delete_topic(topic)
+        kafka.create_topic(topic)
+        publish(50, 130)  # more than there were: a position of the first topic would pass over some
+        if not running:
+            index.start()
+        wait_until(lambda: bool(index.pid) and archive.indexed() == 130, 90, "the second topic's entries")
+        index.drain()
