@@ -10,6 +10,9 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOpt
 
 __all__ = ["FlinkNeeds", "missing_jar", "problems"]
 
+_LONGEST_OF_PUBSUB = 300_000
+"""Milliseconds: half of the time after which a reader has what no checkpoint reported delivered again."""
+
 
 class FlinkNeeds(PipelineOptions):
     """Options of the Java runner, with the defaults that our jobs need."""
@@ -27,9 +30,19 @@ class FlinkNeeds(PipelineOptions):
             add(f"--{flag}", nargs="?", const=True, default=True, type=_flag)
 
 
-def problems(words: Sequence[str]) -> Iterator[str]:
-    """Beam options of a streaming job that would prevent its messages from being acknowledged."""
+def problems(words: Sequence[str], source: str) -> Iterator[str]:
+    """Beam options of a streaming job that would prevent its messages from being acknowledged.
+
+    Args:
+        words: Beam's options.
+        source: the URL that it reads.
+    """
     needs = PipelineOptions(list(words)).view_as(FlinkNeeds)
+    if source.startswith("pubsub:") and needs.checkpointing_interval > _LONGEST_OF_PUBSUB:
+        yield (
+            f"--checkpointing_interval={needs.checkpointing_interval}: what no checkpoint reports for ten "
+            f"minutes is delivered by Pub/Sub again and archived twice; give {_LONGEST_OF_PUBSUB} or less."
+        )
     if needs.checkpointing_interval <= 0:
         yield (
             f"--checkpointing_interval={needs.checkpointing_interval}: without checkpoints Flink never "

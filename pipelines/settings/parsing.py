@@ -65,7 +65,9 @@ def parse(kind: type[_Settings], argv: Sequence[str]) -> tuple[_Settings, list[s
         from pipelines.settings import flink_options  # noqa: PLC0415 - exist only where they are Flink's
 
         problems += flink_options.missing_jar(words)
-        problems += flink_options.problems(words) if kind.command in {"persist", "index"} else ()
+        if kind.command in {"persist", "index"}:
+            read = values.get("source") or values.get("metadata") or ""
+            problems += flink_options.problems(words, read)
     if problems:
         raise ConfigurationError(map(in_words_of_commands, problems))
     return made(kind, values), words

@@ -50,6 +50,19 @@ def test_flink_gets_what_acknowledging_needs_and_no_option_that_prevents_it() ->
     assert "--savepoint_path is ignored" in problems(PersistSettings, *ignored)[0]
 
 
+def test_checkpoints_of_pubsub_come_before_its_messages_are_delivered_again() -> None:
+    words = [
+        "--lake=s3://b",
+        "--index=mongodb://h/d",
+        "--runner=FlinkRunner",
+        "--checkpointing_interval=600000",
+    ]
+    [problem] = problems(PersistSettings, *words, "--source=pubsub://project/orders")
+    assert "delivered by Pub/Sub again" in problem
+    assert parse(PersistSettings, [*words, "--source=kafka://h:9092/orders"])
+    assert parse(PersistSettings, [*words[:3], "--source=pubsub://project/orders"])
+
+
 def test_a_job_server_that_is_not_there_is_reported_before_anything_is_made(tmp_path: Path) -> None:
     words = [*PERSIST[:4], "--index=mongodb://h/d", "--runner=FlinkRunner"]
     jar = tmp_path / "job-server.jar"
