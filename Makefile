@@ -44,10 +44,10 @@ SANITIZED := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-o
 # Servers that the tests start are not checked.
 ALONE := import os, sys, pytest; del os.environ['LD_PRELOAD']; sys.exit(pytest.main(sys.argv[1:]))
 .PHONY: test-native
-test-native: servers ## the tests of the extension in C with its memory accesses checked (gcc)
+test-native: servers ## the tests of the extensions in C with its memory accesses checked (gcc)
 	CFLAGS="$(SANITIZED)" $(BIN)/python setup.py --quiet build_ext --inplace --force
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-	  $(BIN)/python -c "$(ALONE)" -n 0 $(or $(ARGS),tests/contract/brokers/test_native.py -k Extension); \
+	  $(BIN)/python -c "$(ALONE)" -n 0 $(or $(ARGS),tests/unit/test_crcs.py tests/contract/brokers/test_native.py -k "not InPython and not Without"); \
 	  code=$$?; $(BIN)/python setup.py --quiet build_ext --inplace --force; exit $$code
 
 .PHONY: servers
@@ -130,7 +130,7 @@ $(VENV)/uv:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@touch $@
 
-$(VENV)/installed: $(VENV)/uv requirements.txt setup.py $(wildcard transforms/brokers/kafka/_*.[ch])
+$(VENV)/installed: $(VENV)/uv requirements.txt setup.py $(wildcard transforms/_*.c transforms/brokers/kafka/_*.[ch])
 	@echo "Installing Persistor into $(VENV) ..."
 	@$(UV) install --quiet --requirement requirements.txt --editable .
 	@touch $@

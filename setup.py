@@ -46,6 +46,13 @@ NATIVE = Extension(
     optional=True,
 )
 
+CHECKSUMS = Extension(
+    "transforms._crcs",
+    sources=["transforms/_crcs.c"],
+    extra_compile_args=["-O2", "-std=c11", "-fvisibility=hidden"],
+    optional=True,
+)
+
 setup(
     name="persistor",
     version="0.1.0",
@@ -68,6 +75,6 @@ setup(
         "rich>=13.9",
     ],
     extras_require=EXTRAS,
-    ext_modules=[NATIVE],
+    ext_modules=[NATIVE, CHECKSUMS],
     entry_points={"console_scripts": ["persistor=pipelines.cli:main"]},
 )
