@@ -28,6 +28,7 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _STYLES = {"problem": "bold red", "not sent": "red", "warning": "yellow"}
 
 _SOURCES_NAMED = 5
+_PUBSUB_LEFT = "how many wait at Pub/Sub only its own metrics say, as num_undelivered_messages"
 
 Fact = tuple[str, str]
 """A name and its value."""
@@ -100,7 +101,9 @@ def ended(settings: Streaming, left: Mapping[str, int]) -> str:
     """What a streaming command has done when it has stopped cleanly, and what it has left."""
     done = "archived" if isinstance(settings, PersistSettings) else "indexed"
     dead = " or a dead letter" if settings.dead_letter else ""
-    return f"Stopped. Every message that was read is {done}{dead}{'; ' if left else ''}{waiting(left)}."
+    source = settings.source if isinstance(settings, PersistSettings) else settings.metadata
+    rest = _PUBSUB_LEFT if source.startswith("pubsub:") else waiting(left)
+    return f"Stopped. Every message that was read is {done}{dead}{'; ' if rest else ''}{rest}."
 
 
 def waiting(left: Mapping[str, int]) -> str:

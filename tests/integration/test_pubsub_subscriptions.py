@@ -14,11 +14,13 @@ from prometheus_client import REGISTRY
 
 from tests._brokers import PubsubSite, fetch, installed, messages, numbered, reading, together
 from tests._reading import reading as archiving
+from tests.integration.harness import Archive, Persist
 from tests.servers import wait_until
 from tests.servers.pubsub import PROJECT, Pubsub
 from transforms.brokers import Acknowledgement, Partition, PublishOptions
 from transforms.brokers.pubsub import open_publisher, open_reader
 from transforms.errors import ConfigurationError, TransientError
+from transforms.lake import Lake
 from transforms.reading import acknowledging
 from transforms.reading.buffers import Limits
 from transforms.reading.source import Source
@@ -236,6 +238,19 @@ def test_a_subscription_that_cannot_be_pulled_counts_as_blocked_until_it_can(tmp
                 return len(opened.ids) > 1 and blocked() == 0
 
             wait_until(read_again, 60, "it to be read again")
+
+
+def test_a_job_that_stops_says_that_pubsub_does_not_say_what_waits(
+    pubsub: PubsubSite, tmp_path: Path
+) -> None:
+    name = pubsub.topic()
+    pubsub.publish(name, numbered(10))
+    archive = Archive(Lake(f"file://{tmp_path}/lake"), f"sqlite://{tmp_path}/index.db")
+    places = {"lake": archive.lake.url, "index": archive.index_url}
+    with Persist(tmp_path / "log", source=pubsub.url(name), **places) as job:
+        wait_until(lambda: bool(job.pid) and archive.indexed() == 10, 60, "the messages")
+        job.drain()
+    assert "is archived; how many wait at Pub/Sub only its own metrics say" in job.output()
 
 
 def test_urls_and_settings_that_cannot_be_right_are_refused() -> None:
