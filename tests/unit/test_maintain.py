@@ -8,10 +8,13 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +25,8 @@ from transforms.catalogue import Entry, segments
 from transforms.errors import PermanentError
 from transforms.indexes import Index
 from transforms.lake import INTERNAL, Lake
+from transforms.maintenance.deleting_lake import DeletingLake
+from transforms.maintenance.due import Dates, walk
 from transforms.maintenance.expire import expire
 from transforms.maintenance.maintain import maintain
 from transforms.reading.claims import Chain, Claim, Claims
@@ -211,6 +216,28 @@ def test_runs_at_the_same_time_lose_and_double_nothing(lake: Lake) -> None:
     before = whole(lake)
     assert [run.wait() for run in [start_maintaining(lake, 0) for _ in range(3)]] == [0, 0, 0]
     assert whole(lake) == before
+
+
+class Folding(ThreadPoolExecutor):
+    """Has a lake maintained before it reads any claim that it is given."""
+
+    def __init__(self, lake: Lake) -> None:
+        super().__init__(2)
+        self._lake = lake
+
+    def map(self, *given: Any, **more: Any) -> Iterator[Any]:
+        maintain(self._lake, AT_ONCE)
+        return super().map(*given, **more)
+
+
+def test_what_is_folded_while_expire_looks_at_it_is_left_to_the_next_run(lake: Lake) -> None:
+    claim_randomly(lake, 3)
+    chain, now = Chain("a/b", 1, 0), datetime.now(timezone.utc)
+    assert Claims(lake).starts(chain, -1)[2:]
+    with Folding(lake) as readers:
+        found = walk(DeletingLake.of(lake), chain, Dates.of(now, now), readers)
+    assert (found.claims, found.stopped) == ([], set())
+    assert expire(lake, None, now, plan_only=True).exit_code == 0
 
 
 def test_what_kills_left_on_a_disk_goes_once_it_is_old(lake: Lake) -> None:

@@ -102,7 +102,9 @@ class Walk:
 
 
 def walk(lake: DeletingLake, chain: Chain, dates: Dates, executor: Executor) -> Walk:
-    """Judge a chain's single claims from the oldest on, up to the first that is not due.
+    """Judge a chain's single claims from the oldest on, up to the first that is not due, or is gone.
+
+    What is folded meanwhile is found by the next run, in its segment.
 
     Costs one request to list, one for each claim looked at, and one for each file of a due claim. Files of
     claims that an older release made, which say no times, are opened.
@@ -114,6 +116,8 @@ def walk(lake: DeletingLake, chain: Chain, dates: Dates, executor: Executor) -> 
     at_once = 1
     while some := list(islice(paths, at_once)):
         for judged in executor.map(partial(_judge_single, lake, chain, dates), some):
+            if judged is None:  # folded meanwhile, and with it perhaps those behind it
+                return found
             found.add(judged)
             if judged.is_last:
                 return found
@@ -176,8 +180,11 @@ class _Judged:
     is_last: bool = False
 
 
-def _judge_single(lake: DeletingLake, chain: Chain, dates: Dates, path: str) -> _Judged:
-    claim = load_as(Claim, patiently(lambda: lake.get(path), f"read {path}"), lake.location(path))
+def _judge_single(lake: DeletingLake, chain: Chain, dates: Dates, path: str) -> _Judged | None:
+    try:
+        claim = load_as(Claim, patiently(lambda: lake.get(path), f"read {path}"), lake.location(path))
+    except ObjectMissingError:
+        return None
     return _judge(lake, dates, Entry(chain, int(path.rpartition("/")[2]), claim))
 
 
