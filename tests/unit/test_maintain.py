@@ -22,14 +22,14 @@ from tests._requests import count_requests
 from tests.unit.test_expire import BEFORE, DAY, everything, files
 from tests.unit.test_expire_claims import archived, backdate
 from transforms.catalogue import Entry, segments
-from transforms.errors import PermanentError
+from transforms.errors import PermanentError, TransientError
 from transforms.indexes import Index
 from transforms.lake import INTERNAL, Lake
 from transforms.maintenance.deleting_lake import DeletingLake
 from transforms.maintenance.due import Dates, walk
 from transforms.maintenance.expire import expire
 from transforms.maintenance.maintain import maintain
-from transforms.reading.claims import Chain, Claim, Claims
+from transforms.reading.claims import Chain, Claim, Claims, note
 from transforms.reading.newest import resume, resume_own
 
 AT_ONCE = timedelta(0)
@@ -238,6 +238,27 @@ def test_what_is_folded_while_expire_looks_at_it_is_left_to_the_next_run(lake: L
         found = walk(DeletingLake.of(lake), chain, Dates.of(now, now), readers)
     assert (found.claims, found.stopped) == ([], set())
     assert expire(lake, None, now, plan_only=True).exit_code == 0
+
+
+class FoldedMeanwhile(Claims):
+    """Claims of a lake that is maintained between a list and what is read of it."""
+
+    def last_starts(self, chain: Chain) -> list[int]:
+        found = super().last_starts(chain)
+        maintain(self.lake, AT_ONCE)
+        return found
+
+
+def test_a_start_whose_claim_is_folded_while_it_reads_asks_again(lake: Lake) -> None:
+    lake.put_new(f"{INTERNAL}sources/orders/000001.json", b"{}")
+    chain, claims = Chain("orders", 1, 0), FoldedMeanwhile(lake)
+    for start in (0, 10, 20):
+        claims.make(chain, start, Claim(start + 10, 10, start, "{topic}", "avro", archived_us=1))
+    with pytest.raises(TransientError, match="was removed while claims were read"):
+        resume(claims, chain, (10, note(1, 0)))
+    resumed = resume(claims, chain, (10, note(1, 0)))
+    assert resumed is not None
+    assert (resumed.position, list(resumed.ahead)) == (20, [20])
 
 
 def test_what_kills_left_on_a_disk_goes_once_it_is_old(lake: Lake) -> None:

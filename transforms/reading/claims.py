@@ -179,7 +179,18 @@ class Claims:
 
     def ahead(self, chain: Chain, start: int) -> dict[int, Claim]:
         """The first 1,000 claims from ``start`` on, by their start."""
-        return {at: self.read(chain, at) for at in self.starts(chain, start - 1)}
+        return {at: self.listed(chain, at) for at in self.starts(chain, start - 1)}
+
+    def listed(self, chain: Chain, start: int) -> Claim:
+        """The claim at a start that was listed.
+
+        Raises:
+            TransientError: it was folded or expired since then: list again.
+        """
+        try:
+            return self.read(chain, start)
+        except ObjectMissingError as error:
+            raise TransientError(f"{_path(chain, start)} was removed while claims were read") from error
 
     def read(self, chain: Chain, start: int) -> Claim:
         """The claim at ``start``.

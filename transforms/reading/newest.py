@@ -51,8 +51,8 @@ def resume(claims: Claims, chain: Chain, committed: tuple[int, str] | None) -> R
     starts = newest_starts(claims, chain, position if noted < 0 else noted)
     if not starts:
         return None
-    last = claims.read(chain, starts[-1])
-    before = last if noted == starts[-1] else claims.read(chain, noted) if noted in starts else None
+    last = claims.listed(chain, starts[-1])
+    before = last if noted == starts[-1] else claims.listed(chain, noted) if noted in starts else None
     # Otherwise the position was not committed by a job with this lake.
     trusted = position if before is not None and before.next == position else 0
     at = max(last.durable, trusted)
@@ -60,7 +60,7 @@ def resume(claims: Claims, chain: Chain, committed: tuple[int, str] | None) -> R
         return Resumed(at, last.mark if at == last.next else None)
     if starts[0] > at:
         return Resumed(at, None, claims.ahead(chain, at))
-    return Resumed(at, None, {start: claims.read(chain, start) for start in starts if start >= at})
+    return Resumed(at, None, {start: claims.listed(chain, start) for start in starts if start >= at})
 
 
 def resume_own(claims: Claims, chain: Chain, sinks: str, since_us: int) -> Resumed | None:
@@ -73,7 +73,7 @@ def resume_own(claims: Claims, chain: Chain, sinks: str, since_us: int) -> Resum
     starts = newest_starts(claims, chain)
     if not starts:
         return None
-    last = claims.read(chain, starts[-1])
+    last = claims.listed(chain, starts[-1])
     own = next((claim for claim in _backwards(claims, chain, starts, last) if claim.sinks == sinks), None)
     lacking = own is None and (last.archived_us is None or last.archived_us >= since_us)
     at = (own or last).durable
@@ -84,7 +84,7 @@ def resume_own(claims: Claims, chain: Chain, sinks: str, since_us: int) -> Resum
 
 def _backwards(claims: Claims, chain: Chain, starts: Sequence[int], last: Claim) -> Iterator[Claim]:
     yield last
-    yield from (claims.read(chain, start) for start in starts[-2 : -BACK - 1 : -1])
+    yield from (claims.listed(chain, start) for start in starts[-2 : -BACK - 1 : -1])
 
 
 def newest_starts(claims: Claims, chain: Chain, near: int = 0) -> Sequence[int]:
