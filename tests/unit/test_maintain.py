@@ -28,6 +28,7 @@ from transforms.lake import INTERNAL, Lake
 from transforms.maintenance.deleting_lake import DeletingLake
 from transforms.maintenance.due import Dates, walk
 from transforms.maintenance.expire import expire
+from transforms.maintenance.figures import figures
 from transforms.maintenance.maintain import maintain
 from transforms.reading.claims import Chain, Claim, Claims, note
 from transforms.reading.newest import resume, resume_own
@@ -238,6 +239,27 @@ def test_what_is_folded_while_expire_looks_at_it_is_left_to_the_next_run(lake: L
         found = walk(DeletingLake.of(lake), chain, Dates.of(now, now), readers)
     assert (found.claims, found.stopped) == ([], set())
     assert expire(lake, None, now, plan_only=True).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["expire", "cost"])
+def test_segments_that_expire_deletes_after_they_were_listed_are_passed_over(
+    command: str, lake: Lake, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived(lake, index, 30)
+    maintain(lake, AT_ONCE)
+    listed, read = len(segments(lake, "orders")), Lake.get_ranges
+
+    def after_another_run(self: Lake, *given: Any) -> Any:
+        monkeypatch.setattr(Lake, "get_ranges", read)
+        assert expire(lake, index, BEFORE, young=AT_ONCE).files == 24
+        return read(self, *given)
+
+    monkeypatch.setattr(Lake, "get_ranges", after_another_run)
+    if command == "cost":
+        assert figures(lake).chains == 1
+    else:
+        assert expire(lake, index, BEFORE, young=AT_ONCE).exit_code == 0
+    assert len(segments(lake, "orders")) < listed
 
 
 class FoldedMeanwhile(Claims):

@@ -182,10 +182,13 @@ class _Run:
         # Before the single claims: what is folded meanwhile is found by the next run.
         known = patiently(partial(segments, self._lake, source), "list segments")
         for segment in known:
-            said = patiently(segment.summary, "read a segment")
-            if said["oldest_archived_us"] >= self._dates.archived:
-                break
-            walked = walk_segment(self._lake, segment, self._dates, pool, stopped)
+            try:
+                said = patiently(segment.summary, "read a segment")
+                if said["oldest_archived_us"] >= self._dates.archived:
+                    break
+                walked = walk_segment(self._lake, segment, self._dates, pool, stopped)
+            except ObjectMissingError:
+                continue  # another run has deleted it, after all that it names
             self._add(walked.files)
             stopped |= walked.stopped
             if not walked.stays and segment is not known[-1]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from transforms.catalogue import Entry, Segment, segments
 from transforms.lake import Lake, ObjectMissingError
@@ -70,7 +71,7 @@ def figures(lake: Lake) -> Figures:
     partitions = [chain for source in named for chain in chains(lake, source)]
     sample, claims = _sample(path for chain in partitions for path in _places(lake, chain))
     with ThreadPoolExecutor(_WORKERS) as pool:
-        said = list(pool.map(lambda segment: patiently(segment.summary, "read a segment"), known))
+        said = [one for one in pool.map(_summary, known) if one is not None]
         read = [one for one in pool.map(partial(_read, lake), sample) if one is not None]
         paths = [path for entry in _some_entries(known, [entry for entry, _ in read]) for path in entry.files]
         sizes = [size for size in pool.map(partial(_size, lake), paths[:_FILES]) if size is not None]
@@ -118,6 +119,13 @@ def _read(lake: Lake, place: tuple[Chain, str]) -> tuple[Entry, int] | None:
         return None  # it was folded or has expired since it was listed
     claim = load_as(Claim, data, lake.location(path))
     return Entry(chain, int(path.rpartition("/")[2]), claim), len(data)
+
+
+def _summary(segment: Segment) -> dict[str, Any] | None:
+    try:
+        return patiently(segment.summary, "read a segment")
+    except ObjectMissingError:
+        return None  # all that it names has expired since it was listed
 
 
 def _some_entries(known: list[Segment], read: list[Entry]) -> Iterator[Entry]:
