@@ -124,12 +124,13 @@ def prometheus(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     except Unavailable as error:
         pytest.skip(str(error))
     with persist, indexing, spawned([sys.executable, "-m", "pipelines", "api", *api]), server:
-        _work(kafka, topic, archive, f"http://127.0.0.1:{api_port}", server)
+        job = _work(kafka, topic, archive, f"http://127.0.0.1:{api_port}", server)
         yield server
+        _cancel(job)
 
 
-def _work(kafka: Kafka, topic: str, archive: Archive, api: str, server: Prometheus) -> None:
-    """Two loads and a resubmission, so that every rate has two points."""
+def _work(kafka: Kafka, topic: str, archive: Archive, api: str, server: Prometheus) -> str:
+    """Two loads and a resubmission, so that every rate has two points; returns the address of one at work."""
     for start in (0, 1000):
         kafka.produce(topic, map(load_message, range(start, start + 1000)))
         wait_until(lambda: archive.indexed() == start + 1000, 90, "the index")  # noqa: B023
@@ -144,10 +145,19 @@ def _work(kafka: Kafka, topic: str, archive: Archive, api: str, server: Promethe
         wait_until(lambda: time.time() > seen, 60, "scrapes")  # noqa: B023
     slow = {"destination": "main", "topic": f"{topic}-again", "selection": {"sources": [topic]}}
     slow["rate"] = {"messages_per_second": 5}
-    assert requests.post(f"{api}/v1/resubmissions", json=slow, timeout=30).status_code == 202
+    begun = requests.post(f"{api}/v1/resubmissions", json=slow, timeout=30)
+    assert begun.status_code == 202
     wait_until(lambda: bool(server.query("persistor_resubmissions_messages_per_second > 0")), 90, "a job")
     wait_until(lambda: bool(server.query("rate(persistor_messages_total[1m]) > 0")), 60, "a rate")
     wait_until(lambda: bool(server.query("rate(persistor_indexed_total[1m]) > 0")), 60, "a rate of the index")
+    return f"{api}/v1/resubmissions/{begun.json()['id']}"
+
+
+def _cancel(job: str) -> None:
+    """Its process is the service's child and would outlive a service that is killed."""
+    assert requests.post(f"{job}/cancel", json={}, timeout=30).ok
+    ended = {"CANCELLED", "COMPLETED"}
+    wait_until(lambda: requests.get(job, timeout=30).json()["state"] in ended, 60, "the job to end")
 
 
 def _ready(api: str) -> bool:
