@@ -17,6 +17,7 @@ from tests.servers.kafka import Kafka
 from tests.servers.kafka_raw import produce_raw
 from tests.servers.seaweed import Seaweed
 from transforms.brokers.kafka.reader import KafkaReader
+from transforms.brokers.kafka.records import Run
 from transforms.dead_letters import dead_messages
 from transforms.errors import ConfigurationError, PermanentError
 from transforms.lake import Lake
@@ -181,20 +182,17 @@ def test_a_shard_reports_of_how_many_it_is_one_while_it_is_there(source: Source)
     assert told() == (3, before)
 
 
-class _RefusedMeanwhile:
-    """A consumer that is told of a refused login, by another broker, whenever one gives it messages."""
+def refuse_meanwhile(reader: KafkaReader) -> None:
+    """Let another broker refuse the login whenever one gives it messages."""
+    consume = reader._consume
 
-    def __init__(self, reader: KafkaReader) -> None:
-        self._reader, self._consumer = reader, reader._consumer
+    def refused(*given: Any) -> list[Run | Message]:
+        found = consume(*given)
+        if any(isinstance(one, Run) for one in found):
+            reader.note_error(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED))
+        return found
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._consumer, name)
-
-    def consume(self, most: int, seconds: float) -> list[Message]:
-        messages = self._consumer.consume(most, seconds)
-        if any(message.error() is None for message in messages):
-            self._reader.note_error(KafkaError(KafkaError.SASL_AUTHENTICATION_FAILED))
-        return messages
+    reader._consume = refused
 
 
 def test_a_refusal_that_arrives_while_messages_come_costs_none_of_them(
@@ -205,7 +203,7 @@ def test_a_refusal_that_arrives_while_messages_come_costs_none_of_them(
     with reading(source) as opened:
         reader = opened.shard._reader
         assert isinstance(reader, KafkaReader)
-        reader._consumer = _RefusedMeanwhile(reader)
+        refuse_meanwhile(reader)
 
         def all_read() -> bool:
             try:
