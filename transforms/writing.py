@@ -71,9 +71,8 @@ class BatchWriter:
             return [], [batch.lost] if self.dead_letters else []
         batch = _without_replayed(batch) if self.skip_replayed else batch
         if batch.given_up is not None:
-            return [], [DeadLetter(batch.source, "write", "gave_up", batch.given_up, batch.messages)]
-        if not len(batch.messages) and not batch.elsewhere:
-            return [], []
+            letter = DeadLetter(batch.source, "write", "gave_up", batch.given_up, batch.messages)
+            return [], [letter] if len(batch.messages) else []
         layout = batch.layout
         rendered = template(layout.path).render(batch.messages, batch.source, layout.naming)
         written = self._parts.map if len(rendered) > 1 else map
