@@ -94,11 +94,12 @@ class Headers:
             return np.zeros(len(self.counts), np.bool_)
         return self.sums(per_header.astype(np.uint64)) > 0
 
-    def only(self, keep: Bools) -> pa.Array:
-        """The column with these of the headers alone."""
+    def only(self, keep: Bools, *, nulls: bool = True) -> pa.Array:
+        """The column with these of the headers alone; without ``nulls``, null values become empty."""
         mask = pa.array(keep)
-        kept = [self.names.array.filter(mask).cast(pa.string()), self.values.array.filter(mask)]
+        names, values = self.names.array.filter(mask).cast(pa.string()), self.values.array.filter(mask)
         bounds = pa.array(np.concatenate([[0], np.cumsum(keep)])[self.bounds], pa.int32())
+        kept = [names, values if nulls else _filled(values)]
         items = pa.StructArray.from_arrays(kept, fields=list(HEADERS.value_type))
         return pa.ListArray.from_arrays(bounds, items, type=HEADERS)
 

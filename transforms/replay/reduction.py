@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms._columns import Headers, column, headers, parts
-from transforms.model import HEADERS, Trait
+from transforms.model import Trait
 
 __all__ = ["adapt", "not_carried"]
 
@@ -63,12 +63,7 @@ def _headers(head: Headers, lacks: Trait) -> pa.Array:
         keep &= head.values.text & head.names.text
     if lacks & Trait.REPEATED_HEADERS:
         keep[np.flatnonzero(keep)] = _last_of_name(head, keep)
-    names, values = head.names.array.filter(pa.array(keep)), head.values.array.filter(pa.array(keep))
-    if lacks & Trait.NULL_HEADERS:
-        values = pc.fill_null(values, b"")
-    offsets = np.concatenate([[0], np.cumsum(keep)])[head.bounds]
-    items = pa.StructArray.from_arrays([names.cast(pa.string()), values], fields=list(HEADERS.value_type))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items, type=HEADERS)
+    return head.only(keep, nulls=not lacks & Trait.NULL_HEADERS)
 
 
 def _last_of_name(head: Headers, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
